@@ -1,0 +1,1 @@
+"""Built-in recipes: YAML only, found as package data."""

@@ -1,0 +1,1 @@
+"""Stages: pure functions from a batch of samples to columns, and barriers over all shards."""
