@@ -1,0 +1,93 @@
+"""Parquet files of a pool: written the same way everywhere, with a footer that says what they hold.
+
+The footer (JSON under the key "curate") has at least `rows` and `uid_digest`: two files may be joined by
+position only where both agree.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from curate.errors import UserError
+from curate.pool.storage import Storage
+
+FOOTER = b"curate"
+
+
+def uid_digest(uid: pa.Array | pa.ChunkedArray) -> str:
+    """32 hex digits over the uids in row order: equal digests mean row-aligned files."""
+    if isinstance(uid, pa.ChunkedArray):
+        uid = uid.combine_chunks()
+    start, size = 16 * uid.offset, 16 * len(uid)
+    data = memoryview(uid.buffers()[1])[start : start + size] if size else b""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def write_parquet(table: pa.Table, footer: Mapping[str, Any]) -> bytes:
+    """The table as parquet (zstd), same table and footer in, same bytes out."""
+    return write_groups([table], footer)
+
+
+def write_groups(tables: Sequence[pa.Table], footer: Mapping[str, Any]) -> bytes:
+    """One row group a non-empty table; the footer's `groups` says which (null: empty) if there are several."""
+    notes = dict(footer)
+    if len(tables) != 1:
+        filled = iter(range(len(tables)))
+        notes["groups"] = [next(filled) if t.num_rows else None for t in tables]
+    schema = tables[0].schema.with_metadata({FOOTER: json.dumps(notes, sort_keys=True).encode()})
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, schema, compression="zstd", store_schema=True) as writer:
+        for table in tables:
+            if table.num_rows or len(tables) == 1:
+                whole = table.replace_schema_metadata(schema.metadata).combine_chunks()
+                writer.write_table(whole, row_group_size=max(table.num_rows, 1))
+    return sink.getvalue()
+
+
+def footer_of(data: bytes | Path) -> dict[str, Any]:
+    """The footer of a parquet file of ours.
+
+    Raises:
+        UserError: the file is not one of ours, or is damaged.
+    """
+    source = io.BytesIO(data) if isinstance(data, bytes) else data
+    name = "parquet" if isinstance(data, bytes) else str(data)
+    try:
+        metadata = pq.read_metadata(source).metadata
+    except (pa.ArrowInvalid, OSError) as e:
+        raise UserError(f"{name}: cannot be read as parquet: {e}") from e
+    if not metadata or FOOTER not in metadata:
+        raise UserError(f"{name}: has no curate footer; was it written by another tool?")
+    return dict(json.loads(metadata[FOOTER]))
+
+
+def read_footer(storage: Storage, rel: str) -> dict[str, Any]:
+    """The footer of a file of the pool."""
+    return footer_of(storage.local(rel) if storage.is_local else storage.read(rel))
+
+
+def read_table(
+    storage: Storage, rel: str, columns: Sequence[str] | None = None, group: int | None = None
+) -> tuple[pa.Table, dict[str, Any]]:
+    """(table, footer); only the named columns and, of a bucketed file, only one bucket, are read."""
+    source: Any = storage.local(rel) if storage.is_local else io.BytesIO(storage.read(rel))
+    with pq.ParquetFile(source) as file:
+        schema = file.schema_arrow
+        footer = json.loads((schema.metadata or {}).get(FOOTER, b"{}"))
+        wanted = None if columns is None else [c for c in columns if c in schema.names]
+        if group is None or "groups" not in footer:
+            table = file.read(columns=wanted)
+        elif footer["groups"][group] is None:
+            kept = schema if wanted is None else pa.schema([schema.field(c) for c in wanted])
+            table = kept.empty_table()
+        else:
+            table = file.read_row_group(footer["groups"][group], columns=wanted)
+    return table.replace_schema_metadata(None), footer
