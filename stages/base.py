@@ -97,7 +97,7 @@ class Batch:
         num_rows: int,
         image_bytes: Callable[[int], bytes] | None = None,
     ) -> None:
-        self._columns = columns
+        self._columns = dict(columns)
         self.num_rows = num_rows
         self._image_bytes = image_bytes
         self._decoded: dict[tuple[int | None, str], list[np.ndarray | None]] = {}
@@ -120,6 +120,10 @@ class Batch:
             have = ", ".join(sorted(c.field for c in self._columns))
             raise KeyError(f"column {key.field!r} was not asked for in reads(); this batch has: {have}")
         return self._columns[key]
+
+    def add(self, columns: Mapping[Column, pa.Array]) -> None:
+        """Let later stages of the same pass read what an earlier one wrote."""
+        self._columns.update(columns)
 
     def image_bytes(self, row: int) -> bytes:
         """The encoded image as it is stored."""

@@ -76,8 +76,14 @@ class ObjectStorage(Storage):
             return []
         return list(found)
 
-    def list(self, folder: str) -> list[Entry]:
-        files = [i for i in self._infos(folder) if i["type"] == "file"]
+    def list(self, folder: str, prefix: str = "") -> list[Entry]:
+        if prefix and self.scheme != "memory":  # the store itself narrows the listing down
+            infos = list(self.fs.find(self.key(folder), prefix=prefix, detail=True).values())
+        else:
+            infos = self._infos(folder)
+        root = self.key(folder).rstrip("/") + "/"
+        inside = [i for i in infos if "/" not in i["name"].lstrip("/").removeprefix(root)]
+        files = [i for i in inside if i["type"] == "file" and i["name"].rsplit("/", 1)[-1].startswith(prefix)]
         entries = [Entry(i["name"].rsplit("/", 1)[-1], int(i["size"] or 0), _mtime(i)) for i in files]
         return sorted((e for e in entries if e.name), key=lambda e: e.name)
 

@@ -47,10 +47,11 @@ class PosixStorage(Storage):
     def exists(self, rel: str) -> bool:
         return self.path(rel).is_file()
 
-    def list(self, folder: str) -> list[Entry]:
+    def list(self, folder: str, prefix: str = "") -> list[Entry]:
         try:
             with os.scandir(self.path(folder)) as found:
-                files = [(e.name, e.stat()) for e in found if e.is_file(follow_symlinks=False)]
+                wanted = (e for e in found if e.name.startswith(prefix) and e.is_file(follow_symlinks=False))
+                files = [(e.name, e.stat()) for e in wanted]
         except FileNotFoundError:
             return []
         return sorted((Entry(n, s.st_size, s.st_mtime) for n, s in files), key=lambda e: e.name)

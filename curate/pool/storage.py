@@ -61,8 +61,8 @@ class Storage(abc.ABC):
     def exists(self, rel: str) -> bool: ...
 
     @abc.abstractmethod
-    def list(self, folder: str) -> list[Entry]:
-        """Files directly inside a folder, by name; none where the folder is missing."""
+    def list(self, folder: str, prefix: str = "") -> list[Entry]:
+        """Files directly inside a folder whose name begins with `prefix`, by name; none where it is missing."""
 
     @abc.abstractmethod
     def folders(self, folder: str) -> list[str]:

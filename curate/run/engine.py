@@ -82,14 +82,14 @@ class Engine:
         self.lost: Counter[tuple[str, str]] = Counter()
         self.times: dict[str, list[float]] = {p.name: [] for p in passes}
         self.capacity: dict[Need, int] = {}
+        self.scheduled: dict[str, set[str]] = {p.name: set(p.items) for p in passes}
         self._queue_items()
 
     def _queue_items(self) -> None:
-        scheduled: dict[str, set[str]] = {name: set(p.items) for name, p in self.passes.items()}
         for p in self.passes.values():
             for item in p.items:
                 # A pass that need not touch this item (its file exists) does not hold it back.
-                if any(item in scheduled[before] for before in p.after if before in scheduled):
+                if any(item in self.scheduled[before] for before in p.after if before in self.scheduled):
                     self.waiting.setdefault(p.name, set()).add(item)
                 else:
                     self.ready[p.name].append(item)
@@ -166,8 +166,7 @@ class Engine:
                 self.ready[name].append(item)
 
     def _passed(self, name: str, item: str) -> bool:
-        before = self.passes.get(name)
-        return before is None or item in self.done[name] or item not in set(before.items)
+        return name not in self.passes or item in self.done[name] or item not in self.scheduled[name]
 
     def _mishap(self, flight: _Flight, error: BaseException) -> None:
         if isinstance(error, UserError):

@@ -1,0 +1,127 @@
+"""Workers that compute columns: dense stages shard by shard, sparse ones for the survivors only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from curate.errors import UserError
+from curate.pool.columns import write_parquet
+from curate.pool.layout import part_file
+from curate.pool.storage import Storage
+from curate.run.reader import BATCH, Places, ShardReader
+from stages.base import ERROR, UID, Batch, Column, Stage, shard_name
+
+_OPENED: dict[Stage, Stage] = {}
+_KEEP_OPEN = 8  # stages with weights that one worker process holds at most
+
+
+def opened(stage: Stage) -> Stage:
+    """The stage, with `open()` called once in this process."""
+    if stage not in _OPENED:
+        while len(_OPENED) >= _KEEP_OPEN:
+            _OPENED.pop(next(iter(_OPENED)))
+        stage.open()
+        _OPENED[stage] = stage
+    return _OPENED[stage]
+
+
+@dataclass(frozen=True)
+class Describe:
+    """What the workers of one pass share: stages in an order in which each finds what it reads."""
+
+    pool: str
+    stages: tuple[Stage, ...]
+    places: Places
+
+
+def describe(work: Describe, item: str) -> dict[str, Any]:
+    """Compute the columns of the stages that lack this shard; images are decoded once for all of them."""
+    storage = Storage.at(work.pool)
+    reader = ShardReader(storage, int(item), work.places)
+    missing = [s for s in work.stages if not storage.exists(part_file(work.places[s], item))]
+    if not missing:
+        return {"rows": reader.rows, "stages": 0}
+    outputs: dict[Stage, list[pa.Table]] = {s: [] for s in missing}
+    own = {s for s in missing}
+    wanted = dict.fromkeys(c for s in missing for c in s.reads() if c.owner not in own)
+    for batch in reader.batches(tuple(wanted)):
+        for stage in missing:
+            table = run_stage(stage, batch)
+            outputs[stage].append(table)
+            batch.add({Column(stage, n): table.column(n).combine_chunks() for n in table.column_names})
+    errors = 0
+    for stage, tables in outputs.items():
+        whole = pa.concat_tables(tables) if tables else output_schema(stage).empty_table()
+        errors += len(whole) - whole.column(ERROR).null_count
+        storage.commit(part_file(work.places[stage], item), write_parquet(whole, reader.footer))
+    return {"rows": reader.rows, "stages": len(missing), "errors": errors}
+
+
+def output_schema(stage: Stage) -> pa.Schema:
+    """What is stored: the stage's columns, and `error`."""
+    schema = stage.writes()
+    return schema if ERROR in schema.names else schema.append(pa.field(ERROR, pa.string()))
+
+
+def run_stage(stage: Stage, batch: Batch) -> pa.Table:
+    """The stage's output for a batch, checked against what it promised.
+
+    Raises:
+        UserError: another number of rows, or another schema.
+    """
+    table = opened(stage).run(batch)
+    if table.num_rows != batch.num_rows:
+        raise UserError(f"{stage.import_path()}: gave {table.num_rows} rows for a batch of {batch.num_rows}")
+    if ERROR not in table.column_names:
+        table = table.append_column(ERROR, pa.nulls(table.num_rows, pa.string()))
+    schema = output_schema(stage)
+    if set(table.column_names) != set(schema.names):
+        raise UserError(f"{stage.import_path()}: gave columns {table.column_names}, promised {schema.names}")
+    table = table.select(schema.names)
+    if not table.schema.equals(schema):
+        differ = [f"{a.name}: {b.type}, promised {a.type}" for a, b in zip(schema, table.schema, strict=True) if a != b]
+        raise UserError(f"{stage.import_path()}: " + "; ".join(differ))
+    return table
+
+
+@dataclass(frozen=True)
+class DescribeSparse:
+    """A sparse stage and the verdict folders whose survivors it is asked about."""
+
+    pool: str
+    stage: Stage
+    places: Places
+    above: tuple[str, ...]
+
+
+def describe_sparse(work: DescribeSparse, item: str) -> dict[str, Any]:
+    """Ask the stage about survivors that no part has yet; each batch is a part of its own, kept at once."""
+    storage = Storage.at(work.pool)
+    reader = ShardReader(storage, int(item), work.places)
+    alive = reader.survivors(work.above)
+    have = reader.sparse_table(work.stage, []).column("asked").to_numpy()
+    rows = np.flatnonzero(alive & ~have)
+    for batch in reader.batches((*work.stage.reads(), UID), rows):
+        table = run_stage(work.stage, batch)
+        part = pa.table({"uid": batch[UID]} | {n: table.column(n) for n in table.column_names})
+        asked = xxhash.xxh3_64_hexdigest(b"".join(batch[UID].to_pylist()))[:8]
+        rel = part_file(work.places[work.stage], f"{shard_name(reader.shard)}.{asked}")
+        storage.commit(rel, write_parquet(part, {"rows": part.num_rows, "shard": reader.shard}))
+    return {"rows": len(rows), "kept": int(alive.sum()), "parts": -(-len(rows) // BATCH)}
+
+
+def unasked(storage: Storage, work: DescribeSparse, items: Sequence[str]) -> list[str]:
+    """Shards with survivors that no part has: what is left to do for a sparse stage."""
+    left = []
+    for item in items:
+        reader = ShardReader(storage, int(item), work.places)
+        have = reader.sparse_table(work.stage, []).column("asked").to_numpy()
+        if (reader.survivors(work.above) & ~have).any():
+            left.append(item)
+    return left

@@ -1,0 +1,156 @@
+"""One shard as its workers see it: facts, columns of any stage by position, and images by offset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.errors import UserError
+from curate.pool.columns import read_table, uid_digest
+from curate.pool.layout import PIXELS, marker, part_file
+from curate.pool.storage import Storage
+from stages.base import IMAGE, UID, Barrier, Batch, Column, Stage, fact, shard_name
+
+BATCH = 256  # rows that a stage sees at once; fixed, so that its output cannot depend on memory
+
+Places = Mapping[Stage | Barrier, str]
+"""Owner -> the folder that has one row-aligned file a shard (or parts, where the stage is sparse)."""
+
+
+@dataclass
+class ShardReader:
+    """Reads what is asked for and nothing else: only the named columns of only the named files."""
+
+    storage: Storage
+    shard: int
+    places: Places
+
+    @cached_property
+    def _head(self) -> tuple[pa.Array, dict[str, Any]]:
+        table, footer = read_table(self.storage, marker(self.shard), ["uid"])
+        return table.column("uid").combine_chunks(), footer
+
+    @property
+    def uid(self) -> pa.Array:
+        """binary(16), one a row."""
+        return self._head[0]
+
+    @property
+    def rows(self) -> int:
+        return len(self.uid)
+
+    @property
+    def footer(self) -> dict[str, Any]:
+        """Footer for a file that is row-aligned with the shard."""
+        return {"rows": self.rows, "uid_digest": self._head[1]["uid_digest"]}
+
+    def columns(self, wanted: Sequence[Column]) -> dict[Column, pa.Array]:
+        """The columns, each of `rows` values; each file is opened once.
+
+        Raises:
+            UserError: a file is not row-aligned with the shard, or has no such column.
+        """
+        by_owner: dict[Stage | Barrier | None, list[Column]] = {}
+        for c in wanted:
+            if c != IMAGE:
+                by_owner.setdefault(c.owner, []).append(c)
+        found: dict[Column, pa.Array] = {}
+        for owner, columns in by_owner.items():
+            table = self._table(owner, [c.field for c in columns])
+            for c in columns:
+                if c.field not in table.column_names:
+                    raise UserError(f"shard {self.shard}: no column {c.field!r}; there are {table.column_names}")
+                found[c] = table.column(c.field).combine_chunks()
+        return found
+
+    def _table(self, owner: Stage | Barrier | None, fields: list[str]) -> pa.Table:
+        if owner is None:
+            return read_table(self.storage, marker(self.shard), fields)[0]
+        if isinstance(owner, Stage) and owner.sparse:
+            return self.sparse_table(owner, fields)
+        rel = part_file(self.places[owner], shard_name(self.shard))
+        table, footer = read_table(self.storage, rel, fields)
+        self.check_aligned(rel, footer)
+        return table
+
+    def check_aligned(self, rel: str, footer: Mapping[str, Any]) -> None:
+        if (footer.get("rows"), footer.get("uid_digest")) != (self.rows, self._head[1]["uid_digest"]):
+            raise UserError(
+                f"{self.storage}/{rel}: does not belong to shard {self.shard} as it is now (rows or uids differ); "
+                "delete this file and run again"
+            )
+
+    def sparse_table(self, stage: Stage, fields: list[str] | None = None) -> pa.Table:
+        """Values of a sparse stage at the shard's rows: null, and `asked` false, where it was never asked."""
+        parts = self.sparse_parts(stage)
+        schema = stage.writes().append(pa.field("error", pa.string()))
+        if not parts:
+            empty = pa.table({f.name: pa.nulls(self.rows, f.type) for f in schema})
+            return empty.append_column("asked", pa.array([False] * self.rows, pa.bool_()))
+        have = pa.concat_tables([read_table(self.storage, p)[0] for p in parts])
+        place = pc.index_in(self.uid, value_set=have.column("uid").combine_chunks())
+        table = have.select(schema.names).take(place)
+        return table.append_column("asked", pc.is_valid(place))
+
+    def sparse_parts(self, stage: Stage) -> list[str]:
+        folder = self.places[stage]
+        found = self.storage.list(folder, f"{shard_name(self.shard)}.")
+        return [f"{folder}/{e.name}" for e in found if e.name.endswith(".parquet")]
+
+    def survivors(self, above: Sequence[str]) -> np.ndarray:
+        """bool (rows,): which rows every verdict folder of `above` keeps."""
+        alive = np.ones(self.rows, bool)
+        for folder in above:
+            rel = part_file(folder, shard_name(self.shard))
+            table, footer = read_table(self.storage, rel, ["keep"])
+            self.check_aligned(rel, footer)
+            alive &= table.column("keep").fill_null(False).to_numpy()
+        return alive
+
+    def batches(self, wanted: Sequence[Column], rows: np.ndarray | None = None) -> Iterator[Batch]:
+        """The shard, or the given row numbers of it, in batches of BATCH rows."""
+        columns = self.columns([*wanted, UID])
+        images = _Images(self) if IMAGE in wanted else None
+        numbers = np.arange(self.rows) if rows is None else rows
+        for start in range(0, len(numbers), BATCH):
+            chosen = numbers[start : start + BATCH]
+            taken = {c: _take(a, chosen, whole=rows is None) for c, a in columns.items()}
+            yield Batch(taken, len(chosen), images.of(chosen) if images else None)
+        if images:
+            images.close()
+
+
+def _take(array: pa.Array, rows: np.ndarray, *, whole: bool) -> pa.Array:
+    return array.slice(rows[0], len(rows)) if whole else array.take(pa.array(rows))
+
+
+class _Images:
+    """Encoded images of a shard, read from its tar by offset."""
+
+    def __init__(self, reader: ShardReader) -> None:
+        footer = reader._head[1]
+        self._spans = reader.columns([fact("tar_offset"), fact("bytes")])
+        self._offset, self._size = (self._spans[fact(n)].to_numpy() for n in ("tar_offset", "bytes"))
+        self._file: BinaryIO = reader.storage.local(f"{PIXELS}/{footer['tar']}").open("rb")
+
+    def of(self, rows: np.ndarray) -> Any:
+        def read(i: int) -> bytes:
+            row = int(rows[i])
+            self._file.seek(int(self._offset[row]))
+            return self._file.read(int(self._size[row]))
+
+        return read
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def digest_matches(table: pa.Table, footer: Mapping[str, Any]) -> bool:
+    """Does the table's own uid column agree with the footer?"""
+    return uid_digest(table.column("uid")) == footer["uid_digest"]
