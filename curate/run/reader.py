@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import UserError
-from curate.pool.columns import read_table, uid_digest
+from curate.pool.columns import read_table
 from curate.pool.layout import PIXELS, marker, part_file
 from curate.pool.storage import Storage
 from stages.base import IMAGE, UID, Barrier, Batch, Column, Stage, fact, shard_name
@@ -149,8 +149,3 @@ class _Images:
 
     def close(self) -> None:
         self._file.close()
-
-
-def digest_matches(table: pa.Table, footer: Mapping[str, Any]) -> bool:
-    """Does the table's own uid column agree with the footer?"""
-    return uid_digest(table.column("uid")) == footer["uid_digest"]

@@ -1,0 +1,94 @@
+"""Worker for one part of one phase of a barrier or of a global filter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from curate.errors import UserError
+from curate.pool.columns import read_table, write_groups
+from curate.pool.layout import part_file
+from curate.pool.storage import Storage
+from curate.run.reader import Places, ShardReader
+from curate.run.verdict import verdict_file
+from filters.base import VERDICT, GlobalFilter
+from stages.base import Barrier, Column, Input, Inputs, Output, Phase, ShardColumns
+
+
+@dataclass(frozen=True)
+class PhaseWork:
+    """What the workers of one phase share. `folders` are those of the owner's phases, by name."""
+
+    pool: str
+    owner: Barrier | GlobalFilter
+    phase: Phase
+    reads: tuple[Column, ...]
+    folders: Mapping[str, str]
+    last: bool
+    places: Places
+    others: Mapping[Barrier, Mapping[str, str]] = field(default_factory=dict)
+    above: tuple[str, ...] | None = None  # verdict folders whose survivors a global filter is asked about
+
+
+def run_phase(work: PhaseWork, part: str) -> dict[str, Any]:
+    """Load the part's inputs one by one, run the owner, commit its file; returns the part's statistics."""
+    storage = Storage.at(work.pool)
+    rel = part_file(work.folders[work.phase.name], part)
+    inputs = Inputs(work.phase.inputs(part), lambda key: _load(work, storage, key))
+    output = work.owner.run(work.phase.name, part, inputs)
+    storage.commit(rel, _final_file(work, storage, part, output) if work.last else _part_file(output))
+    return {"stats": dict(output.stats or {}), "rows": _rows(output)}
+
+
+def _rows(output: Output) -> int:
+    tables = [output.tables] if isinstance(output.tables, pa.Table) else output.tables
+    return sum(t.num_rows for t in tables)
+
+
+def _part_file(output: Output) -> bytes:
+    tables: Sequence[pa.Table] = [output.tables] if isinstance(output.tables, pa.Table) else output.tables
+    return write_groups(tables, {"rows": _rows(output), "stats": dict(output.stats or {})})
+
+
+def _final_file(work: PhaseWork, storage: Storage, part: str, output: Output) -> bytes:
+    """The last phase is row-aligned with the shard and has the promised schema, or it is not committed."""
+    reader = ShardReader(storage, int(part), work.places)
+    name = f"{work.owner.import_path()}, phase {work.phase.name}, shard {part}"
+    if not isinstance(output.tables, pa.Table):
+        raise UserError(f"{name}: the last phase gives one table, not buckets")
+    table = output.tables
+    if isinstance(work.owner, Barrier):
+        promised = work.owner.writes()
+    else:
+        promised = pa.schema([*VERDICT, *work.owner.extra_verdicts()])
+    if table.num_rows != reader.rows or not table.schema.equals(promised):
+        raise UserError(
+            f"{name}: gave {table.num_rows} rows of {table.schema.names}, promised {reader.rows} of {promised.names}"
+            + "".join(
+                f"; {f.name} is {table.schema.field(f.name).type}, promised {f.type}"
+                for f in promised
+                if f.name in table.schema.names and table.schema.field(f.name).type != f.type
+            )
+        )
+    footer = reader.footer | {"stats": dict(output.stats or {})}
+    return write_groups([table], footer) if isinstance(work.owner, Barrier) else verdict_file(table, footer)
+
+
+def _load(work: PhaseWork, storage: Storage, key: Input) -> pa.Table:
+    if isinstance(key, ShardColumns):
+        return _shard_table(work, storage, key.shard)
+    folders = work.folders if key.owner is None else work.others[key.owner]
+    return read_table(storage, part_file(folders[key.phase], key.part), group=key.bucket)[0]
+
+
+def _shard_table(work: PhaseWork, storage: Storage, shard: int) -> pa.Table:
+    """uid and the columns of `reads()` by field name; for a global filter also `asked`."""
+    reader = ShardReader(storage, shard, work.places)
+    table = {"uid": reader.uid} | {c.field: a for c, a in reader.columns(work.reads).items()}
+    if isinstance(work.owner, GlobalFilter):
+        alive = reader.survivors(work.above or ())
+        table["asked"] = pa.array(alive, pa.bool_())
+    return pa.table(table)
