@@ -1,0 +1,374 @@
+"""Walk a recipe over a pool from top to bottom, and do what is missing.
+
+    walk = Walk(ground, shards, ingest, dry=False)
+    walk_recipe(walk, steps, columns)
+    folder = walk.choose(name, emit, sources, notes)
+
+Shards flow through ingest, stages and row-wise filters at once; where something needs
+all shards (a barrier, a global filter) the flow is gathered; at the end stands the pick. With `dry=True`
+nothing is run and `planned` says what would be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import curate
+from curate.errors import PartialFailure
+from curate.pool.columns import read_footer
+from curate.pool.index import FolderIndex
+from curate.pool.layout import PIXELS, failure, folder_name, part_file, short_hash
+from curate.pool.pool import Pool
+from curate.run.describe import Describe, DescribeSparse, describe, describe_sparse
+from curate.run.engine import Engine, Pass, Rules, Watcher
+from curate.run.executors import Executor
+from curate.run.graph import Asked, machines
+from curate.run.phases import PhaseWork, run_phase
+from curate.run.pick import Emit, PickWork, pick
+from curate.run.prints import Prints, about, asks_survivors
+from curate.run.verdict import RowVerdict, RowVerdicts, ask_rows
+from filters.base import GlobalFilter, RowFilter
+from stages.base import Barrier, Column, Need, Phase, Shape, Stage, shard_name
+
+ROW_NEED = Need(deadline_s=600)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One line of a plan: what, over how many parts, how many of them are missing, and into which folder."""
+
+    name: str
+    kind: str
+    folder: str
+    total: int | None
+    missing: int | None
+    note: str = ""
+
+
+@dataclass
+class Ground:
+    """What a job stands on: the pool, the executor (made when there is work) and the watcher."""
+
+    pool: Pool
+    watcher: Watcher
+    executor: ExecutorChoice
+    rules: Rules
+
+
+class ExecutorChoice:
+    """The executor, started only when there is something to do and kept for the whole run."""
+
+    def __init__(self, name: str = "auto", workers: int | None = None) -> None:
+        self.name, self.workers = name, workers
+        self.started: Executor | None = None
+
+    def __call__(self, passes: Sequence[Pass], seconds: float) -> Executor:
+        """Args: seconds: estimated worker-seconds of the passes, for `auto`."""
+        from curate.run.choice import start
+
+        if self.started is None or (self.name == "auto" and self.started.name == "inline"):
+            self.started = start(self.name, self.workers, passes, seconds)
+        return self.started
+
+    def close(self) -> None:
+        if self.started is not None:
+            self.started.close()
+
+
+class Walk:
+    """State of one walk through a recipe: what is queued, what has been placed, who survives."""
+
+    def __init__(self, ground: Ground, shards: list[int], ingest: Pass | None, *, dry: bool) -> None:
+        self.ground, self.dry = ground, dry
+        self.pool, self.url = ground.pool, ground.pool.storage.url
+        self.shards = shards
+        self.prints = Prints()
+        self.shape: Shape | None = None
+        self.places: dict[Stage | Barrier, str] = {}
+        self.phase_folders: dict[Barrier, dict[str, str]] = {}
+        self.above: list[str] = []
+        self.verdicts: list[tuple[str, str]] = []
+        self.rows: list[RowVerdict] = []
+        self.pending: list[Pass] = []
+        self.touched: dict[str, FolderIndex] = {}
+        self.failed: dict[str, list[str]] = {}
+        self.planned: list[Planned] = []
+        self.unmarked: list[tuple[str, tuple[str, ...]]] = []
+        if ingest is not None:
+            self._queue(ingest, "ingest", PIXELS, len(shards))
+        if ingest is None or not ingest.items:
+            self._see_generation(complete=True)
+
+    # ---- queueing work that looks at one shard at a time
+
+    def _queue(self, work: Pass, kind: str, folder: str, total: int, note: str = "") -> None:
+        self.planned.append(Planned(work.name, kind, folder, total, len(work.items), note))
+        if work.items:
+            work.after = tuple(p.name for p in self.pending)
+            self.pending.append(work)
+
+    def _missing(self, folders: Sequence[str]) -> list[str]:
+        """Shards that lack a file in one of the folders."""
+        lack: set[int] = set()
+        for folder in folders:
+            index = self.touched.setdefault(folder, self.pool.index(folder))
+            lack.update(index.missing(self.shards))
+        return [shard_name(s) for s in self.shards if s in lack]
+
+    def describe(self, stages: Sequence[Stage]) -> None:
+        """Queue dense stages, those on one kind of machine in one pass."""
+        for number, (need, members) in enumerate(machines([s for s in stages if s not in self.places])):
+            for stage in members:
+                self.places[stage] = self.prints.stage_folder(stage)
+                self._note(self.places[stage], about(stage, writes=stage.writes().names))
+            folders = [self.places[s] for s in members]
+            work = Describe(self.url, tuple(members), dict(self.places))
+            name = "describe" if number == 0 else f"describe-{number + 1}"
+            name = self._fresh(name)
+            note = ", ".join(s.method() for s in members)
+            todo = Pass(name, describe, work, self._missing(folders), need, on_failure=self._failure(folders[0]))
+            self._queue(todo, "columns", folders[0], len(self.shards), note)
+
+    def sparse(self, stage: Stage) -> None:
+        """Queue a sparse stage for the survivors of the filters so far."""
+        self._close_rows()
+        folder = self.places[stage] = self.prints.stage_folder(stage)
+        self._note(folder, about(stage, writes=stage.writes().names, sparse=True))
+        work = DescribeSparse(self.url, stage, dict(self.places), tuple(self.above))
+        above = tuple(self.above)
+        done = self.shape is not None and self.pool.storage.exists(self._asked_marker(folder, above))
+        items = [] if done else [shard_name(s) for s in self.shards]
+        self.unmarked.append((folder, above))
+        todo = Pass(
+            self._fresh(stage.method()), describe_sparse, work, items, stage.need(), on_failure=self._failure(folder)
+        )
+        self._queue(todo, "sparse", folder, len(self.shards), "asks only survivors that no part has yet")
+
+    def _asked_marker(self, folder: str, above: tuple[str, ...]) -> str:
+        """Exists once every survivor of these filters, in this generation, has been asked about."""
+        return f"{folder}/_asked/{short_hash([above, self.prints.generation])}.json"
+
+    def row_filter(self, step: Asked) -> None:
+        assert isinstance(step.filter, RowFilter)
+        digest = self.prints.filter(step.filter, step.reads, self.above)
+        folder = folder_name("verdicts", step.filter.identity()["name"], digest)
+        self._note(folder, about(step.filter, id=step.id, rules=dict(step.filter.rules())))
+        above = tuple(self.above) if asks_survivors(step.filter, step.reads) else None
+        if above is not None:
+            self._close_rows()
+        self.rows.append(RowVerdict(step.id, step.filter, step.reads, folder, above))
+        self._keep_verdict(step.id, folder)
+
+    def _keep_verdict(self, id: str, folder: str) -> None:
+        self.verdicts.append((id, folder))
+        self.above.append(folder)
+
+    def _close_rows(self) -> None:
+        """Row filters that stand together become one pass."""
+        if self.rows:
+            folders = [v.folder for v in self.rows]
+            work = RowVerdicts(self.url, tuple(self.rows), dict(self.places))
+            name = self._fresh("filter " + "+".join(v.id for v in self.rows))
+            todo = Pass(name, ask_rows, work, self._missing(folders), ROW_NEED, on_failure=self._failure(folders[0]))
+            self._queue(todo, "filter", folders[0], len(self.shards))
+            self.rows = []
+
+    def _fresh(self, name: str) -> str:
+        taken = {p.name for p in self.planned}
+        number = 2
+        while name in taken:
+            name = f"{name.split(' #')[0]} #{number}"
+            number += 1
+        return name
+
+    def _failure(self, folder: str) -> Any:
+        return lambda item, text: self.pool.storage.put(
+            failure(folder, item), json.dumps({"item": item, "error": text[-20000:]}).encode()
+        )
+
+    def _note(self, folder: str, what: dict[str, Any]) -> None:
+        if not self.dry:
+            self.pool.describe_folder(folder, what)
+
+    # ---- running
+
+    def flush(self) -> None:
+        """Run what is queued; then all shards are there, and the generation is known."""
+        self._close_rows()
+        passes, self.pending = self.pending, []
+        if passes and not self.dry:
+            gone = {int(i) for items in self._run(passes).values() for i in items}
+            self.shards = [s for s in self.shards if s not in gone]
+        if self.shape is None or (passes and not self.dry and self.failed):
+            self._see_generation(complete=not passes or not self.dry)
+        unmarked, self.unmarked = self.unmarked, []
+        for folder, above in unmarked:
+            if not self.dry and not self.failed:
+                self.pool.storage.commit(self._asked_marker(folder, above), b"{}")
+
+    def _run(self, passes: list[Pass]) -> dict[str, dict[str, str]]:
+        executor = self.ground.executor(passes, self._seconds(passes))
+        bad = Engine(passes, executor, self.ground.watcher, self.ground.rules).run()
+        self.failed.update({name: sorted(items) for name, items in bad.items() if items})
+        return bad
+
+    def _seconds(self, passes: Sequence[Pass]) -> float:
+        """A rough estimate of worker-seconds, to decide whether Ray's start is worth paying."""
+        size = float(self.pool.settings["shard_size"])
+        cost = {"ingest": 0.01, describe: 0.004, describe_sparse: 0.1}
+        return sum(len(p.items) * size * cost.get(p.name, cost.get(p.function, 3e-6)) for p in passes)
+
+    def _see_generation(self, *, complete: bool) -> None:
+        self.touched[PIXELS] = self.pool.index(PIXELS)
+        present = sorted(self.touched[PIXELS].finished(self.shards))
+        self.shape, generation = self.pool.shape(present)
+        if complete:
+            self.shards = present
+            self.prints.generation = generation
+        else:
+            # A dry walk over a pool that is still to grow: what comes after is all to be done.
+            self.prints.generation = "to be known after ingest"
+
+    # ---- barriers and global filters
+
+    def barrier(self, owner: Barrier) -> None:
+        self.flush()
+        assert self.shape is not None
+        phases = owner.phases(self.shape)
+        folders = {p.name: self.prints.phase_folder(owner, p.name, local=p.local) for p in phases}
+        self.places[owner] = folders[phases[-1].name]
+        self.phase_folders[owner] = folders
+        root = self.places[owner].rsplit("/", 1)[0]
+        last = phases[-1].name
+        self._note(root, about(owner, last=last, generation=self.prints.generation, writes=owner.writes().names))
+        self._phases(owner, owner.reads(), phases, folders, owner.method())
+
+    def global_filter(self, step: Asked) -> None:
+        chosen = step.filter
+        assert isinstance(chosen, GlobalFilter)
+        self.flush()
+        assert self.shape is not None
+        digest = self.prints.filter(chosen, step.reads, self.above)
+        name = chosen.identity()["name"]
+        verdicts = folder_name("verdicts", name, digest)
+        self._note(verdicts, about(chosen, id=step.id, over=chosen.over, generation=self.prints.generation))
+        phases = chosen.phases(self.shape)
+        folders = {p.name: folder_name("barriers", name, digest) + f"/{p.name}" for p in phases}
+        folders[phases[-1].name] = verdicts
+        self._phases(chosen, step.reads, phases, folders, step.id)
+        self._keep_verdict(step.id, verdicts)
+
+    def _phases(
+        self,
+        owner: Barrier | GlobalFilter,
+        reads: Sequence[Column],
+        phases: Sequence[Phase],
+        folders: dict[str, str],
+        label: str,
+    ) -> None:
+        """Run the phases one after another, each for the parts that it lacks."""
+        last = folders[phases[-1].name]
+        if not self._missing([last]):
+            self.planned.append(Planned(label, "all shards", last, len(self.shards), 0))
+            return
+        above = tuple(self.above) if isinstance(owner, GlobalFilter) and owner.over == "survivors" else None
+        for number, phase in enumerate(phases):
+            work = PhaseWork(
+                self.url, owner, phase, tuple(reads), folders, number == len(phases) - 1, dict(self.places),
+                dict(self.phase_folders), above,
+            )  # fmt: skip
+            parts = self._parts(phase, phases[:number], folders)
+            done = {e.name for e in self.pool.storage.list(folders[phase.name])}
+            todo = None if parts is None else [p for p in parts if f"{p}.parquet" not in done]
+            name = self._fresh(f"{label} {phase.name}")
+            left = None if todo is None else len(todo)
+            folder = folders[phase.name]
+            total = None if parts is None else len(parts)
+            self.planned.append(Planned(name, "all shards", folder, total, left))
+            if todo and not self.dry:
+                self._run([Pass(name, run_phase, work, todo, phase.need, on_failure=self._failure(folder))])
+                self._refuse_gaps(name)
+
+    def _parts(self, phase: Phase, before: Sequence[Phase], folders: dict[str, str]) -> list[str] | None:
+        """The phase's parts; None where they depend on phases that a dry walk has not run."""
+        if not callable(phase.parts):
+            return list(phase.parts)
+        if self.dry:
+            return None
+        stats = {}
+        for p in before:
+            names = [e.name.removesuffix(".parquet") for e in self.pool.storage.list(folders[p.name])]
+            files = {n: part_file(folders[p.name], n) for n in names if n[-5:] != ".json"}
+            stats[p.name] = {n: read_footer(self.pool.storage, f).get("stats", {}) for n, f in files.items()}
+        return list(phase.parts(stats))
+
+    def _refuse_gaps(self, name: str) -> None:
+        """A set with a hole is another set: a phase is whole or the run ends here."""
+        if name in self.failed:
+            raise PartialFailure(
+                f"{name}: {len(self.failed[name])} parts failed for good, and what follows needs all of them; "
+                "the same command tries again (`curate status` shows the errors)"
+            )
+
+    # ---- the pick
+
+    def choose(self, name: str, emit: tuple[Emit, ...], sources: dict[str, Column], more: dict[str, Any]) -> str:
+        """Make the pick; returns its folder."""
+        self.flush()
+        parts = {
+            "steps": self.verdicts,
+            "emit": [[e.copies, e.texts] for e in emit],
+            "sources": {n: self.prints.column(c) for n, c in sources.items()},
+            "removed": self.pool.removed_digest(),
+            "generation": self.prints.generation,
+            "shards": short_hash(self.shards),
+        }
+        folder = folder_name("picks", name, short_hash(parts))
+        steps = tuple(self.verdicts)
+        work = PickWork(self.url, folder, steps, emit, sources, dict(self.places), self.pool.removed_digest())
+        todo = Pass(self._fresh("pick"), pick, work, self._missing([folder]), ROW_NEED)
+        self._queue(todo, "pick", folder, len(self.shards))
+        self.flush()
+        columns = {
+            c.field: {"folder": self.places.get(c.owner) if c.owner else None, "field": c.field}
+            for c in more["columns"]
+        }
+        self._note(
+            folder,
+            {
+                "recipe": name,
+                "yaml": more["yaml"],
+                "steps": [{"id": i, "folder": f, **more["steps"][i]} for i, f in self.verdicts],
+                "columns": columns,
+                "sources": {
+                    n: {"field": c.field, "folder": self.places.get(c.owner) if c.owner else None}
+                    for n, c in sources.items()
+                },
+                "generation": self.prints.generation,
+                "shards": self.shards,
+                "version": curate.__version__,
+            },
+        )
+        return folder
+
+    def save_indexes(self) -> None:
+        """Finished folders of many shards get an index, so that the next plan lists nothing."""
+        for folder, index in self.touched.items():
+            if not index.known.keys() >= set(self.shards):
+                fresh = self.pool.index(folder)
+                if not fresh.missing(self.shards):
+                    fresh.save(self.shards)
+
+    def count(self, folder: str) -> tuple[int, int, int, dict[str, int]]:
+        """(kept, times, rows, dropped by id) of a pick, from its footers."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(16) as threads:
+            names = [part_file(folder, shard_name(s)) for s in self.shards]
+            footers = list(threads.map(lambda n: read_footer(self.pool.storage, n), names))
+        dropped = {i: sum(f["dropped"].get(i, 0) for f in footers) for f0 in footers for i in f0["dropped"]}
+        totals = [sum(f[k] for f in footers) for k in ("kept", "times", "rows")]
+        return totals[0], totals[1], totals[2], dropped
