@@ -1,7 +1,10 @@
-"""Fixtures that every test may use: the real data beside the project, and one Ray for the whole session."""
+"""Fixtures that every test may use: the real data beside the project, one S3 server and one Ray a session."""
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +18,58 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no real data at {SHARED}: tests on real photos are skipped")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Downloads and digests of the tests stay out of the home directory."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("CURATE_CACHE")
+    os.environ["CURATE_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["CURATE_CACHE"]
+    else:
+        os.environ["CURATE_CACHE"] = before
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """A real S3 protocol server on loopback, reached through AWS_ENDPOINT_URL; gives its URL."""
+    server = pytest.importorskip("moto.server", reason="no moto: the S3 tests are skipped").ThreadedMotoServer(
+        ip_address="127.0.0.1", port=free_port(), verbose=False
+    )
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    yield settings["AWS_ENDPOINT_URL"]
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    server.stop()
+
+
+@pytest.fixture
+def s3_root(s3_server: str, request: pytest.FixtureRequest) -> str:
+    """An empty prefix in a bucket of the S3 server."""
+    import fsspec
+
+    fs = fsspec.filesystem("s3", use_listings_cache=False)
+    if not fs.exists("pools"):
+        fs.mkdir("pools")
+    return f"s3://pools/{abs(hash(request.node.nodeid)):x}"

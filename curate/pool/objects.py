@@ -156,7 +156,7 @@ class ObjectStorage(Storage):
 
     def _identity(self, rel: str) -> str:
         info = self.fs.info(self.key(rel))
-        return f"{info.get('ETag') or info.get('etag')}-{info.get('size')}"
+        return f"{info.get('ETag') or info.get('etag') or _mtime(info)}-{info.get('size')}"
 
 
 def _mtime(info: dict[str, Any]) -> float:

@@ -48,7 +48,7 @@ def describe(work: Describe, item: str) -> dict[str, Any]:
     if not missing:
         return {"rows": reader.rows, "stages": 0}
     outputs: dict[Stage, list[pa.Table]] = {s: [] for s in missing}
-    own = {s for s in missing}
+    own = set(missing)
     wanted = dict.fromkeys(c for s in missing for c in s.reads() if c.owner not in own)
     for batch in reader.batches(tuple(wanted)):
         for stage in missing:

@@ -1,0 +1,36 @@
+# Two commands: `make quickstart` runs the main job on an embedded demo, `make test` passes the tests.
+# Each builds its environment from nothing; PYTHON chooses the interpreter (3.11 or 3.12).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test check bench clean
+
+$(BIN)/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.core: $(BIN)/uv pyproject.toml constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[s3]'
+	touch $@
+
+$(VENV)/.dev: $(BIN)/uv pyproject.toml constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[s3,dev]'
+	touch $(VENV)/.core $@
+
+quickstart: $(VENV)/.core
+	$(BIN)/curate demo
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.dev
+	$(BIN)/python bench/engine.py
+
+clean:
+	rm -rf $(VENV) quickstart .mypy_cache .ruff_cache .pytest_cache
