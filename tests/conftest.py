@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Helpers beside the tests are imported by name, here and in Ray's workers.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -73,3 +77,13 @@ def s3_root(s3_server: str, request: pytest.FixtureRequest) -> str:
     if not fs.exists("pools"):
         fs.mkdir("pools")
     return f"s3://pools/{abs(hash(request.node.nodeid)):x}"
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One Ray for the whole session, as `--executor ray` starts it: its start is slow."""
+    from curate.run.executors import _start_ray
+
+    ray = _start_ray(2)
+    yield
+    ray.shutdown()

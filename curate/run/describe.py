@@ -84,6 +84,9 @@ def run_stage(stage: Stage, batch: Batch) -> pa.Table:
     if set(table.column_names) != set(schema.names):
         raise UserError(f"{stage.import_path()}: gave columns {table.column_names}, promised {schema.names}")
     table = table.select(schema.names)
+    for i, f in enumerate(schema):  # a column of nulls alone has no type of its own yet
+        if pa.types.is_null(table.schema.field(i).type):
+            table = table.set_column(i, f, pa.nulls(table.num_rows, f.type))
     if not table.schema.equals(schema):
         differ = [f"{a.name}: {b.type}, promised {a.type}" for a, b in zip(schema, table.schema, strict=True) if a != b]
         raise UserError(f"{stage.import_path()}: " + "; ".join(differ))

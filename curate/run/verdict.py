@@ -85,7 +85,7 @@ def decide(
         return [], []
     try:
         connection.register("batch", table)
-        found = connection.execute(f"SELECT {reason_sql(verdict.filter)} AS reason FROM batch").to_arrow_table()
+        found = connection.sql(f"SELECT {reason_sql(verdict.filter)} AS reason FROM batch").to_arrow_table()
     except duckdb.Error as e:
         raise UserError(f"filter {verdict.id}: {e}") from e
     finally:
