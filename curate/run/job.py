@@ -10,12 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from curate.errors import UserError
-from curate.run.graph import Asked, is_sparse, needs_all_shards, owners
-from curate.run.walk import Walk
+from curate.pool.layout import PIXELS, failure
+from curate.pool.lists import Claim, claims, listed, register
+from curate.pool.pool import Pool
+from curate.pool.storage import Storage
+from curate.run.engine import Pass, Rules
+from curate.run.fetch.spec import IngestSpec
+from curate.run.graph import Asked, asked, is_sparse, needs_all_shards, owners
+from curate.run.ingest import ingest_shard
+from curate.run.pick import Emit
+from curate.run.progress import Progress
+from curate.run.walk import ExecutorChoice, Ground, Planned, Walk
 from filters.base import RowFilter
-from stages.base import Barrier, Column, Stage
+from stages.base import Barrier, Column, Need, Stage, shard_name
+
+if TYPE_CHECKING:
+    from curate.recipe import Recipe
 
 
 @dataclass
@@ -28,6 +41,132 @@ class Outcome:
     rows: int
     dropped: dict[str, int]
     failed: dict[str, list[str]] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """What ingest workers share: the claims, by which a shard's rows are found, and how to fetch."""
+
+    pool: str
+    claims: tuple[Claim, ...]
+    spec: IngestSpec
+
+
+def ingest(work: Ingest, item: str) -> dict[str, Any]:
+    """Fetch the images of one shard and write pixels and facts."""
+    storage, shard = Storage.at(work.pool), int(item)
+    claim = next(c for c in work.claims if shard in c.numbers)
+    table = listed(storage, claim, shard)
+    return ingest_shard(storage, table, shard, f"{claim.list}@{claim.hash}", work.spec, claim.bytes_column)
+
+
+class Job:
+    """One recipe and its pool. Call `run()` or `plan()` once."""
+
+    def __init__(self, recipe: Recipe, executor: str | None = None, workers: int | None = None) -> None:
+        self.recipe = recipe
+        self.choice = ExecutorChoice(executor or recipe.run.executor, workers or recipe.run.workers)
+        self.rules = Rules(tries=recipe.run.tries, allow_failed=recipe.run.allow_failed)
+
+    def run(self, progress: Progress) -> Outcome:
+        """Do what is missing.
+
+        Raises:
+            UserError: something in the input or the recipe is wrong. PartialFailure: some shards failed for good.
+        """
+        pool = Pool.create(self.recipe.pool, self.recipe.ingest.pixels(), self.recipe.shard_size)
+        progress.storage = pool.storage
+        self.claim_lists(pool, progress)
+        walk = self.walk(pool, progress, dry=False)
+        folder = self._choose(walk)
+        walk.save_indexes()
+        kept, times, rows, dropped = walk.count(folder)
+        state = progress.states.get("ingest")
+        return Outcome(folder, kept, times, rows, dropped, walk.failed, dict(state.outcomes) if state else {})
+
+    def plan(self) -> tuple[Pool | None, list[Planned], str]:
+        """(pool, lines, pick folder); without a pool there is nothing to look at, and no line."""
+        storage = Storage.at(self.recipe.pool)
+        if not storage.exists("pool.json"):
+            return None, [], ""
+        pool = Pool.open(self.recipe.pool)
+        pool.refuse_other_settings(self.recipe.ingest.pixels(), self.recipe.shard_size)
+        walk = self.walk(pool, Progress(None, "plan"), dry=True)
+        folder = self._choose(walk)
+        return pool, walk.planned, folder
+
+    def claim_lists(self, pool: Pool, progress: Progress) -> list[Claim]:
+        """Read the recipe's lists and give them shard numbers; lists that the pool has cost nothing."""
+        from curate.run.sources import open_source
+
+        found = []
+        for spec in self.recipe.sources:
+            claim = register(pool.storage, open_source(spec), self.recipe.shard_size)
+            found.append(claim)
+            progress.say(describe_claim(claim))
+        return found
+
+    def walk(self, pool: Pool, progress: Progress, *, dry: bool) -> Walk:
+        """Walk the recipe's filters and columns over the pool."""
+        known = tuple(claims(pool.storage))
+        shards = [n for c in known for n in c.numbers]
+        ground = Ground(pool, progress, self.choice, self.rules)
+        walk = Walk(ground, shards, self._ingest(pool, known, shards), dry=dry)
+        walk_recipe(walk, self.steps(known), self.columns(known))
+        return walk
+
+    def _ingest(self, pool: Pool, known: tuple[Claim, ...], shards: list[int]) -> Pass:
+        spec = self.recipe.ingest
+        need = Need(memory_gb=2, deadline_s=spec.shard_deadline_s + 120)
+        missing = [shard_name(s) for s in pool.index(PIXELS).missing(shards)]
+        return Pass(
+            "ingest", ingest, Ingest(pool.storage.url, known, spec), missing, need, pure=False,
+            on_failure=lambda item, text: pool.storage.put(failure(PIXELS, item), text.encode()[-20000:]),
+        )  # fmt: skip
+
+    def extras(self, known: Sequence[Claim]) -> frozenset[str]:
+        """Names of the input's further columns, which are facts."""
+        return frozenset(n for c in known for n in c.columns)
+
+    def steps(self, known: Sequence[Claim]) -> list[Asked]:
+        extra = self.extras(known)
+        return [asked(s.id, s.filter, lambda name: self.recipe.resolve(name, extra)) for s in self.recipe.steps]
+
+    def columns(self, known: Sequence[Claim]) -> list[Column]:
+        """All columns of the stages that the recipe names, and those that captions come from."""
+        named = [Column(o, n) for o in self.recipe.stages for n in o.writes().names]
+        return [*named, *(c for c in self.sources(known).values() if c.owner is not None)]
+
+    def sources(self, known: Sequence[Claim]) -> dict[str, Column]:
+        """Caption source -> column; "web" is the text that the uid was made from."""
+        names = dict.fromkeys(n for e in self.emit() for n, _ in e.texts)
+        extra = self.extras(known)
+        return {n: self.recipe.resolve("text" if n == "web" else n, extra) for n in names}
+
+    def emit(self) -> tuple[Emit, ...]:
+        return tuple(Emit(e.copies, tuple((t.source, t.p) for t in e.texts)) for e in self.recipe.captions.emit)
+
+    def _choose(self, walk: Walk) -> str:
+        known = claims(walk.pool.storage)
+        steps = self.steps(known)
+        columns = [c for s in steps for c in s.reads if c.owner is not None] + self.columns(known)
+        notes = {s.id: {"filter": s.filter.method(), "over": getattr(s.filter, "over", "row")} for s in steps}
+        more = {"yaml": self.recipe.resolved_yaml(), "columns": columns, "steps": notes}
+        return walk.choose(self.recipe.name, self.emit(), self.sources(known), more)
+
+
+def describe_claim(claim: Claim) -> str:
+    """One line on what became of a list."""
+    parts = [f"list {claim.list}: {claim.rows:,} new samples in {claim.shards:,} shards"]
+    if claim.known:
+        parts.append(f"{claim.known:,} known already")
+    if claim.duplicate_uid:
+        parts.append(f"{claim.duplicate_uid:,} duplicate uids")
+    if claim.refused.get("count"):
+        parts.append(f"{claim.refused['count']:,} refused ({', '.join(claim.refused['reasons'])})")
+    parts += [f"damaged: {d['file']} ({d['reason']})" for d in claim.damaged]
+    return "; ".join(parts)
 
 
 def walk_recipe(walk: Walk, steps: Sequence[Asked], columns: Sequence[Column]) -> None:

@@ -1,0 +1,235 @@
+"""The command line: `curate plan | run | pack | status | sql | report | gc | purge | recipes | schema | init | demo`.
+
+Heavy packages are imported by the commands that need them, so that `curate --help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curate.errors import PartialFailure, UserError
+
+app = typer.Typer(
+    name="curate",
+    help="Turn web-scale image-text pairs into training sets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeArg = Annotated[str, typer.Argument(help="A recipe file, or the name of a built-in one (`curate recipes`).")]
+PoolArg = Annotated[str, typer.Argument(help="A pool: a folder, s3://bucket/prefix, gs://bucket/prefix.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key: --set filters.english.min_prob=0.5")
+]
+PoolOption = Annotated[str | None, typer.Option("--pool", help="The pool, instead of the recipe's.")]
+ExecutorOption = Annotated[str | None, typer.Option(help="auto, inline or ray.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Workers at most, on this machine or the cluster.")]
+
+
+def _recipe(name: str, overrides: list[str] | None, pool: str | None) -> Any:
+    from curate.recipe import load_recipe
+
+    return load_recipe(name, [*(overrides or []), *([f"pool={json.dumps(pool)}"] if pool else [])])
+
+
+@app.command()
+def plan(
+    recipe: RecipeArg,
+    set_: SetOption = None,
+    pool: PoolOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Say what a run would do and what is there already. Runs nothing."""
+    from curate.run.planning import print_plan
+
+    print_plan(_recipe(recipe, set_, pool), as_json=as_json)
+
+
+@app.command()
+def run(
+    recipe: RecipeArg,
+    set_: SetOption = None,
+    pool: PoolOption = None,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
+    pack: Annotated[bool, typer.Option(help="Write the training shards that the recipe's `pack:` asks for.")] = True,
+    report: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
+) -> None:
+    """Fetch, describe, filter, pick, pack: do what is missing, and say what was kept."""
+    from curate.run.main import run_recipe
+
+    run_recipe(_recipe(recipe, set_, pool), executor, workers, pack=pack, report=report, command=_again())
+
+
+@app.command()
+def pack(
+    recipe: RecipeArg,
+    set_: SetOption = None,
+    pool: PoolOption = None,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
+    subset: Annotated[Path | None, typer.Option(help="Also write the pick as a DataComp subset file (.npy).")] = None,
+) -> None:
+    """Write a recipe's pick as training shards (runs what is missing before)."""
+    from curate.run.main import run_recipe
+
+    run_recipe(
+        _recipe(recipe, set_, pool), executor, workers, pack=True, report=None, command=_again(), subset=subset,
+        always_pack=True,
+    )  # fmt: skip
+
+
+@app.command()
+def status(pool: PoolArg, as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False) -> None:
+    """What is in a pool, and what its last run is doing or died of."""
+    from curate.ask.status import print_status
+
+    print_status(pool, as_json=as_json)
+
+
+@app.command()
+def sql(
+    pool: PoolArg,
+    query: Annotated[str, typer.Argument(help="A SELECT over the views samples, fetches, picks, funnel.")],
+    format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json, jsonl or parquet.")] = "table",
+    recipe: Annotated[str | None, typer.Option(help="Give this recipe's columns their plain names.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to a file instead of the terminal.")] = None,
+) -> None:
+    """Ask the pool in SQL (DuckDB). The connection can read this pool and nothing else."""
+    import curate
+    from curate.ask.output import print_result
+
+    print_result(curate.open(pool, recipe).sql(query).to_arrow(), format, out)
+
+
+@app.command()
+def report(
+    recipe: RecipeArg,
+    set_: SetOption = None,
+    pool: PoolOption = None,
+    out: Annotated[Path | None, typer.Option(help="The page; default <recipe>-report.html.")] = None,
+) -> None:
+    """One page of what a recipe kept and lost, with pictures."""
+    from curate.run.main import report_of
+
+    typer.echo(report_of(_recipe(recipe, set_, pool), out))
+
+
+@app.command()
+def gc(
+    pool: PoolArg,
+    older_than: Annotated[float, typer.Option(help="Hours; younger files may belong to a living run.")] = 2.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
+) -> None:
+    """Remove temporary files of dead runs and what lost a race."""
+    from curate.pool.pool import Pool
+    from curate.pool.upkeep import collect, leftovers
+
+    opened = Pool.open(pool)
+    found = leftovers(opened, older_than * 3600)
+    for item in found:
+        typer.echo(f"{item.size:>14,}  {item.rel}  ({item.why})")
+    if not dry_run:
+        collect(opened, found)
+    typer.echo(f"{len(found)} {'found' if dry_run else 'removed'}, {sum(i.size for i in found):,} bytes")
+
+
+@app.command()
+def purge(
+    pool: PoolArg,
+    uids: Annotated[Path, typer.Option(help="A file with one uid (hex) a line; - for standard input.")],
+    why: Annotated[str, typer.Option(help="The reason, kept with the list of removed uids.")],
+) -> None:
+    """Take samples down: out of every view, pick and pack to come, their images blanked."""
+    from curate.pool.pool import Pool
+    from curate.pool.upkeep import parse_uids
+    from curate.pool.upkeep import purge as purge_uids
+
+    text = sys.stdin.read() if str(uids) == "-" else uids.read_text()
+    done = purge_uids(Pool.open(pool), parse_uids(text.splitlines()), why)
+    typer.echo(f"{done.asked:,} uids taken out, {done.blanked:,} images blanked, {done.not_in_pool:,} not in the pool")
+    if done.packs:
+        typer.echo("packs written before still hold copies; make them again or delete them: " + ", ".join(done.packs))
+
+
+@app.command()
+def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, resolved.")] = None) -> None:
+    """List the built-in recipes, or print one."""
+    from curate.recipe import builtin_recipes, load_recipe
+
+    if name is not None:
+        typer.echo(load_recipe(name).resolved_yaml())
+        return
+    for found in builtin_recipes():
+        typer.echo("{:<20} {}".format(*found[:2]) + (f" ({found[2]})" if len(found) > 2 and found[2] else ""))
+
+
+@app.command()
+def schema() -> None:
+    """JSON schema of recipes, for editors."""
+    from curate.recipe import schema as recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(), indent=1))
+
+
+@app.command()
+def init(
+    source: Annotated[str, typer.Argument(help="The input: parquet, csv, tars, a folder of images.")],
+    out: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("recipe.yaml"),
+) -> None:
+    """Look at an input and write a recipe that runs."""
+    from curate.init import write_recipe
+
+    typer.echo(f"wrote {write_recipe(source, out)}; now: curate plan {out}; curate run {out}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo's web, pool and report go.")] = Path("quickstart"),
+    scenes: Annotated[int, typer.Option(min=50, help="Pictures to draw.")] = 2000,
+    port: Annotated[int, typer.Option(help="Loopback port of the demo's web server.")] = 8765,
+    executor: ExecutorOption = "ray",
+) -> None:
+    """Draw a small web with planted faults, run the main job on it, compare found with planted."""
+    from curate.demo.quickstart import quickstart
+
+    quickstart(folder, scenes, port, executor or "ray")
+
+
+def _again() -> str:
+    return "curate " + " ".join(sys.argv[1:])
+
+
+def main() -> None:
+    """Entry point: errors that a person can mend are printed without a traceback.
+
+    Exit status: 0 done, 1 an error to mend, 2 wrong usage, 3 done but for what failed, 130 interrupted.
+    """
+    from typer import exceptions
+
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except exceptions.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+    except PartialFailure as e:
+        typer.echo(f"curate: {e}", err=True)
+        sys.exit(3)
+    except UserError as e:
+        typer.echo(f"curate: {e}", err=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, exceptions.Abort):
+        typer.echo(f"\ncurate: interrupted; what was finished is kept. Go on with: {_again()}", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
