@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,7 +66,8 @@ def run(
     """Fetch, describe, filter, pick, pack: do what is missing, and say what was kept."""
     from curate.run.main import run_recipe
 
-    run_recipe(_recipe(recipe, set_, pool), executor, workers, pack=pack, report=report, command=_again())
+    with _interruptible():
+        run_recipe(_recipe(recipe, set_, pool), executor, workers, pack=pack, report=report, command=_again())
 
 
 @app.command()
@@ -79,10 +82,9 @@ def pack(
     """Write a recipe's pick as training shards (runs what is missing before)."""
     from curate.run.main import run_recipe
 
-    run_recipe(
-        _recipe(recipe, set_, pool), executor, workers, pack=True, report=None, command=_again(), subset=subset,
-        always_pack=True,
-    )  # fmt: skip
+    with _interruptible():
+        chosen = _recipe(recipe, set_, pool)
+        run_recipe(chosen, executor, workers, pack=True, report=None, command=_again(), subset=subset, always_pack=True)
 
 
 @app.command()
@@ -199,34 +201,37 @@ def demo(
     """Draw a small web with planted faults, run the main job on it, compare found with planted."""
     from curate.demo.quickstart import quickstart
 
-    quickstart(folder, scenes, port, executor or "ray")
+    with _interruptible():
+        quickstart(folder, scenes, port, executor or "ray")
 
 
 def _again() -> str:
     return "curate " + " ".join(sys.argv[1:])
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends with the words that matter then: nothing finished is lost, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\ncurate: interrupted; what was finished is kept. Go on with: {_again()}", err=True)
+        sys.exit(130)
+
+
 def main() -> None:
     """Entry point: errors that a person can mend are printed without a traceback.
 
-    Exit status: 0 done, 1 an error to mend, 2 wrong usage, 3 done but for what failed, 130 interrupted.
+    Exit status: 0 done, 1 an error to mend, 2 wrong usage, 3 shards failed for good, 130 interrupted.
     """
-    from typer import exceptions
-
     try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except exceptions.ClickException as e:
-        e.show()
-        sys.exit(e.exit_code)
+        app()
     except PartialFailure as e:
         typer.echo(f"curate: {e}", err=True)
         sys.exit(3)
     except UserError as e:
         typer.echo(f"curate: {e}", err=True)
         sys.exit(1)
-    except (KeyboardInterrupt, exceptions.Abort):
-        typer.echo(f"\ncurate: interrupted; what was finished is kept. Go on with: {_again()}", err=True)
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
 
