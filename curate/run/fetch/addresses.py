@@ -1,0 +1,65 @@
+"""Which addresses may be connected to: public ones; this machine's own only where the recipe names it.
+
+The check sits where a socket is made, so it sees the very address that is connected to: after name resolution,
+after every redirect, and whatever a name resolved to a moment ago.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class BlockedAddress(OSError):
+    """A connection to a private, loopback, link-local, metadata or otherwise not public address was refused.
+
+    All instances print alike: an address list of which every entry is refused then comes out as one of them.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__("not a public address")
+        self.address = address
+
+
+def allowed(address: str, allow_loopback: bool) -> bool:
+    """Whether an IP address (text, as in a socket address) may be connected to."""
+    ip = ipaddress.ip_address(address.split("%", 1)[0])
+    if ip.is_loopback:
+        return allow_loopback
+    return all(_public(each) for each in (ip, *_embedded(ip)))
+
+
+def socket_factory(allow_loopback: bool) -> Callable[[Any], socket.socket]:
+    """For `aiohttp.TCPConnector(socket_factory=...)`: makes sockets for allowed addresses only.
+
+    The function returned raises BlockedAddress.
+    """
+
+    def make(info: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
+        family, kind, protocol, _, address = info
+        if not allowed(address[0], allow_loopback):
+            raise BlockedAddress(address[0])
+        return socket.socket(family, kind, protocol)
+
+    return make
+
+
+def _public(ip: IPv4Address | IPv6Address) -> bool:
+    odd = ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_loopback or ip.is_link_local
+    site_local = isinstance(ip, IPv6Address) and ip.is_site_local
+    return ip in NAT64 or (ip.is_global and not odd and not site_local)
+
+
+def _embedded(ip: IPv4Address | IPv6Address) -> list[IPv4Address]:
+    """IPv4 addresses that an IPv6 one leads to: mapped, compatible, 6to4, Teredo, NAT64."""
+    if isinstance(ip, IPv4Address):
+        return []
+    found = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+    if ip in NAT64 or int(ip) < 1 << 32:
+        found.append(IPv4Address(int(ip) & 0xFFFFFFFF))
+    return [each for each in found if each is not None]

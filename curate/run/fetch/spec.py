@@ -1,0 +1,82 @@
+"""`ingest:` of a recipe: how images are fetched, and in what form they are stored."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from curate.errors import UserError
+from stages.decode import MAX_PIXELS, PILLOW_PIXELS, Resize, StoredFormat
+
+PIXEL_SETTINGS = ("resize", "side", "only_if_bigger", "format", "quality", "min_side", "max_pixels")
+
+
+class IngestSpec(BaseModel):
+    """Two kinds of settings: of pixels (`pixels()`: one pool, one answer) and of manners on the web.
+
+    resize: none keeps the bytes as received (formats that packs do not hold, as gif, become png); short and long
+    bring that side to `side`; border pads to a white square; crop cuts the central square.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # pixels: they stand in pool.json, and a recipe with others is refused
+    resize: Resize = "long"
+    side: PositiveInt = Field(512, le=16_383, description="pixels; what the side becomes")
+    only_if_bigger: bool = Field(True, description="never enlarge")
+    format: StoredFormat | None = Field("jpg", description="null: as received (the default with resize: none)")
+    quality: int = Field(95, ge=1, le=100, description="of jpg and webp")
+    min_side: PositiveInt = Field(1, description="pixels as received; a shorter side is outcome too_small")
+    max_pixels: PositiveInt = Field(MAX_PIXELS, le=PILLOW_PIXELS, description="more is outcome bomb, not decoded")
+
+    # manners: they may change from run to run
+    max_bytes: PositiveInt = Field(20_000_000, description="of one image, also after decompression")
+    timeout_s: PositiveFloat = Field(20.0, description="for one URL, with its redirects")
+    connect_timeout_s: PositiveFloat = Field(10.0, description="for name, connection and TLS together")
+    idle_timeout_s: PositiveFloat = Field(10.0, description="without a byte")
+    shard_deadline_s: PositiveFloat = Field(3600.0, description="URLs unfinished by then are given up")
+    concurrency: PositiveInt = Field(128, description="URLs at a time in one worker")
+    per_host: PositiveInt = Field(8, description="of these, to one host")
+    max_redirects: int = Field(5, ge=0)
+    decode_threads: PositiveInt = Field(2, description="threads that decode while others download")
+    contact: str | None = Field(None, description="a URL or mail address where site owners reach you")
+    user_agent: str | None = Field(None, description="instead of curate/<version> (+<contact>)")
+    allow_loopback: bool = Field(False, description="fetch from this machine itself: tests and demonstrations")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bytes_are_kept_whole(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("resize") == "none":
+            return {"format": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _agent_is_one_header_line(self) -> IngestSpec:
+        for name in ("contact", "user_agent"):
+            value = getattr(self, name)
+            if value is not None and not (value.strip() and value.isascii() and value.isprintable()):
+                raise ValueError(f"{name} must be printable ASCII: it is sent in a header")
+        return self
+
+    def pixels(self) -> dict[str, Any]:
+        """The settings that decide stored bytes, as JSON values: the pool's."""
+        return {name: getattr(self, name) for name in PIXEL_SETTINGS}
+
+    def agent(self) -> str:
+        """The User-Agent header. Without a contact it names none, and only loopback may be fetched with it."""
+        contact = f" (+{self.contact})" if self.contact else ""
+        return (self.user_agent or f"curate/{version('curate')}") + contact
+
+    def check_contact(self) -> None:
+        """Refuse to go out on the web without saying who asks.
+
+        Raises:
+            UserError: no contact, and loopback is not all there is to fetch.
+        """
+        if self.contact is None and not self.allow_loopback:
+            raise UserError(
+                "ingest.contact is missing: site owners must be able to reach whoever fetches their images. "
+                "Give a URL or a mail address, as `contact: https://example.org/our-crawler` under `ingest:`"
+            )
