@@ -1,0 +1,185 @@
+"""Second pass of a pack: some consecutive files, filled by reading each source of images front to back.
+
+The files of a task are cut into blocks (a file, or some hundreds of samples of a large one), and blocks into
+sweeps that fit in memory. While one sweep is read, the one before is hashed and written by threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.errors import UserError
+from curate.pool.layout import PIXELS
+from curate.pool.storage import Storage
+from curate.run.pack.cuts import Cuts, keys_of
+from curate.run.pack.members import read_members
+from curate.run.pack.spec import PackSpec
+from curate.run.pack.write import NOTES, FileWriters
+from stages.base import shard_name
+
+GROUP = 100  # samples that no block splits; the row group of a parquet
+SWEEP = 128 << 20  # bytes read at once from a local pool; two sweeps are in memory
+REMOTE_SWEEP = 512 << 20  # fewer and longer requests
+OVERHEAD = 3072  # bytes of a sample besides image and texts, about
+
+
+@dataclass(frozen=True)
+class FillWork:
+    """What the workers of the second pass share. `members`: names of the members files, in order."""
+
+    pool: str
+    folder: str
+    spec: PackSpec
+    members: tuple[str, ...]
+    cuts: Cuts
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive samples of one file: rows [start, stop) of the task's members."""
+
+    file: int
+    start: int
+    stop: int
+    last: bool
+
+
+def task_name(first: int, last: int) -> str:
+    return f"{shard_name(first)}-{shard_name(last)}"
+
+
+def note_name(folder: str, file: int) -> str:
+    """Samples, bytes and sha256 of a committed file: what the manifest is made of."""
+    return f"{folder}/{NOTES}/{shard_name(file)}.json"
+
+
+def fill(work: FillWork, item: str) -> dict[str, Any]:
+    """Write and commit those of the files ``first-last`` that have no note yet."""
+    storage = Storage.at(work.pool)
+    first, last = (int(n) for n in item.split("-"))
+    todo = [k for k in range(first, last + 1) if not storage.exists(note_name(work.folder, k))]
+    if not todo:
+        return {"files": 0}
+    sources, members = gather_members(storage, work, todo[0], todo[-1])
+    blocks = list(_blocks(work.cuts, members, todo))
+    with FileWriters(storage, work.folder, work.spec) as writers:
+        for sweep in _sweeps(blocks, _weights(members), SWEEP if storage.is_local else REMOTE_SWEEP):
+            ready = [writers.prepare(b.file, members.slice(b.start, b.stop - b.start)) for b in sweep]
+            read_images(storage, sources, members, sweep, [(r.buffer, r.image_at) for r in ready])
+            for block, content in zip(sweep, ready, strict=True):
+                writers.write(block.file, content, last=block.last)
+    return {"files": len(todo), "samples": sum(work.cuts.size(k) for k in todo)}
+
+
+def gather_members(storage: Storage, work: FillWork, first: int, last: int) -> tuple[list[str], pa.Table]:
+    """(files that hold images, members of files first..last in pack order with `source`, an index into those).
+
+    Raises:
+        UserError: the slices do not add up, as when a uid is in the pool twice.
+    """
+    sources: list[str] = []
+    slices: list[pa.Table] = []
+    for name in work.members:
+        table, file = read_members(storage, name)
+        keys = keys_of(table)
+        start, stop = work.cuts.position(keys, first), work.cuts.position(keys, last + 1)
+        if stop > start:
+            source = pa.array(np.full(stop - start, len(sources), np.int32))
+            slices.append(table.slice(start, stop - start).append_column("source", source))
+            sources.append(file)
+    members = pa.concat_tables(slices).combine_chunks()
+    expected = work.cuts.start(last + 1) - work.cuts.start(first)
+    if members.num_rows != expected:
+        raise UserError(
+            f"{storage}/{work.folder}: files {first} to {last} should have {expected} samples, found "
+            f"{members.num_rows}; is a uid in the pool twice? (`curate sql` can tell: group samples by uid)"
+        )
+    order = np.argsort(keys_of(members), order=("hash", "high", "low", "copy"))
+    return sources, members.take(pa.array(order)).combine_chunks()
+
+
+def _blocks(cuts: Cuts, members: pa.Table, todo: Sequence[int]) -> Iterator[Block]:
+    """The files to do, each in as many blocks of whole groups as keep a block within a sweep."""
+    weights = _weights(members)
+    for file in todo:
+        begin, end = (cuts.start(k) - cuts.start(todo[0]) for k in (file, file + 1))
+        groups = -(-(end - begin) // GROUP)
+        parts = min(groups, -(-int(weights[begin:end].sum()) // SWEEP))
+        edges = [min(begin + GROUP * (groups * part // parts), end) for part in range(parts + 1)]
+        for start, stop in pairwise(edges):
+            yield Block(file, start, stop, last=stop == end)
+
+
+def _weights(members: pa.Table) -> np.ndarray:
+    """About how many bytes each copy takes in a tar."""
+    texts = members.column("texts").combine_chunks()
+    length = pc.binary_length(pc.struct_field(texts.values, "text")).to_numpy()
+    total = np.concatenate([[0], np.cumsum(length)])
+    offsets = texts.offsets.to_numpy()
+    return members.column("bytes").to_numpy() + 2 * (total[offsets[1:]] - total[offsets[:-1]]) + OVERHEAD
+
+
+def _sweeps(blocks: Sequence[Block], weights: np.ndarray, limit: int) -> Iterator[list[Block]]:
+    sweep: list[Block] = []
+    size = 0
+    for block in blocks:
+        more = int(weights[block.start : block.stop].sum())
+        if sweep and size + more > limit:
+            yield sweep
+            sweep, size = [], 0
+        sweep.append(block)
+        size += more
+    if sweep:
+        yield sweep
+
+
+def read_images(
+    storage: Storage,
+    sources: Sequence[str],
+    members: pa.Table,
+    sweep: Sequence[Block],
+    into: Sequence[tuple[memoryview, np.ndarray]],
+) -> None:
+    """Read the images of the blocks' rows, each source once and front to back.
+
+    Args:
+        into: for each block its buffer, and int64 (rows,): where in it each image goes.
+    """
+    rows = np.concatenate([np.arange(b.start, b.stop) for b in sweep])
+    block = np.repeat(np.arange(len(sweep)), [b.stop - b.start for b in sweep])
+    source, offset, size = (members.column(n).to_numpy()[rows] for n in ("source", "offset", "bytes"))
+    target = np.concatenate([at for _, at in into])
+    order = np.lexsort((offset, source))
+    ends = np.searchsorted(source[order], np.arange(len(sources) + 1))
+    buffers = [buffer for buffer, _ in into]
+    for number, (a, b) in enumerate(pairwise(ends.tolist())):
+        if b > a:
+            chosen = order[a:b]
+            wanted = (offset[chosen].tolist(), size[chosen].tolist(), block[chosen].tolist(), target[chosen].tolist())
+            _read_source(storage, sources[number], wanted, buffers)
+
+
+def _read_source(storage: Storage, file: str, wanted: tuple[list[int], ...], buffers: Sequence[memoryview]) -> None:
+    offsets, sizes, blocks, targets = wanted
+    span = offsets[-1] + sizes[-1] - offsets[0]
+    if not storage.is_local and not file.startswith(f"{PIXELS}/") and sum(sizes) * 2 > span:
+        data = memoryview(storage.read_range(file, offsets[0], span))  # a segment: what is wanted lies together
+        for offset, size, block, at in zip(offsets, sizes, blocks, targets, strict=True):
+            buffers[block][at : at + size] = data[offset - offsets[0] : offset - offsets[0] + size]
+        return
+    handle = os.open(storage.local(file), os.O_RDONLY)
+    try:
+        for offset, size, block, at in zip(offsets, sizes, blocks, targets, strict=True):
+            read = os.preadv(handle, [buffers[block][at : at + size]], offset)
+            if read != size:
+                raise UserError(f"{storage}/{file}: ends {size - read} bytes too soon, at byte {offset + read}")
+    finally:
+        os.close(handle)
