@@ -1,0 +1,180 @@
+"""Ask a pool in SQL: a locked DuckDB connection over its views.
+
+    session = Session(Views(pool))
+    session.ask("SELECT outcome, count(*) FROM fetches GROUP BY 1").fetchall()
+
+The connection reads the pool's files and nothing else, writes nothing, loads nothing; spills go to a temporary
+folder of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from curate.ask.query import Query, judged
+from curate.ask.views import REMOVED_TABLE, VIEWS, Views
+from curate.errors import UserError
+from curate.pool.facts import UID
+
+BATCH_ROWS = 100_000  # rows that a streamed answer hands out at once
+
+
+def memory_limit() -> str:
+    """Half of the machine's memory: sorts larger than that spill."""
+    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2}B"
+
+
+def locked_connection(removed: pa.Array, folders: list[str], spill: str) -> Any:
+    """A connection that reads below `folders` only, with the removed uids in a table, and its settings locked."""
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    connection.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
+    connection.execute(f"SET memory_limit = '{memory_limit()}'")
+    connection.execute("SET temp_directory = $1", [spill])
+    connection.execute("SET allowed_directories = $1", [[f.rstrip("/") + "/" for f in folders]])
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("CREATE SCHEMA hidden")  # SHOW TABLES names the views alone
+    connection.from_arrow(pa.table({"uid": pa.array(removed, UID)})).create(REMOVED_TABLE)
+    for name, value in (
+        ("enable_external_access", "false"),
+        ("allow_community_extensions", "false"),
+        ("autoinstall_known_extensions", "false"),
+        ("autoload_known_extensions", "false"),
+        ("python_enable_replacements", "false"),
+        ("preserve_insertion_order", "true"),  # positional joins depend on it
+        ("enable_progress_bar", "false"),
+        ("lock_configuration", "true"),
+    ):
+        connection.execute(f"SET {name} = {value}")
+    return connection
+
+
+@dataclass
+class Session:
+    """Questions to one pool. What it holds is looked up once, when the first question is asked."""
+
+    views: Views
+
+    @cached_property
+    def _spill(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="curate-sql-")
+
+    @cached_property
+    def connection(self) -> Any:
+        from curate.pool.objects import cache_root
+
+        storage = self.views.pool.storage
+        folder = storage.url if storage.is_local else str(cache_root())
+        return locked_connection(self.views.pool.removed, [folder], self._spill.name)
+
+    def ask(self, text: str) -> Result:
+        """Run a query.
+
+        Raises:
+            UserError: it would do more than ask, names what is not there, or fails.
+        """
+        import duckdb
+
+        query = judged(self.connection, text)
+        try:
+            return self._run(query, query.names)
+        except duckdb.BinderException as e:
+            if query.names is None:
+                raise UserError(str(e)) from e
+        except duckdb.Error as e:
+            raise UserError(str(e)) from e
+        try:
+            return self._run(query, None)  # so that the error names the nearest of all columns
+        except duckdb.Error as e:
+            raise UserError(str(e)) from e
+
+    def _run(self, query: Query, names: frozenset[str] | None) -> Result:
+        """Each query has a cursor with views made for it: they open only the files it needs."""
+        cursor = self.connection.cursor()
+        for view in VIEWS:
+            if query.tables is None or view in query.tables:
+                cursor.execute(f"CREATE TEMP VIEW {view} AS {self.views.sql(view, names)}")
+        return Result(cursor, cursor.sql(query.statement))
+
+
+class Result:
+    """The answer to a query. It is computed when first read; `to_*` and `fetchall` may be called again."""
+
+    def __init__(self, cursor: Any, relation: Any) -> None:
+        self._cursor = cursor  # kept open: the relation lives in it
+        self._relation = relation
+        self._streamed = False
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        batches = self.batches()
+        first = next(batches)
+        return pa.Table.from_batches([first, *batches])
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows in batches, the first of which is there even if empty. Streams: nothing is kept.
+
+        Raises:
+            UserError: the query fails on the way, or the answer was streamed before.
+        """
+        import duckdb
+
+        if "_table" in self.__dict__:
+            yield from self._table.to_batches() or [_empty(self._table.schema)]
+            return
+        if self._streamed:
+            raise UserError("this answer was streamed already; ask again")
+        self._streamed = True
+        try:
+            reader = self._relation.to_arrow_reader(BATCH_ROWS)
+            first = next(reader, None)
+            yield _empty(reader.schema) if first is None else first
+            yield from reader
+        except (duckdb.Error, pa.ArrowException, OSError) as e:
+            raise UserError(f"the query failed: {e}") from e
+
+    def to_arrow(self) -> pa.Table:
+        return self._table
+
+    def to_pandas(self) -> Any:
+        """pandas.DataFrame. Raises UserError where pandas is not installed."""
+        _need("pandas")
+        return self._table.to_pandas()
+
+    def to_polars(self) -> Any:
+        """polars.DataFrame. Raises UserError where polars is not installed."""
+        return _need("polars").from_arrow(self._table)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows as tuples of Python values."""
+        columns = [c.to_pylist() for c in self._table.columns]
+        return list(zip(*columns, strict=True))
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __repr__(self) -> str:
+        from curate.ask.output import table_text
+
+        return table_text(self._table)
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
+
+
+def _need(module: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as e:
+        raise UserError(f"{module} is not installed; pip install {module}, or use .to_arrow()") from e

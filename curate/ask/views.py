@@ -1,0 +1,292 @@
+"""The SQL of the views: positional joins over explicit lists of files that were checked to be row-aligned.
+
+Shards are grouped by the set of folders that have a file for them. Each group is one positional join (times 2
+to 10 faster than any other join, and in a fraction of the memory); what a folder does not have is NULL; groups
+are a UNION ALL. Only folders of which a query names a field are joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from curate.ask.funnel import find_pick, funnel, pick_folders
+from curate.ask.sources import FACTS_KEY, Facts, Field, Source, about_columns, find_facts, find_source, find_sources
+from curate.ask.sources import view_names as name_columns
+from curate.errors import UserError
+from curate.pool.facts import FETCHES
+from curate.pool.index import COMPACT
+from curate.pool.pool import Pool
+from filters.base import sql_string
+
+REMOVED_TABLE = "hidden.removed_uids"  # uid BLOB, filled before the connection is locked
+VIEWS = ("samples", "fetches", "picks", "funnel", "removed")
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def sql_types(fields: Sequence[Field]) -> list[str]:
+    """DuckDB's names of the types in which the fields are shown."""
+    import duckdb
+
+    schema = pa.schema([(f"c{i}", shown_type(f.type)) for i, f in enumerate(fields)])
+    return [str(t) for t in duckdb.connect(":memory:").from_arrow(schema.empty_table()).types]
+
+
+def shown_type(kind: pa.DataType) -> pa.DataType:
+    """The type that a reader gets: uids as hex, halves as floats, dictionaries as their values."""
+    if pa.types.is_fixed_size_binary(kind) or pa.types.is_null(kind):
+        return pa.string()
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(shown_type(kind.value_type), kind.list_size)
+    return kind
+
+
+@dataclass
+class Views:
+    """What can be asked of a pool. With `pick`, its columns have plain names and `picks` is this one alone."""
+
+    pool: Pool
+    recipe: str | None = None
+    _built: dict[tuple[str, frozenset[str] | None], str] = field(default_factory=dict)
+
+    @cached_property
+    def pick(self) -> str | None:
+        return None if self.recipe is None else find_pick(self.pool, self.recipe)
+
+    @cached_property
+    def facts(self) -> Facts:
+        return find_facts(self.pool)
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        return {s.folder: s for s in find_sources(self.pool, self.facts)}
+
+    @cached_property
+    def names(self) -> dict[str, tuple[str, str]]:
+        """Column of `samples` -> (folder, or "" for a fact; field)."""
+        plain = about_columns(self.pool.about(self.pick)) if self.pick else {}
+        missing = sorted({folder for folder, _ in plain.values()} - self.sources.keys())
+        if missing:
+            raise UserError(f"{self.pool.storage}: {self.pick} reads {missing[0]}, which is gone; run its recipe again")
+        return name_columns(self.facts, list(self.sources.values()), plain)
+
+    @cached_property
+    def types(self) -> dict[str, str]:
+        """Column of `samples` -> DuckDB type."""
+        fields = [self._field(*place) for place in self.names.values()]
+        return dict(zip(self.names, sql_types(fields), strict=True))
+
+    def _field(self, folder: str, name: str) -> Field:
+        owner = self.facts if folder == FACTS_KEY else self.sources[folder]
+        return next(f for f in owner.fields if f.name.lower() == name.lower())
+
+    def file(self, rel: str) -> str:
+        """A local path of a file, as SQL. Nothing in a path is a wildcard to DuckDB but these."""
+        path = str(self.pool.storage.local(rel))
+        if any(c in path for c in "*?["):
+            raise UserError(f"{path}: SQL cannot read below a folder with one of * ? [ in its name; rename the folder")
+        return sql_string(path)
+
+    def read(self, source: Source, shards: Sequence[int], options: str = "") -> str:
+        files = ", ".join(self.file(rel) for rel in source.files(shards))
+        return f"read_parquet([{files}], hive_partitioning = false{options})"
+
+    # ------------------------------------------------------------ the views
+
+    def sql(self, view: str, wanted: frozenset[str] | None) -> str:
+        """SELECT of a view. `wanted`: lower-case names that the query mentions, None for every column."""
+        key = (view, wanted if view == "samples" else None)
+        if key not in self._built:
+            makers: dict[str, Callable[[], str]] = {
+                "samples": lambda: self._samples(wanted),
+                "fetches": self._fetches,
+                "picks": self._picks,
+                "funnel": self._funnel,
+                "removed": lambda: f"SELECT lower(hex(uid)) AS uid FROM {REMOVED_TABLE}",
+            }
+            self._built[key] = makers[view]()
+        return self._built[key]
+
+    def _samples(self, wanted: frozenset[str] | None) -> str:
+        chosen = {n: p for n, p in self.names.items() if wanted is None or n.lower() in wanted}
+        folders = [f for f in dict.fromkeys(folder for folder, _ in chosen.values()) if f != FACTS_KEY]
+        used = [self.sources[f] for f in folders]
+        dense = [s for s in used if not s.sparse]
+        groups = grouped(self.facts, dense)
+        branches = [self._branch(shards, have, chosen) for shards, have in groups]
+        union = "\nUNION ALL BY NAME\n".join(branches) or self._nothing(chosen)
+        sparse = {s.folder: f"x{i}" for i, s in enumerate(s for s in used if s.sparse)}
+        columns = ["lower(hex(u.uid)) AS uid"]
+        for name, (folder, fieldname) in chosen.items():
+            if folder in sparse:
+                columns.append(self._sparse_column(sparse[folder], name, fieldname))
+            elif name != "uid":
+                columns.append(f"u.{quoted(name)}")
+        joins = "".join(
+            f"\nLEFT JOIN {self._parts(f)} AS {alias} ON u.uid = {alias}.uid" for f, alias in sparse.items()
+        )
+        return f"SELECT {', '.join(columns)}, u.shard, u.row FROM (\n{union}\n) AS u{joins}{self._not_removed('u.uid')}"
+
+    def _branch(self, shards: Sequence[int], have: Sequence[Source], chosen: dict[str, tuple[str, str]]) -> str:
+        """One positional join: `shards` are of one list and have a file in exactly the folders `have`."""
+        alias = {s.folder: f"c{i}" for i, s in enumerate(have)} | {FACTS_KEY: "f"}
+        in_list = {f.name.lower() for f in self.facts.fields_of[self.facts.list_of[shards[0]]]}
+        columns = ["f.uid AS uid", *self._position(shards)]
+        for name, (folder, fieldname) in chosen.items():
+            there = fieldname.lower() in in_list if folder == FACTS_KEY else folder in alias
+            if name == "uid" or (folder != FACTS_KEY and self.sources[folder].sparse):
+                continue
+            kind = self.types[name]
+            value = f"{alias[folder]}.{quoted(fieldname)}" if there else "NULL"
+            if there and self._field(folder, fieldname).binary:
+                value = f"lower(hex({value}))"
+            columns.append(f"CAST({value} AS {kind}) AS {quoted(name)}")
+        facts = self.read(self.facts, shards, ", file_row_number = true")
+        joins = "".join(f"\n  POSITIONAL JOIN {self.read(s, shards)} AS {alias[s.folder]}" for s in have)
+        return f"SELECT {', '.join(columns)}\n  FROM {facts} AS f{joins}"
+
+    def _position(self, shards: Sequence[int]) -> tuple[str, str]:
+        """Shard number and row within the shard."""
+        if tuple(shards) not in self.facts.compact:
+            return "CAST(substr(f.filename, -16, 8) AS INTEGER) AS shard", "f.file_row_number AS row"
+        starts, at = [], 0
+        for s in shards:
+            starts.append((at, s))
+            at += self.facts.rows[s]
+        shard = _search("f.file_row_number", [(start, str(s)) for start, s in starts])
+        begin = _search("f.file_row_number", [(start, str(start)) for start, _ in starts])
+        return f"CAST({shard} AS INTEGER) AS shard", f"f.file_row_number - {begin} AS row"
+
+    def _nothing(self, chosen: dict[str, tuple[str, str]]) -> str:
+        typed = [f"CAST(NULL AS {self.types[n]}) AS {quoted(n)}" for n in chosen if n != "uid"]
+        own = ["CAST(NULL AS BLOB) AS uid", "CAST(NULL AS INTEGER) AS shard", "CAST(NULL AS BIGINT) AS row"]
+        return f"SELECT {', '.join(own + typed)} WHERE false"
+
+    def _parts(self, folder: str) -> str:
+        """All parts of a sparse stage, one row a uid: of two runs that asked at once, the first by file name."""
+        parts = self.sources[folder].parts or {}
+        files = ", ".join(self.file(rel) for s in sorted(parts) for rel in parts[s])
+        read = f"read_parquet([{files}], hive_partitioning = false)"
+        return (
+            f"(SELECT *, true AS asked FROM {read} QUALIFY row_number() OVER (PARTITION BY uid ORDER BY filename) = 1)"
+        )
+
+    def _sparse_column(self, alias: str, name: str, fieldname: str) -> str:
+        value = f"{alias}.{quoted(fieldname)}"
+        if fieldname == "asked":
+            return f"coalesce({value}, false) AS {quoted(name)}"
+        return f"CAST({value} AS {self.types[name]}) AS {quoted(name)}"
+
+    def _not_removed(self, uid: str) -> str:
+        return f"\nWHERE {uid} NOT IN (SELECT uid FROM {REMOVED_TABLE})" if len(self.pool.removed) else ""
+
+    def _fetches(self) -> str:
+        names = [e.name for e in self.pool.storage.list("fetch") if e.name.endswith(".parquet")]
+        rest = ", ".join(quoted(n) for n in FETCHES.names if n != "uid")
+        if not names:
+            types = sql_types([Field(f.name, f.type) for f in FETCHES])
+            typed = ", ".join(f"CAST(NULL AS {t}) AS {quoted(n)}" for n, t in zip(FETCHES.names, types, strict=True))
+            return f"SELECT {typed}, CAST(NULL AS INTEGER) AS shard WHERE false"
+        files = ", ".join(self.file(f"fetch/{n}") for n in names)
+        shard = "CAST(split_part(parse_filename(f.filename), '.', 1) AS INTEGER) AS shard"
+        read = f"read_parquet([{files}], hive_partitioning = false) AS f"
+        return f"SELECT lower(hex(f.uid)) AS uid, {rest}, {shard} FROM {read}{self._not_removed('f.uid')}"
+
+    def _picks(self) -> str:
+        folders = [self.pick] if self.pick else pick_folders(self.pool)
+        branches = [b for folder in folders for b in self._pick_branches(folder)]
+        if not branches:
+            texts = ("uid", "url", "text", "recipe", "pick", "dropped_by", "reason")
+            typed = [f"CAST(NULL AS VARCHAR) AS {n}" for n in texts]
+            numbers = "CAST(NULL AS INTEGER) AS times, CAST(NULL AS INTEGER) AS shard, CAST(NULL AS BIGINT) AS row"
+            return f"SELECT {', '.join(typed)}, {numbers} WHERE false"
+        union = "\nUNION ALL BY NAME\n".join(branches)
+        return f"SELECT lower(hex(uid)) AS uid, * EXCLUDE (uid) FROM (\n{union}\n) AS u{self._not_removed('u.uid')}"
+
+    def _pick_branches(self, folder: str) -> Iterable[str]:
+        source = find_source(self.pool, self.facts, folder)
+        recipe, _ = folder.removeprefix("picks/").rsplit("@", 1)
+        for shards, have in grouped(self.facts, [source]):
+            if have:
+                yield (
+                    f"SELECT f.uid, f.url, f.text, {sql_string(recipe)} AS recipe, {sql_string(folder[6:])} AS pick, "
+                    f"p.dropped_by, p.reason, p.times, {', '.join(self._position(shards))}\n"
+                    f"  FROM {self.read(self.facts, shards, ', file_row_number = true')} AS f\n"
+                    f"  POSITIONAL JOIN {self.read(source, shards)} AS p"
+                )
+
+    def _funnel(self) -> str:
+        """One row a step of each pick, as literals: they are few, and no row of data is read for them."""
+        columns = [
+            "recipe",
+            "pick",
+            "step",
+            "id",
+            "filter",
+            "over",
+            "asked",
+            "dropped_first",
+            "dropped_alone",
+            "left_after",
+        ]
+        types = [
+            "VARCHAR",
+            "VARCHAR",
+            "INTEGER",
+            "VARCHAR",
+            "VARCHAR",
+            "VARCHAR",
+            "BIGINT",
+            "BIGINT",
+            "BIGINT",
+            "BIGINT",
+        ]
+        rows: list[tuple[Any, ...]] = []
+        for folder in [self.pick] if self.pick else pick_folders(self.pool):
+            pick = funnel(self.pool, folder)
+            rows.append((pick.recipe, folder[6:], 0, "all", None, None, pick.rows, 0, 0, pick.rows))
+            for s in pick.steps:
+                numbers = (s.asked, s.dropped_first, s.dropped_alone, s.left)
+                rows.append((pick.recipe, folder[6:], s.number, s.id, s.filter, s.over, *numbers))
+        values = ", ".join("(" + ", ".join(_literal(v) for v in row) + ")" for row in rows)
+        typed = ", ".join(f"CAST({quoted(c)} AS {t}) AS {quoted(c)}" for c, t in zip(columns, types, strict=True))
+        given = values or "(" + ", ".join(["NULL"] * len(columns)) + ")"
+        named = ", ".join(quoted(c) for c in columns)
+        return f"SELECT {typed} FROM (VALUES {given}) AS t({named})" + ("" if rows else " WHERE false")
+
+
+def grouped(facts: Facts, sources: Sequence[Source]) -> list[tuple[list[int], list[Source]]]:
+    """Shards in groups of at most COMPACT, each of one list and with files in the same of the folders."""
+    shards = sorted(facts.shards)
+    groups: list[tuple[list[int], list[Source]]] = []
+    for start in range(0, len(shards), COMPACT):
+        chunk: dict[tuple[int, tuple[bool, ...]], list[int]] = {}
+        for s in shards[start : start + COMPACT]:
+            chunk.setdefault((facts.list_of[s], tuple(s in x.shards for x in sources)), []).append(s)
+        for (_, there), members in chunk.items():
+            groups.append((members, [x for x, yes in zip(sources, there, strict=True) if yes]))
+    return groups
+
+
+def _search(value: str, starts: Sequence[tuple[int, str]]) -> str:
+    """Answer of the last start that is <= value: a balanced tree of CASEs, 8 comparisons for 256 starts."""
+    if len(starts) == 1:
+        return starts[0][1]
+    middle = len(starts) // 2
+    low, high = _search(value, starts[:middle]), _search(value, starts[middle:])
+    return f"CASE WHEN {value} < {starts[middle][0]} THEN {low} ELSE {high} END"
+
+
+def _literal(value: Any) -> str:
+    return "NULL" if value is None else str(value) if isinstance(value, int) else sql_string(value)
