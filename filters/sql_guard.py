@@ -233,7 +233,7 @@ def _check_node(node: Mapping[str, Any]) -> None:
         raise ValueError(f"a predicate cannot use {what}: it sees the columns of one row")
     if kind == "FUNCTION":
         _check_function(node)
-    if kind == "LAMBDA" and node["syntax_type"] == "SINGLE_ARROW":
+    if kind == "LAMBDA" and node.get("syntax_type") != "LAMBDA_KEYWORD":
         raise ValueError(
             "-> is ambiguous: write `lambda x: ...` for a function of list elements, json_extract for JSON"
         )
