@@ -10,6 +10,7 @@ without any lock. Who loses the number compares with the winner's uids and tries
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections import Counter
@@ -166,7 +167,9 @@ def register(storage: Storage, source: Source, shard_size: int = 10_000) -> Clai
     try:
         return _Registration(storage, source, shard_size, folder).run(mine)
     except OSError as e:
-        raise full_disk(e, str(folder)) if e.errno in (28, 30, 122) else e from e  # full, read-only, quota
+        if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise full_disk(e, str(folder)) from e
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import xxhash
 
 from curate.errors import UserError
+from curate.pool.objects import cache_root
 
 CHUNK = 1 << 20
 GZIP = b"\x1f\x8b"
@@ -142,7 +143,7 @@ def remembered(path: str, stamp: str, make: Any) -> str:
     """The digest made for this path and stamp; without a stamp it is made each time."""
     if not stamp:
         return str(make())
-    file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "curate" / "digests.json"
+    file = cache_root() / "digests.json"
     known = _cache(file)
     if path in known and known[path][0] == stamp:
         return str(known[path][1])
