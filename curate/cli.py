@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,7 +107,9 @@ def sql(
     import curate
     from curate.ask.output import print_result
 
-    print_result(curate.open(pool, recipe).sql(query).to_arrow(), format, out)
+    result = curate.open(pool, recipe).sql(query)
+    with out.open("wb") if out else nullcontext(sys.stdout.buffer) as stream:
+        print_result(result, format, stream)
 
 
 @app.command()

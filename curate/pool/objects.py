@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import UserError
-from curate.pool.storage import Entry, Storage
+from curate.pool.storage import Entries, Entry, Names, Spans, Storage
 
 # Schemes whose fsspec file system refuses to overwrite when asked with mode="create".
 CONDITIONAL = ("s3", "s3a", "gs", "gcs", "memory")
@@ -76,7 +76,7 @@ class ObjectStorage(Storage):
             return []
         return list(found)
 
-    def list(self, folder: str, prefix: str = "") -> list[Entry]:
+    def list(self, folder: str, prefix: str = "") -> Entries:
         if prefix and self.scheme != "memory":  # the store itself narrows the listing down
             infos = list(self.fs.find(self.key(folder), prefix=prefix, detail=True).values())
         else:
@@ -87,7 +87,7 @@ class ObjectStorage(Storage):
         entries = [Entry(i["name"].rsplit("/", 1)[-1], int(i["size"] or 0), _mtime(i)) for i in files]
         return sorted((e for e in entries if e.name), key=lambda e: e.name)
 
-    def folders(self, folder: str) -> list[str]:
+    def folders(self, folder: str) -> Names:
         inside = [i for i in self._infos(folder) if i["type"] == "directory"]
         return sorted(i["name"].rstrip("/").rsplit("/", 1)[-1] for i in inside)
 
@@ -126,7 +126,7 @@ class ObjectStorage(Storage):
         except FileNotFoundError:
             return
 
-    def blank(self, rel: str, spans: list[tuple[int, int]]) -> None:
+    def blank(self, rel: str, spans: Spans) -> None:
         data = bytearray(self.read(rel))
         for offset, size in spans:
             data[offset : offset + size] = bytes(size)

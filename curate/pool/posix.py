@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 from curate.errors import UserError
-from curate.pool.storage import Entry, Storage
+from curate.pool.storage import Entries, Entry, Names, Spans, Storage
 
 TMP = "tmp"
 
@@ -47,7 +47,7 @@ class PosixStorage(Storage):
     def exists(self, rel: str) -> bool:
         return self.path(rel).is_file()
 
-    def list(self, folder: str, prefix: str = "") -> list[Entry]:
+    def list(self, folder: str, prefix: str = "") -> Entries:
         try:
             with os.scandir(self.path(folder)) as found:
                 wanted = (e for e in found if e.name.startswith(prefix) and e.is_file(follow_symlinks=False))
@@ -56,7 +56,7 @@ class PosixStorage(Storage):
             return []
         return sorted((Entry(n, s.st_size, s.st_mtime) for n, s in files), key=lambda e: e.name)
 
-    def folders(self, folder: str) -> list[str]:
+    def folders(self, folder: str) -> Names:
         try:
             with os.scandir(self.path(folder)) as found:
                 return sorted(e.name for e in found if e.is_dir(follow_symlinks=False))
@@ -108,7 +108,7 @@ class PosixStorage(Storage):
     def delete(self, rel: str) -> None:
         self.path(rel).unlink(missing_ok=True)
 
-    def blank(self, rel: str, spans: list[tuple[int, int]]) -> None:
+    def blank(self, rel: str, spans: Spans) -> None:
         with self.path(rel).open("r+b") as f:
             for offset, size in spans:
                 f.seek(offset)

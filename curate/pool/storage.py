@@ -27,6 +27,12 @@ class Entry:
     mtime: float
 
 
+# `list` is a method below; these stand for the built-in one in annotations.
+Entries = list[Entry]
+Names = list[str]
+Spans = list[tuple[int, int]]
+
+
 class Storage(abc.ABC):
     """Files below one root. Names (`rel`) are relative, with "/" between folders. Instances pickle."""
 
@@ -61,11 +67,11 @@ class Storage(abc.ABC):
     def exists(self, rel: str) -> bool: ...
 
     @abc.abstractmethod
-    def list(self, folder: str, prefix: str = "") -> list[Entry]:
+    def list(self, folder: str, prefix: str = "") -> Entries:
         """Files directly inside a folder whose name begins with `prefix`, by name; none where it is missing."""
 
     @abc.abstractmethod
-    def folders(self, folder: str) -> list[str]:
+    def folders(self, folder: str) -> Names:
         """Names of the folders directly inside a folder."""
 
     @abc.abstractmethod
@@ -84,7 +90,7 @@ class Storage(abc.ABC):
         """Remove a file; nothing happens where there is none."""
 
     @abc.abstractmethod
-    def blank(self, rel: str, spans: list[tuple[int, int]]) -> None:
+    def blank(self, rel: str, spans: Spans) -> None:
         """Overwrite (offset, size) spans with zeros, in place: `curate purge` and nothing else."""
 
     @abc.abstractmethod

@@ -12,17 +12,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from curate.errors import UserError
+from curate.pool.facts import FACTS
 from curate.pool.layout import PIXELS, failure
 from curate.pool.lists import Claim, claims, listed, register
 from curate.pool.pool import Pool
 from curate.pool.storage import Storage
-from curate.run.engine import Pass, Rules
+from curate.run.engine import Engine, Pass, Rules
 from curate.run.fetch.spec import IngestSpec
 from curate.run.graph import Asked, asked, is_sparse, needs_all_shards, owners
 from curate.run.ingest import ingest_shard
+from curate.run.pack import PackSpec, pack, pack_folder
 from curate.run.pick import Emit
 from curate.run.progress import Progress
+from curate.run.verdict import check_types
 from curate.run.walk import ExecutorChoice, Ground, Planned, Walk
 from filters.base import RowFilter
 from stages.base import Barrier, Column, Need, Stage, shard_name
@@ -67,6 +72,7 @@ class Job:
     def __init__(self, recipe: Recipe, executor: str | None = None, workers: int | None = None) -> None:
         self.recipe = recipe
         self.choice = ExecutorChoice(executor or recipe.run.executor, workers or recipe.run.workers)
+        self._walked: Walk
         self.rules = Rules(tries=recipe.run.tries, allow_failed=recipe.run.allow_failed)
 
     def run(self, progress: Progress) -> Outcome:
@@ -78,12 +84,28 @@ class Job:
         pool = Pool.create(self.recipe.pool, self.recipe.ingest.pixels(), self.recipe.shard_size)
         progress.storage = pool.storage
         self.claim_lists(pool, progress)
-        walk = self.walk(pool, progress, dry=False)
+        walk = self._walked = self.walk(pool, progress, dry=False)
         folder = self._choose(walk)
         walk.save_indexes()
         kept, times, rows, dropped = walk.count(folder)
         state = progress.states.get("ingest")
         return Outcome(folder, kept, times, rows, dropped, walk.failed, dict(state.outcomes) if state else {})
+
+    def pack(self, progress: Progress, pick: str) -> dict[str, Any]:
+        """Write the pick as training shards, after `run()`; returns the manifest and its `folder`.
+
+        Raises:
+            PartialFailure: a part failed for good; a pack is whole or not there.
+        """
+        walk, spec = self._walked, self.recipe.pack or PackSpec()
+        about = walk.pool.about(pick)
+
+        def run(passes: list[Pass]) -> dict[str, dict[str, str]]:
+            return Engine(passes, self.choice(passes, walk.seconds(passes)), progress, self.rules).run()
+
+        sources = self.sources(claims(walk.pool.storage))
+        manifest = pack(walk.pool, pick, about, spec, self.recipe.seed, sources, walk.places, run)
+        return manifest | {"folder": pack_folder(walk.pool, pick, about["recipe"], spec, self.recipe.seed)}
 
     def plan(self) -> tuple[Pool | None, list[Planned], str]:
         """(pool, lines, pick folder); without a pool there is nothing to look at, and no line."""
@@ -131,7 +153,12 @@ class Job:
 
     def steps(self, known: Sequence[Claim]) -> list[Asked]:
         extra = self.extras(known)
-        return [asked(s.id, s.filter, lambda name: self.recipe.resolve(name, extra)) for s in self.recipe.steps]
+        found = [asked(s.id, s.filter, lambda name: self.recipe.resolve(name, extra)) for s in self.recipe.steps]
+        for step in found:
+            schema = known_types(step.reads)
+            if isinstance(step.filter, RowFilter) and schema is not None:
+                check_types(step.id, step.filter, schema)
+        return found
 
     def columns(self, known: Sequence[Claim]) -> list[Column]:
         """All columns of the stages that the recipe names, and those that captions come from."""
@@ -154,6 +181,17 @@ class Job:
         notes = {s.id: {"filter": s.filter.method(), "over": getattr(s.filter, "over", "row")} for s in steps}
         more = {"yaml": self.recipe.resolved_yaml(), "columns": columns, "steps": notes}
         return walk.choose(self.recipe.name, self.emit(), self.sources(known), more)
+
+
+def known_types(columns: Sequence[Column]) -> pa.Schema | None:
+    """Types of columns, as far as they are known before a run: None where an input's further column is read."""
+    fields = []
+    for c in columns:
+        schema = FACTS if c.owner is None else c.owner.writes()
+        if c.field not in schema.names:
+            return None
+        fields.append(schema.field(c.field))
+    return pa.schema(fields)
 
 
 def describe_claim(claim: Claim) -> str:

@@ -48,7 +48,7 @@ def run_recipe(
     for line in funnel_lines(recipe, outcome):
         print(line)
     if manifest is not None:
-        print(f"pack: {manifest['samples']:,} samples in {len(manifest['files'])} shards: {manifest['folder']}")
+        print(f"pack: {manifest['counts']['samples']:,} samples in {len(manifest['files']):,} files: {manifest['folder']}")
     if subset is not None:
         from curate.subset import write_subset
 

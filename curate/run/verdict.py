@@ -119,8 +119,27 @@ def _connection() -> Any:
 
     connection = duckdb.connect(":memory:")
     connection.execute("SET threads = 1")
+    connection.execute("SET TimeZone = 'UTC'")  # dates must not depend on where a worker stands
     connection.execute("SET enable_external_access = false")
     return connection
+
+
+def check_types(id: str, chosen: RowFilter, schema: pa.Schema) -> None:
+    """Bind a filter's rules to columns of these types, before anything runs.
+
+    Raises:
+        UserError: DuckDB's words on what does not fit.
+    """
+    import duckdb
+
+    connection = _connection()
+    connection.register("batch", pa.Table.from_batches([], schema))
+    try:
+        connection.sql(f"SELECT {reason_sql(chosen)} AS reason FROM batch").fetchall()
+    except duckdb.Error as e:
+        raise UserError(f"filter {id}: {e}") from e
+    finally:
+        connection.unregister("batch")
 
 
 def column_names(reads: Sequence[Column]) -> None:

@@ -210,12 +210,12 @@ class Walk:
                 self.pool.storage.commit(self._asked_marker(folder, above), b"{}")
 
     def _run(self, passes: list[Pass]) -> dict[str, dict[str, str]]:
-        executor = self.ground.executor(passes, self._seconds(passes))
+        executor = self.ground.executor(passes, self.seconds(passes))
         bad = Engine(passes, executor, self.ground.watcher, self.ground.rules).run()
         self.failed.update({name: sorted(items) for name, items in bad.items() if items})
         return bad
 
-    def _seconds(self, passes: Sequence[Pass]) -> float:
+    def seconds(self, passes: Sequence[Pass]) -> float:
         """A rough estimate of worker-seconds, to decide whether Ray's start is worth paying."""
         size = float(self.pool.settings["shard_size"])
         cost = {"ingest": 0.01, describe: 0.004, describe_sparse: 0.1}
