@@ -95,7 +95,7 @@ class FolderIndex:
             rows = list(pool.map(self._look, shards))
         columns = [list(shards), *(list(c) for c in zip(*rows, strict=True))]
         table = pa.table([pa.array(c, t.type) for c, t in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
-        digest = xxhash.xxh3_64_hexdigest("".join(table.column("uid_digest").to_pylist()))[:8]
+        digest = xxhash.xxh3_64_hexdigest("".join(table.column("uid_digest").to_pylist()).encode())[:8]
         name = f"{self.folder}/_index/{len(shards):08d}.{digest}.parquet"
         self.storage.commit(name, write_parquet(table, {"rows": len(shards)}))
         self.known = {s: (r[0], r[1], r[2]) for s, r in zip(shards, rows, strict=True)}
@@ -113,7 +113,7 @@ class FolderIndex:
                 self.storage.commit(name, write_groups(tables, footer))
 
     def compact_name(self, group: Sequence[int]) -> str:
-        digest = xxhash.xxh3_64_hexdigest("".join(f"{s}:{self.known[s][1]}," for s in group))[:8]
+        digest = xxhash.xxh3_64_hexdigest("".join(f"{s}:{self.known[s][1]}," for s in group).encode())[:8]
         return f"{self.folder}/_compact/{shard_name(group[0])}-{shard_name(group[-1])}.{digest}.parquet"
 
     def compacted(self, shards: Sequence[int]) -> dict[str, list[int]]:

@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 import uuid
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ class ObjectStorage(Storage):
 
 def _mtime(info: dict[str, Any]) -> float:
     stamp = info.get("LastModified") or info.get("created") or info.get("mtime")
-    return stamp.timestamp() if hasattr(stamp, "timestamp") else float(stamp or 0)
+    return float(stamp.timestamp()) if isinstance(stamp, datetime) else float(stamp or 0)
 
 
 def _trim_cache(folder: Path, keep: Path) -> None:

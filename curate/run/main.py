@@ -48,7 +48,8 @@ def run_recipe(
     for line in funnel_lines(recipe, outcome):
         print(line)
     if manifest is not None:
-        print(f"pack: {manifest['counts']['samples']:,} samples in {len(manifest['files']):,} files: {manifest['folder']}")
+        counts = manifest["counts"]
+        print(f"pack: {counts['samples']:,} samples in {counts['files']:,} files: {manifest['folder']}")
     if subset is not None:
         from curate.subset import write_subset
 
