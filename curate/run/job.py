@@ -140,7 +140,7 @@ class Job:
 
     def _ingest(self, pool: Pool, known: tuple[Claim, ...], shards: list[int]) -> Pass:
         spec = self.recipe.ingest
-        need = Need(memory_gb=2, deadline_s=spec.shard_deadline_s + 120)
+        need = Need(memory_gb=2, deadline_s=spec.shard_deadline_s + 600)
         missing = [shard_name(s) for s in pool.index(PIXELS).missing(shards)]
         return Pass(
             "ingest", ingest, Ingest(pool.storage.url, known, spec), missing, need, pure=False,
