@@ -136,7 +136,7 @@ def _flat(value: Any) -> Any:
 
 
 def visible(text: str, keep: str = "") -> str:
-    """Control, format and surrogate characters (escape codes, text direction, joiners) as \\x1b or \\u202e."""
+    """Control, format and surrogate characters (escape codes, text direction, joiners) as \\u001b or \\u202e."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escape(c) if c not in keep and _hidden(c) else c for c in text)

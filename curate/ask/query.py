@@ -57,6 +57,9 @@ TABLE_FUNCTIONS = frozenset(
     ]
 )
 
+# DuckDB 2 lets a WITH clause delete, insert, update and copy to files: those nodes have other names.
+QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+
 _EXPLAIN = re.compile(r"(?is)^\s*explain\b(\s+analyze\b)?(\s*\([^()]*\))?\s*")
 
 
@@ -107,7 +110,11 @@ def _mentions(connection: Any, text: str) -> tuple[frozenset[str] | None, frozen
         raise UserError(f"this form of query is refused ({tree.get('error_message')}); allowed are {ALLOWED}")
     nodes = list(_nodes(tree))
     for node in nodes:
-        if node.get("type") == "TABLE_FUNCTION":
+        kind = str(node.get("type", ""))
+        if kind.endswith("_NODE") and kind not in QUERY_NODES:
+            name = kind.removesuffix("_NODE").removesuffix("_QUERY")
+            raise UserError(f"{name} is refused, also inside WITH: a pool is only read here. Allowed are {ALLOWED}")
+        if kind == "TABLE_FUNCTION":
             name = str(node["function"].get("function_name", "")).lower()
             if name not in TABLE_FUNCTIONS:
                 raise UserError(

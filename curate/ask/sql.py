@@ -10,7 +10,9 @@ folder of its own.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,8 +66,10 @@ class Session:
     views: Views
 
     @cached_property
-    def _spill(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="curate-sql-")
+    def _spill(self) -> str:
+        folder = tempfile.mkdtemp(prefix="curate-sql-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     @cached_property
     def connection(self) -> Any:
@@ -73,7 +77,7 @@ class Session:
 
         storage = self.views.pool.storage
         folder = storage.url if storage.is_local else str(cache_root())
-        return locked_connection(self.views.pool.removed, [folder], self._spill.name)
+        return locked_connection(self.views.pool.removed, [folder], self._spill)
 
     def ask(self, text: str) -> Result:
         """Run a query.
