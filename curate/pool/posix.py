@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import uuid
+from functools import lru_cache
 from pathlib import Path
 
 from curate.errors import UserError
@@ -21,6 +23,19 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+@lru_cache(maxsize=64)
+def _process_folder(root: Path, pid: int) -> Path:
+    """One folder a process and host, so that gc can tell whose left-overs they are; gone with the process."""
+    folder = root / TMP / f"{socket.gethostname()}-{pid}-{uuid.uuid4().hex[:8]}"
+    atexit.register(_remove_if_empty, folder)
+    return folder
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 class PosixStorage(Storage):
     """Files below a local (or network-mounted) folder that has hard links."""
 
@@ -29,10 +44,6 @@ class PosixStorage(Storage):
     def __init__(self, root: str) -> None:
         self.root = Path(root).expanduser().absolute()
         self.url = str(self.root)
-        self._scratch: Path | None = None
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"root": self.root, "url": self.url, "_scratch": None}
 
     def path(self, rel: str) -> Path:
         return self.root / rel
@@ -117,12 +128,9 @@ class PosixStorage(Storage):
             os.fsync(f.fileno())
 
     def scratch(self) -> Path:
-        # One folder a process and host, so that gc can tell whose left-overs they are.
-        if self._scratch is None:
-            run = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-            self._scratch = self.root / TMP / run
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        return self._scratch / uuid.uuid4().hex
+        folder = _process_folder(self.root, os.getpid())
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / uuid.uuid4().hex
 
     def local(self, rel: str) -> Path:
         return self.path(rel)
