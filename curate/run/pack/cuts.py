@@ -57,6 +57,11 @@ def keys_of(table: pa.Table) -> np.ndarray:
     return keys
 
 
+def in_order(keys: np.ndarray) -> np.ndarray:
+    """The permutation that sorts keys (KEY)."""
+    return np.lexsort((keys["copy"], keys["low"], keys["high"], keys["hash"]))
+
+
 def find_cuts(shards: Callable[[], Iterable[np.ndarray]], samples: int, per_file: int) -> Cuts:
     """Cut `samples` ranks into files of at most `per_file`, sizes differing by one at most.
 
@@ -79,6 +84,6 @@ def find_cuts(shards: Callable[[], Iterable[np.ndarray]], samples: int, per_file
     wanted = np.zeros(len(counts), bool)
     wanted[home] = True
     near = np.concatenate([keys[wanted[keys["hash"] >> shift]] for keys in shards()])
-    near = near[np.lexsort((near["copy"], near["low"], near["high"], near["hash"]))]
+    near = near[in_order(near)]
     begin = np.searchsorted(near["hash"] >> shift, home.astype(np.uint64), side="left")
     return Cuts(samples, files, near[begin + ranks - (ends[home] - counts[home])])

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from curate.errors import UserError
 from curate.pool.layout import PIXELS
 from curate.pool.storage import Storage
-from curate.run.pack.cuts import Cuts, keys_of
+from curate.run.pack.cuts import Cuts, in_order, keys_of
 from curate.run.pack.members import read_members
 from curate.run.pack.spec import PackSpec
 from curate.run.pack.write import NOTES, FileWriters
@@ -97,12 +97,15 @@ def gather_members(storage: Storage, work: FillWork, first: int, last: int) -> t
             sources.append(file)
     members = pa.concat_tables(slices).combine_chunks()
     expected = work.cuts.start(last + 1) - work.cuts.start(first)
-    if members.num_rows != expected:
+    keys = keys_of(members)
+    order = in_order(keys)
+    twice = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    if len(twice) or members.num_rows != expected:
+        which = members.column("uid")[order[twice[0]]].as_py().hex() if len(twice) else "a uid"
         raise UserError(
             f"{storage}/{work.folder}: files {first} to {last} should have {expected} samples, found "
-            f"{members.num_rows}; is a uid in the pool twice? (`curate sql` can tell: group samples by uid)"
+            f"{members.num_rows}: {which} is in the pool twice; make the pool anew from its lists"
         )
-    order = np.argsort(keys_of(members), order=("hash", "high", "low", "copy"))
     return sources, members.take(pa.array(order)).combine_chunks()
 
 

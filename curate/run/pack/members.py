@@ -146,9 +146,12 @@ def write_members(storage: Storage, rel: str, members: pa.Table, file: str) -> N
     """Commit the table, with the name of the file in which its images lie."""
     schema = members.schema.with_metadata({FILE: file.encode()})
     path = storage.scratch()
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        writer.write_table(members.combine_chunks(), max_chunksize=max(members.num_rows, 1))
-    storage.commit(rel, path)
+    try:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            writer.write_table(members.combine_chunks(), max_chunksize=max(members.num_rows, 1))
+        storage.commit(rel, path)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def read_members(storage: Storage, rel: str) -> tuple[pa.Table, str]:

@@ -128,7 +128,8 @@ def hash_copies(seed: int, uid: pa.Array, copies: Copies) -> np.ndarray:
     hashes = np.empty(len(copies.row), np.uint64)
     by = np.argsort(copies.copy, kind="stable")
     numbers, starts = np.unique(copies.copy[by], return_index=True)
-    for number, chosen in zip(numbers, np.split(by, starts[1:]), strict=True):
+    for number, start, end in zip(numbers, starts, [*starts[1:], len(by)], strict=len(by) > 0):
+        chosen = by[start:end]
         hashes[chosen] = hash64(seed, f"pack/{number}", uid.take(pa.array(copies.row[chosen])))
     return hashes
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from curate.pool.storage import Storage
-from curate.run.pack.cuts import keys_of
+from curate.run.pack.cuts import in_order, keys_of
 from curate.run.pack.fill import SWEEP, Block, read_images
 from curate.run.pack.members import MEMBERS, read_members, write_members
 
@@ -58,23 +59,30 @@ def scatter(work: ScatterWork, item: str) -> dict[str, Any]:
         tables.append(table.append_column("source", number))
         sources.append(file)
     members = pa.concat_tables(tables).combine_chunks()
-    order = np.argsort(keys_of(members), order=("hash", "high", "low", "copy"))
-    members = members.take(pa.array(order)).combine_chunks()
+    members = members.take(pa.array(in_order(keys_of(members)))).combine_chunks()
     segment = f"{work.folder}/{SEGMENTS}/{item}.bin"
     size = members.column("bytes").to_numpy().astype(np.int64)
     ends = np.cumsum(size)
     path = storage.scratch()
-    with path.open("wb") as out:
-        for start, stop in _stretches(ends, SWEEP):
-            begin = ends[start] - size[start]
-            buffer = memoryview(bytearray(int(ends[stop - 1] - begin)))
-            at = ends[start:stop] - size[start:stop] - begin
-            read_images(storage, sources, members, [Block(0, start, stop, last=False)], [(buffer, at)])
-            out.write(buffer)
-    storage.commit(segment, path)
+    try:
+        _write_images(storage, sources, members, ends - size, path)
+        storage.commit(segment, path)
+    finally:
+        path.unlink(missing_ok=True)
     placed = members.set_column(members.column_names.index("offset"), "offset", pa.array(ends - size))
     write_members(storage, marker, placed.drop_columns(["source"]), segment)
     return {"samples": members.num_rows, "bytes": int(ends[-1])}
+
+
+def _write_images(storage: Storage, sources: list[str], members: pa.Table, starts: np.ndarray, path: Path) -> None:
+    """The images in the order of the rows, a sweep at a time; image i begins at byte starts[i]."""
+    ends = np.append(starts[1:], starts[-1] + members.column("bytes")[-1].as_py())
+    with path.open("wb") as out:
+        for first, stop in _stretches(ends, SWEEP):
+            buffer = memoryview(bytearray(int(ends[stop - 1] - starts[first])))
+            targets = starts[first:stop] - starts[first]
+            read_images(storage, sources, members, [Block(0, first, stop, last=False)], [(buffer, targets)])
+            out.write(buffer)
 
 
 def _stretches(ends: np.ndarray, limit: int) -> list[tuple[int, int]]:
