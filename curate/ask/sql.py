@@ -23,7 +23,6 @@ import pyarrow as pa
 from curate.ask.query import Query, judged
 from curate.ask.views import REMOVED_TABLE, VIEWS, Views
 from curate.errors import UserError
-from curate.pool.facts import UID
 
 BATCH_ROWS = 100_000  # rows that a streamed answer hands out at once
 
@@ -33,8 +32,8 @@ def memory_limit() -> str:
     return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2}B"
 
 
-def locked_connection(removed: pa.Array, folders: list[str], spill: str) -> Any:
-    """A connection that reads below `folders` only, with the removed uids in a table, and its settings locked."""
+def locked_connection(removed: str, folders: list[str], spill: str) -> Any:
+    """A connection that reads below `folders` only, its settings locked; `removed` is SQL for uids in a table."""
     import duckdb
 
     connection = duckdb.connect(":memory:")
@@ -44,7 +43,7 @@ def locked_connection(removed: pa.Array, folders: list[str], spill: str) -> Any:
     connection.execute("SET allowed_directories = $1", [[f.rstrip("/") + "/" for f in folders]])
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("CREATE SCHEMA hidden")  # SHOW TABLES names the views alone
-    connection.from_arrow(pa.table({"uid": pa.array(removed, UID)})).create(REMOVED_TABLE)
+    connection.execute(f"CREATE TABLE {REMOVED_TABLE} AS {removed}")
     for name, value in (
         ("enable_external_access", "false"),
         ("allow_community_extensions", "false"),
@@ -77,7 +76,7 @@ class Session:
 
         storage = self.views.pool.storage
         folder = storage.url if storage.is_local else str(cache_root())
-        return locked_connection(self.views.pool.removed, [folder], self._spill)
+        return locked_connection(self.views.removed(), [folder], self._spill)
 
     def ask(self, text: str) -> Result:
         """Run a query.

@@ -12,44 +12,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import pyarrow as pa
-
 from curate.ask.funnel import find_pick, funnel, pick_folders
 from curate.ask.sources import FACTS_KEY, Facts, Field, Source, about_columns, find_facts, find_source, find_sources
 from curate.ask.sources import view_names as name_columns
+from curate.ask.types import quoted, sql_type
 from curate.errors import UserError
 from curate.pool.facts import FETCHES
 from curate.pool.index import COMPACT
+from curate.pool.layout import REMOVED
 from curate.pool.pool import Pool
 from filters.base import sql_string
 
 REMOVED_TABLE = "hidden.removed_uids"  # uid BLOB, filled before the connection is locked
 VIEWS = ("samples", "fetches", "picks", "funnel", "removed")
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def sql_types(fields: Sequence[Field]) -> list[str]:
-    """DuckDB's names of the types in which the fields are shown."""
-    import duckdb
-
-    schema = pa.schema([(f"c{i}", shown_type(f.type)) for i, f in enumerate(fields)])
-    return [str(t) for t in duckdb.connect(":memory:").from_arrow(schema.empty_table()).types]
-
-
-def shown_type(kind: pa.DataType) -> pa.DataType:
-    """The type that a reader gets: uids as hex, halves as floats, dictionaries as their values."""
-    if pa.types.is_fixed_size_binary(kind) or pa.types.is_null(kind):
-        return pa.string()
-    if pa.types.is_dictionary(kind):
-        return kind.value_type
-    if pa.types.is_float16(kind):
-        return pa.float32()
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(shown_type(kind.value_type), kind.list_size)
-    return kind
 
 
 @dataclass
@@ -84,8 +59,8 @@ class Views:
     @cached_property
     def types(self) -> dict[str, str]:
         """Column of `samples` -> DuckDB type."""
-        fields = [self._field(*place) for place in self.names.values()]
-        return dict(zip(self.names, sql_types(fields), strict=True))
+        kinds = [self._field(*place).type for place in self.names.values()]
+        return dict(zip(self.names, map(sql_type, kinds), strict=True))
 
     def _field(self, folder: str, name: str) -> Field:
         owner = self.facts if folder == FACTS_KEY else self.sources[folder]
@@ -101,6 +76,17 @@ class Views:
     def read(self, source: Source, shards: Sequence[int], options: str = "") -> str:
         files = ", ".join(self.file(rel) for rel in source.files(shards))
         return f"read_parquet([{files}], hive_partitioning = false{options})"
+
+    @cached_property
+    def _removed(self) -> list[str]:
+        return [f"{REMOVED}/{e.name}" for e in self.pool.storage.list(REMOVED) if e.name.endswith(".parquet")]
+
+    def removed(self) -> str:
+        """SELECT of the uids, as bytes, that no view shows."""
+        files = ", ".join(self.file(rel) for rel in self._removed)
+        if not files:
+            return "SELECT CAST(NULL AS BLOB) AS uid WHERE false"
+        return f"SELECT DISTINCT uid FROM read_parquet([{files}], hive_partitioning = false)"
 
     # ------------------------------------------------------------ the views
 
@@ -189,14 +175,13 @@ class Views:
         return f"CAST({value} AS {self.types[name]}) AS {quoted(name)}"
 
     def _not_removed(self, uid: str) -> str:
-        return f"\nWHERE {uid} NOT IN (SELECT uid FROM {REMOVED_TABLE})" if len(self.pool.removed) else ""
+        return f"\nWHERE {uid} NOT IN (SELECT uid FROM {REMOVED_TABLE})" if self._removed else ""
 
     def _fetches(self) -> str:
         names = [e.name for e in self.pool.storage.list("fetch") if e.name.endswith(".parquet")]
         rest = ", ".join(quoted(n) for n in FETCHES.names if n != "uid")
         if not names:
-            types = sql_types([Field(f.name, f.type) for f in FETCHES])
-            typed = ", ".join(f"CAST(NULL AS {t}) AS {quoted(n)}" for n, t in zip(FETCHES.names, types, strict=True))
+            typed = ", ".join(f"CAST(NULL AS {sql_type(f.type)}) AS {quoted(f.name)}" for f in FETCHES)
             return f"SELECT {typed}, CAST(NULL AS INTEGER) AS shard WHERE false"
         files = ", ".join(self.file(f"fetch/{n}") for n in names)
         shard = "CAST(split_part(parse_filename(f.filename), '.', 1) AS INTEGER) AS shard"
