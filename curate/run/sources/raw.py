@@ -21,6 +21,7 @@ from curate.run.sources.spec import SourceSpec
 
 ROWS, BYTES = 1 << 16, 32 << 20  # of one batch; one row that is larger is a batch of its own
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _SHA256 = r"^[0-9a-f]{64}\z"
 
 Values: TypeAlias = Any
@@ -210,8 +211,10 @@ def _scrub(value: Any, found: Findings) -> Any:
 def parse_json(data: bytes, found: Findings) -> dict[str, Any]:
     """A JSON object; NaN and lone surrogates, which Python writes too, are understood. Raises: ValueError."""
     try:
+        if _LONG_NUMBER.search(data):
+            raise ValueError("orjson would round it")
         value = orjson.loads(data)
-    except orjson.JSONDecodeError:
+    except ValueError:
         try:
             value = _scrub(json.loads(data.decode(errors="surrogateescape")), found)
         except RecursionError as e:

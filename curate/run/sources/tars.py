@@ -70,8 +70,10 @@ def read_tar(path: str, reading: Reading) -> Iterator[Raw]:
 def _samples(path: str, f: BinaryIO, reading: Reading) -> Iterator[Sample]:
     group: _Group | None = None
     number = 0
+    size = f.seek(0, os.SEEK_END)
+    f.seek(0)
     try:
-        for member in _members(path, f):
+        for member in _members(path, f, size):
             key, suffix = _split(member.name)
             if member.isdir() or not key:
                 if not member.isdir() and suffix != _META:
@@ -82,6 +84,8 @@ def _samples(path: str, f: BinaryIO, reading: Reading) -> Iterator[Sample]:
                     number += 1
                     yield from _sample(path, f, number, group, reading)
                 group = _Group(key)
+            if member.isreg() and member.offset_data + member.size > size:
+                raise Damaged(f"cut off at byte {size}, inside {_printable(member.name)!r}")
             _add(group, member, suffix, f)
     except Damaged as e:
         lost = "" if e.whole or not group else f"; sample {_printable(group.key)!r} was being read and is left out"
@@ -92,10 +96,8 @@ def _samples(path: str, f: BinaryIO, reading: Reading) -> Iterator[Sample]:
         yield from _sample(path, f, number + 1, group, reading)
 
 
-def _members(path: str, f: BinaryIO) -> Iterator[tarfile.TarInfo]:
+def _members(path: str, f: BinaryIO, size: int) -> Iterator[tarfile.TarInfo]:
     """Headers one by one. `tarfile` itself takes a broken header in the middle for the end: this does not."""
-    size = f.seek(0, os.SEEK_END)
-    f.seek(0)
     try:
         archive = tarfile.TarFile(fileobj=cast(Any, _Limited(f)), mode="r", errors="surrogateescape", encoding="utf-8")
     except (tarfile.TarError, Damaged, ValueError, OverflowError) as e:
@@ -115,8 +117,6 @@ def _members(path: str, f: BinaryIO) -> Iterator[tarfile.TarInfo]:
             raise Damaged(f"broken header at byte {at}: {e}") from e
         if member.size < 0 or archive.offset <= at:
             raise Damaged(f"broken header at byte {at}: a size of {member.size}")
-        if member.isreg() and member.offset_data + member.size > size:
-            raise Damaged(f"cut off at byte {size}, inside {_printable(member.name)!r}")
         yield member
 
 
