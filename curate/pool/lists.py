@@ -237,7 +237,7 @@ class _Registration:
         """Drop what the claims before ours have, so that the rows that stay are the ones it counted."""
         before = [c for c in claims(self.storage) if c.first < mine.first]
         self._mark_known(before[seen:])
-        kept = int(np.count_nonzero(self.fates == spilled.KEPT))
+        kept, _, _ = spilled.tally(self.fates)
         if kept != mine.rows:
             raise UserError(
                 f"list {mine.list}@{mine.hash}: its claim counts {mine.rows} rows, its input gives {kept}: the input "
@@ -246,8 +246,7 @@ class _Registration:
         return mine
 
     def _draft(self, first: int) -> Claim:
-        count = np.bincount(self.fates, minlength=3) if len(self.fates) else np.zeros(3, int)
-        rows = int(count[spilled.KEPT])
+        rows, duplicates, known = spilled.tally(self.fates)
         found = self.findings
         return Claim(
             list=self.source.name,
@@ -256,8 +255,8 @@ class _Registration:
             shards=-(-rows // self.shard_size),
             rows=rows,
             shard_size=self.shard_size,
-            duplicate_uid=int(count[spilled.DUPLICATE]),
-            known=int(count[spilled.KNOWN]),
+            duplicate_uid=duplicates,
+            known=known,
             refused=found.refused(),
             damaged=tuple(found.damaged),
             invalid_utf8=found.invalid_utf8,

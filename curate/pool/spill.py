@@ -1,4 +1,4 @@
-"""Uids of a list of any length on disk: find what recurs, in it or in the pool, holding a few million at a time.
+"""Uids of a list of any length on disk: find what recurs, in it or in the pool, holding a million at a time.
 
 Records are spread over 256 buckets by a mixed hash of the uid, not by its first byte: given uids that count from 1
 would all fall into bucket 0. Everything "sorted" here is sorted by that hash, then by uid.
@@ -17,7 +17,7 @@ from curate.pool.uids import Uids
 from stages.draws import hash64_halves, uid_halves
 
 BUCKETS = 256
-AT_ONCE = 2_000_000  # records held and sorted together: about 300 MB
+AT_ONCE = 1_000_000  # records held and sorted together: about 200 MB
 RECORD = np.dtype([("high", "u8"), ("low", "u8"), ("position", "u8"), ("check", "u8"), ("given", "?")])
 
 KEPT, DUPLICATE, KNOWN = 0, 1, 2
@@ -97,6 +97,13 @@ class Spill:
         if bucket not in self._buckets:
             self._buckets[bucket] = (self.folder / f"{bucket:02x}").open("wb")
         return self._buckets[bucket]
+
+
+def tally(fates: np.ndarray) -> tuple[int, int, int]:
+    """How many rows are KEPT, DUPLICATE and KNOWN; looks at a few million at a time."""
+    parts = (fates[i : i + 4 * AT_ONCE] for i in range(0, len(fates), 4 * AT_ONCE))
+    counts = sum((np.bincount(p, minlength=3) for p in parts), np.zeros(3, np.int64))
+    return int(counts[KEPT]), int(counts[DUPLICATE]), int(counts[KNOWN])
 
 
 def mark_duplicates(spill: Spill, fates: np.ndarray) -> None:

@@ -185,6 +185,19 @@ def test_what_the_pool_knows_is_left_out_and_counted(storage):
     assert next_number(claims(storage)) == 3
 
 
+@pytest.mark.parametrize("kind", ["s3", "memory"])
+def test_on_object_stores(kind, request, tmp_path):
+    url = request.getfixturevalue("s3_root") if kind == "s3" else f"memory://{tmp_path.name}/pool"
+    storage = Storage.at(url)
+    register(storage, Given("a", urls(*"abc")), 2)
+    second = register(storage, Given("b", urls(*"cdae")), 2)
+    assert (second.first, second.rows, second.known) == (2, 2, 2)
+    assert claims(storage)[1] == second
+    assert everything(storage, second).column("text").to_pylist() == ["text of d", "text of e"]
+    again = Given("b", urls(*"cdae"))
+    assert (register(storage, again, 2), again.readings) == (second, 0)
+
+
 def test_a_list_with_nothing_new_takes_no_number(storage):
     register(storage, Given("a", urls(*"abc")), 2)
     before = files(storage, "")
