@@ -1,0 +1,113 @@
+"""The sections of a recipe: what may stand in its YAML, key by key."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from curate.run.fetch.spec import IngestSpec
+from curate.run.pack.spec import PackSpec
+from curate.run.sources.spec import SourceSpec
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Family = Literal["clip", "siglip", "coca", "blip", "llava", "meru"]
+Scale = Literal["feature", "tiny", "debug", "small", "medium", "large", "xlarge"]
+
+
+class Section(BaseModel):
+    """Frozen, and every key is known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TextChoice(Section):
+    """One source of texts and its share: "web", or a column of strings or of texts."""
+
+    source: str = "web"
+    p: float = Field(default=1.0, gt=0)
+
+
+class EmitSpec(Section):
+    """One way in which a kept sample goes on: copies of it, each with one of the texts, by probability."""
+
+    copies: int = Field(default=1, ge=1, le=10_000)
+    texts: tuple[TextChoice, ...] = Field(default=(TextChoice(),), min_length=1)
+
+    @field_validator("texts", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Captions(Section):
+    """Which texts a training set uses. Texts are columns: those of `make` are written beside the web text.
+
+    CapFilt's union is two entries of `emit`; a mix is one entry with several texts.
+    """
+
+    make: tuple[dict[str, Any], ...] = Field(default=(), description="captioner stages, as under columns:")
+    emit: tuple[EmitSpec, ...] = Field(default=(EmitSpec(),), min_length=1)
+
+    @field_validator("make", "emit", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Judge(Section):
+    """The model that says whether this recipe is better; read by `curate compare`, not by `curate run`."""
+
+    family: Family = "clip"
+    scale: Scale = "tiny"
+    seeds: int = Field(default=3, ge=1)
+    model: str | None = Field(default=None, description="a configuration of open_clip; default: the scale's")
+    pretrained: str | None = Field(default=None, description="weights to start from, by path or name")
+    samples_seen: int | None = Field(default=None, ge=1, description="default: the scale's; equal for all recipes")
+    controls: tuple[Literal["no_filter", "random", "a_a"], ...] = ("no_filter", "random", "a_a")
+    evaluate: tuple[str, ...] = Field(default=(), description="evaluation sets, by name or path; default: the scale's")
+    parameters: dict[str, Any] = Field(default={}, description="of the family's training; see its docstring")
+
+    @field_validator("controls", "evaluate", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class RunSpec(Section):
+    """How a run goes about it. Nothing here changes what is kept."""
+
+    executor: Literal["auto", "inline", "ray"] = "auto"
+    workers: int | None = Field(default=None, ge=1)
+    tries: int = Field(default=3, ge=1, description="for a shard, before it counts as failed")
+    allow_failed: float = Field(default=0.0, ge=0, le=1, description="share of shards that may fail for good")
+
+
+class RecipeFile(Section):
+    """The whole recipe as it stands in YAML. `columns` and `filters` are looked into by curate.recipe."""
+
+    recipe: Name
+    description: str = ""
+    paper: str = ""
+    extends: str | None = Field(default=None, description="a built-in recipe or a path; one level only")
+    seed: int = 0
+    pool: str | None = Field(default=None, description="folder or URL; default pools/<recipe>")
+    shard_size: int = Field(default=10_000, ge=1, le=1_000_000)
+    source: tuple[SourceSpec, ...] = ()
+    ingest: IngestSpec = IngestSpec()
+    columns: tuple[Any, ...] = Field(default=(), description="stages to compute besides those that filters need")
+    filters: tuple[dict[str, Any], ...] = ()
+    captions: Captions = Captions()
+    pack: PackSpec | None = None
+    judge: Judge | None = None
+    run: RunSpec = RunSpec()
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, dict) else tuple(value) if isinstance(value, list) else value
+
+    @field_validator("columns", "filters", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
