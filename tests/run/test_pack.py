@@ -128,7 +128,7 @@ def test_tasks_sweeps_and_segments_do_not_show_in_the_bytes(
         (fill, "SWEEP", 9_000),
         (fill, "REMOTE_SWEEP", 20_000),
         (scatter, "SWEEP", 9_000),
-        (write, "IN_FLIGHT", 1),
+        (write, "BUFFERS", 1),
     ):
         monkeypatch.setattr(module, name, value)
     where = str(tmp_path / url) if url == "pool" else f"{url}/{tmp_path.name}-{kind}"

@@ -26,7 +26,7 @@ from curate.run.pack.write import NOTES, FileWriters
 from stages.base import shard_name
 
 GROUP = 100  # samples that no block splits; the row group of a parquet
-SWEEP = 128 << 20  # bytes read at once from a local pool; two sweeps are in memory
+SWEEP = 64 << 20  # bytes read at once from a local pool; two sweeps are in memory
 REMOTE_SWEEP = 512 << 20  # fewer and longer requests
 OVERHEAD = 3072  # bytes of a sample besides image and texts, about
 
@@ -72,10 +72,10 @@ def fill(work: FillWork, item: str) -> dict[str, Any]:
     blocks = list(_blocks(work.cuts, members, todo))
     with FileWriters(storage, work.folder, work.spec) as writers:
         for sweep in _sweeps(blocks, _weights(members), SWEEP if storage.is_local else REMOTE_SWEEP):
-            ready = [writers.prepare(b.file, members.slice(b.start, b.stop - b.start)) for b in sweep]
-            read_images(storage, sources, members, sweep, [(r.buffer, r.image_at) for r in ready])
-            for block, content in zip(sweep, ready, strict=True):
-                writers.write(block.file, content, last=block.last)
+            contents, readers = writers.prepare([members.slice(b.start, b.stop - b.start) for b in sweep])
+            read_images(storage, sources, members, sweep, [(c.buffer, c.image_at) for c in contents])
+            for block, content in zip(sweep, contents, strict=True):
+                writers.write(block.file, content, readers, last=block.last)
     return {"files": len(todo), "samples": sum(work.cuts.size(k) for k in todo)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,53 +21,67 @@ from curate.run.pack.spec import PackSpec
 from stages.base import shard_name
 
 NOTES = "files"
-IN_FLIGHT = 2  # blocks handed to the threads and not yet written
+BUFFERS = 2  # one is filled while the other is written
 
 
 @dataclass
 class Content:
-    """A block that waits for its images. `image_at`: int64 (rows,), where in the buffer each image goes."""
+    """A block on its way into a file.
 
-    buffer: memoryview
-    image_at: np.ndarray
-    said: Said
+    size: bytes that it takes in the sweep's buffer. image_at: int64 (rows,), where in them each image goes.
+    header_at: int64 (rows, 3), blocks of 512 bytes, for a tar. buffer: its part of the sweep's buffer.
+    """
+
     members: pa.Table
+    said: Said
+    size: int
+    image_at: np.ndarray
+    header_at: np.ndarray | None = None
+    buffer: memoryview = field(default_factory=lambda: memoryview(b""))
 
 
-def tar_content(members: pa.Table) -> Content:
-    """The block as it lies in a tar: headers, texts and JSON in place, room for the images."""
+def tar_layout(members: pa.Table) -> Content:
+    """Where everything of these rows stands in a tar: image, .txt and .json of one sample after another."""
     said = say(members)
-    rows = members.num_rows
-    sizes = np.empty((rows, 3), np.int64)
+    blocks = 1 + -(-_sizes(members, said).ravel() // BLOCK)  # of each member, its header included
+    ends = np.cumsum(blocks)
+    header_at = (ends - blocks).reshape(-1, 3)
+    return Content(members, said, int(ends[-1]) * BLOCK, (header_at[:, 0] + 1) * BLOCK, header_at)
+
+
+def _sizes(members: pa.Table, said: Said) -> np.ndarray:
+    """int64 (rows, 3): bytes of image, .txt and .json."""
+    sizes = np.empty((members.num_rows, 3), np.int64)
     sizes[:, 0] = members.column("bytes").to_numpy()
     sizes[:, 1] = [len(t) for t in said.texts]
     sizes[:, 2] = [len(j) for j in said.jsons]
+    return sizes
+
+
+def tar_fill(content: Content, buffer: memoryview) -> None:
+    """Put headers, texts, JSON and the zeros behind each member into the buffer, which may hold anything before."""
+    said, header_at, content.buffer = content.said, content.header_at, buffer
+    assert header_at is not None
+    sizes = _sizes(content.members, said)
     names = [b"%s.%s" % pair for pair in zip(said.keys, said.suffixes, strict=True)]
     names += [key + b".txt" for key in said.keys] + [key + b".json" for key in said.keys]
-    blocks = 1 + -(-sizes.ravel() // BLOCK)  # of each member, its header included
-    ends = np.cumsum(blocks)
-    header_at = (ends - blocks).reshape(rows, 3)
-    buffer = _room(int(ends[-1]) * BLOCK)
     lines = np.frombuffer(buffer, np.uint8).reshape(-1, BLOCK)
+    lines[(header_at + -(-sizes // BLOCK)).ravel()] = 0  # the last block of a member, part of which is padding
     lines[header_at.T.ravel()] = headers(names, sizes.T.ravel())
     for column, words in ((1, said.texts), (2, said.jsons)):
         for at, word in zip(((header_at[:, column] + 1) * BLOCK).tolist(), words, strict=True):
             buffer[at : at + len(word)] = word
-    return Content(buffer, (header_at[:, 0] + 1) * BLOCK, said, members)
 
 
-def bare_content(members: pa.Table) -> Content:
+def bare_layout(members: pa.Table) -> Content:
     """The images of a block one after another."""
-    ends = np.cumsum(members.column("bytes").to_numpy().astype(np.int64))
-    return Content(_room(int(ends[-1])), ends - members.column("bytes").to_numpy(), say(members), members)
+    size = members.column("bytes").to_numpy().astype(np.int64)
+    ends = np.cumsum(size)
+    return Content(members, say(members), int(ends[-1]), ends - size)
 
 
-def _room(size: int) -> memoryview:
-    """Zeroed memory, in large pages where the kernel has them."""
-    area = mmap.mmap(-1, size)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        area.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(area)
+def bare_fill(content: Content, buffer: memoryview) -> None:
+    content.buffer = buffer
 
 
 class TarFile:
@@ -110,6 +124,24 @@ class _Open:
     owed: list[Future[None]] = field(default_factory=list)
 
 
+class Buffers:
+    """The memory of a task, used again and again: fresh pages cost more than the copying into them."""
+
+    def __init__(self) -> None:
+        self._in_use: list[tuple[np.ndarray, list[Future[None]]]] = []
+
+    def take(self, size: int) -> tuple[memoryview, list[Future[None]]]:
+        """(`size` bytes with anything in them; where the jobs that read them are to be noted)."""
+        area = np.empty(0, np.uint8)
+        if len(self._in_use) == BUFFERS:
+            area, readers = self._in_use.pop(0)
+            _settle(readers)
+        if len(area) < size:
+            area = np.empty(size + size // 8, np.uint8)  # so that the next, a little larger one fits too
+        self._in_use.append((area, []))
+        return memoryview(area.data)[:size], self._in_use[-1][1]
+
+
 class FileWriters:
     """Files of one task. Leaving the block waits for the threads; an error leaves no temporary behind."""
 
@@ -117,15 +149,21 @@ class FileWriters:
         self.storage, self.folder, self.spec = storage, folder, spec
         self._threads = [ThreadPoolExecutor(1), ThreadPoolExecutor(1)]  # one hashes, one writes and commits
         self._open: dict[int, _Open] = {}
-        self._under_way: list[list[Future[None]]] = []
+        self._buffers = Buffers()
         self._committed: list[Future[None]] = []
 
-    def prepare(self, file: int, members: pa.Table) -> Content:
-        """The block of a file as it will be written, but for its images."""
-        del file
-        return tar_content(members) if self.spec.format == "webdataset" else bare_content(members)
+    def prepare(self, blocks: Sequence[pa.Table]) -> tuple[list[Content], list[Future[None]]]:
+        """The blocks as they will be written, but for their images, in one buffer; and the list of its readers."""
+        tar = self.spec.format == "webdataset"
+        contents = [(tar_layout if tar else bare_layout)(b) for b in blocks]
+        buffer, readers = self._buffers.take(sum(c.size for c in contents))
+        start = 0
+        for content in contents:
+            (tar_fill if tar else bare_fill)(content, buffer[start : start + content.size])
+            start += content.size
+        return contents, readers
 
-    def write(self, file: int, content: Content, *, last: bool) -> None:
+    def write(self, file: int, content: Content, readers: list[Future[None]], *, last: bool) -> None:
         """Hand a block over; blocks of a file come in order, the last one commits it."""
         if file not in self._open:
             self._open[file] = _Open(self._sink(self.storage.scratch()))
@@ -134,11 +172,9 @@ class FileWriters:
         hasher, writer = self._threads
         jobs = [hasher.submit(current.sink.hash, content), writer.submit(current.sink.write, content)]
         current.owed += jobs
-        self._under_way.append(jobs)
+        readers += jobs
         if last:
             self._committed.append(writer.submit(self._commit, file))
-        while len(self._under_way) > IN_FLIGHT:
-            _settle(self._under_way.pop(0))
 
     def _sink(self, path: Path) -> Any:
         if self.spec.format == "webdataset":
