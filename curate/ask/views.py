@@ -45,7 +45,12 @@ class Views:
 
     @cached_property
     def sources(self) -> dict[str, Source]:
-        return {s.folder: s for s in find_sources(self.pool, self.facts)}
+        found = find_sources(self.pool, self.facts)
+        if self.pick:  # under a recipe, samples say what became of them: times > 0 is kept
+            made = find_source(self.pool, self.facts, self.pick)
+            made.fields = [f for f in made.fields if f.name in ("dropped_by", "reason", "times")]
+            found.append(made)
+        return {s.folder: s for s in found}
 
     @cached_property
     def names(self) -> dict[str, tuple[str, str]]:
