@@ -30,7 +30,7 @@ def print_plan(recipe: Recipe, *, as_json: bool) -> None:
     if pool is None:
         print("there is no pool yet: a run reads the lists, cuts them into shards, and then everything is to be done:")
         for spec in recipe.sources:
-            print(f"  list {spec.list_name()}: {', '.join(spec.paths())}")
+            print(f"  list {spec.list_name}: {', '.join(spec.paths)}")
         for step in recipe.steps:
             print(f"  filter {step.id}: {step.filter.method()}")
         return
