@@ -106,7 +106,9 @@ def _footers(pool: Pool, folder: str, shards: list[int]) -> list[dict[str, Any]]
         rel = part_file(folder, shard_name(shard))
         try:
             return read_footer(pool.storage, rel)
-        except FileNotFoundError:
+        except (FileNotFoundError, UserError):
+            if pool.storage.exists(rel):
+                raise  # it is there, but damaged
             raise UserError(
                 f"{pool.storage}/{rel} is missing: the pick is not finished; run its recipe again"
             ) from None

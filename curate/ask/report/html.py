@@ -22,12 +22,6 @@ def text(value: object, longest: int = LONGEST, keep: str = "") -> str:
     return html.escape(visible(cut, keep=_JOINERS + keep) + more, quote=True)
 
 
-def element(tag: str, content: str, **attributes: str) -> str:
-    """<tag a="b">content</tag>; content is HTML, attribute values are escaped here. `class_` is class."""
-    given = "".join(f' {k.rstrip("_").replace("_", "-")}="{html.escape(v, quote=True)}"' for k, v in attributes.items())
-    return f"<{tag}{given}>{content}</{tag}>"
-
-
 def number(value: int | float) -> str:
     return f"{value:,}"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from curate.ask.funnel import Funnel, Step
 from curate.ask.report.choose import Sheets, Shown
-from curate.ask.report.html import bar, element, number, section, share, table, text
+from curate.ask.report.html import bar, number, section, share, table, text
 from curate.pool.facts import TRANSIENT
 
 IN_WORDS = {
@@ -59,17 +59,11 @@ def heading(pick: Funnel, about: dict[str, Any], links: Sequence[tuple[str, str]
 
 
 def funnel_section(pick: Funnel) -> str:
-    head = [("filter", False), ("left", True), ("dropped first", True), ("alone would drop", True), ("", False)]
+    head = [("filter", False), ("left", True), ("dropped first", True), ("alone would drop", True)]
     head += [("most frequent reasons", False)]
     rows = [_funnel_row(s, pick.rows) for s in pick.steps]
-    start = [
-        text("all with an image"),
-        number(pick.rows),
-        "",
-        "",
-        _wide(bar([(pick.rows, "keep")], pick.rows, "all")),
-        "",
-    ]
+    everything = text("all with an image") + bar([(pick.rows, "keep")], pick.rows, "all")
+    start = [everything, number(pick.rows), "", "", ""]
     key = (
         '<ul class="key"><li><i class="keep"></i>left after this filter</li>'
         '<li><i class="lose"></i>dropped here first</li>'
@@ -82,10 +76,6 @@ def funnel_section(pick: Funnel) -> str:
     return section("funnel", "Funnel", note, key, table(head, [start, *rows], "Funnel"))
 
 
-def _wide(content: str) -> str:
-    return element("div", content, class_="wide")
-
-
 def _funnel_row(step: Step, rows: int) -> list[str]:
     label = f"{number(step.left)} left, {number(step.dropped_first)} dropped here first"
     before = rows - step.left - step.dropped_first
@@ -96,7 +86,7 @@ def _funnel_row(step: Step, rows: int) -> list[str]:
     alone = "" if step.dropped_alone is None else number(step.dropped_alone)
     asked = "" if step.asked in (None, rows) else f" <span class='soft'>of {number(step.asked or 0)}</span>"
     drawn = bar([(step.left, "keep"), (step.dropped_first, "lose"), (before, "alone")], rows, label)
-    return [name, number(step.left), number(step.dropped_first), alone + asked, _wide(drawn), reasons]
+    return [name + drawn, number(step.left), number(step.dropped_first), alone + asked, reasons]
 
 
 def download_section(outcomes: Sequence[tuple[str, int]]) -> str:
@@ -105,16 +95,16 @@ def download_section(outcomes: Sequence[tuple[str, int]]) -> str:
     total = sum(n for _, n in outcomes)
     rows = [
         [
-            f"{text(IN_WORDS.get(kind, kind))} <code class='soft'>{text(kind)}</code>",
+            f"{text(IN_WORDS.get(kind, kind))} <code class='soft'>{text(kind)}</code>"
+            + bar([(n, "keep" if kind == "ok" else "lose")], total, f"{kind}: {share(n, total)}"),
             number(n),
             share(n, total),
-            _wide(bar([(n, "keep" if kind == "ok" else "lose")], total, f"{kind}: {share(n, total)}")),
         ]
         for kind, n in outcomes
     ]
     again = sum(n for kind, n in outcomes if kind in TRANSIENT)
     hint = f"<p class='soft'>{number(again)} of them may succeed in another attempt.</p>" if again else ""
-    head = [("what became of each url or file", False), ("count", True), ("share", True), ("", False)]
+    head = [("what became of each url or file", False), ("count", True), ("share", True)]
     return section("downloads", "Downloads", table(head, rows, "Downloads"), hint)
 
 
@@ -161,15 +151,14 @@ def counts_section(tables: Mapping[str, Counts]) -> str:
         most = max((n for _, n, _ in counts), default=0)
         rows = [
             [
-                text(v, 60),
+                text(v, 60) + bar([(kept, "keep"), (n - kept, "alone")], most, f"{kept} of {n} kept"),
                 number(n),
-                number(k),
-                share(k, n),
-                bar([(k, "keep"), (n - k, "alone")], most, f"{k} of {n} kept"),
+                number(kept),
+                share(kept, n),
             ]
-            for v, n, k in counts
+            for v, n, kept in counts
         ]
-        head = [(title, False), ("samples", True), ("kept", True), ("share", True), ("", False)]
+        head = [("value", False), ("samples", True), ("kept", True), ("share", True)]
         blocks.append(f"<div><h3>{text(title)}</h3>{table(head, rows, title)}</div>")
     return section("what", "What is in it", f'<div class="columns">{"".join(blocks)}</div>') if blocks else ""
 
