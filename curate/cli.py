@@ -177,7 +177,7 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, res
 @app.command()
 def schema() -> None:
     """JSON schema of recipes, for editors."""
-    from curate.recipe import schema as recipe_schema
+    from curate.recipe_schema import schema as recipe_schema
 
     typer.echo(json.dumps(recipe_schema(), indent=1))
 

@@ -1,0 +1,64 @@
+"""JSON schema of recipes (draft 2020-12), by which editors complete and check them.
+
+# yaml-language-server: $schema=recipe.schema.json      <- first line of a recipe; `curate schema` prints it
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from curate.catalog import FILTERS, STAGES, load
+from curate.recipe_models import RecipeFile
+from stages.base import Parameters
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+OWN = {"pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"}
+
+
+def schema() -> dict[str, Any]:
+    """The schema of a whole recipe: sections, and one entry for each built-in filter and stage."""
+    found = RecipeFile.model_json_schema(by_alias=True)
+    definitions = found.setdefault("$defs", {})
+    properties = found["properties"]
+    properties["source"] = {"oneOf": [{"$ref": "#/$defs/SourceSpec"}, properties["source"]]}
+    properties["filters"] = {"type": "array", "items": {"$ref": "#/$defs/Step"}}
+    properties["columns"] = {"type": "array", "items": {"$ref": "#/$defs/StageEntry"}}
+    steps = {name: _parameters(name, FILTERS, definitions) for name in FILTERS}
+    definitions["Step"] = {
+        "type": "object",
+        "description": "One filter: its name and parameters, and beside them an id and on_missing.",
+        "properties": {"id": {"type": "string"}, "on_missing": {"enum": ["drop", "keep", "error"]}, **steps},
+        "patternProperties": {OWN["pattern"]: {"type": ["object", "null"]}},
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    stages = {name: _parameters(name, STAGES, definitions) for name in STAGES}
+    definitions["StageEntry"] = {
+        "oneOf": [
+            {"type": "string", "anyOf": [{"enum": list(STAGES)}, OWN]},
+            {
+                "type": "object",
+                "properties": stages,
+                "patternProperties": {OWN["pattern"]: {"type": ["object", "null"]}},
+                "additionalProperties": False,
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+        ]
+    }
+    return {"$schema": DRAFT, "title": "curate recipe", **found}
+
+
+def _parameters(name: str, table: dict[str, str], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of one filter or stage; those of nested models go to the shared definitions."""
+    kind: type[Parameters] = load(name, table)
+    found = kind.model_json_schema()
+    definitions.update(found.pop("$defs", {}))
+    found.get("properties", {}).pop("on_missing", None)
+    found["description"] = (kind.__doc__ or "").strip().split("\n")[0]
+    allowed: list[dict[str, Any]] = [found]
+    if not found.get("required"):
+        allowed.append({"type": "null"})
+    if hasattr(kind, "from_scalar"):
+        allowed.append({"type": ["string", "number"]})
+    return {"anyOf": allowed}
