@@ -179,7 +179,9 @@ class Job:
         steps = self.steps(known)
         columns = [c for s in steps for c in s.reads if c.owner is not None] + self.columns(known)
         notes = {s.id: {"filter": s.filter.method(), "over": getattr(s.filter, "over", "row")} for s in steps}
-        more = {"yaml": self.recipe.resolved_yaml(), "columns": columns, "steps": notes}
+        # Where the pool lies and how it is run change no byte of a pick.
+        yaml = self.recipe.resolved_yaml(settings=False)
+        more = {"yaml": yaml, "columns": columns, "steps": notes}
         return walk.choose(self.recipe.name, self.emit(), self.sources(known), more)
 
 
