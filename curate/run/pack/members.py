@@ -6,7 +6,7 @@ its slice. The JSON of a copy depends on that copy alone, whatever else lies in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -175,19 +175,19 @@ def say(members: pa.Table) -> Said:
     """Key, extension, text for plain readers and JSON of each copy."""
     uids = _hex(members.column("uid"))
     copy, copies, weight = (members.column(n).to_pylist() for n in ("copy", "copies", "weight"))
-    texts = _text_lists(members.column("texts").combine_chunks())
+    often, number = ("copies", copies) if weight.count(None) == len(weight) else ("weight", weight)
     facts = [members.column(n).to_pylist() for n in COPIED]
-    jsons = []
-    weighted = members.num_rows > 0 and weight[0] is not None
-    rest = zip(uids, copy, copies, weight, texts, *facts, members.column("extra").to_pylist(), strict=True)
-    for uid, n, of, w, said, source_id, url, width, height, full_width, full_height, sha256, origin, extra in rest:
+    lists = _text_lists(members.column("texts").combine_chunks())
+    texts, jsons = [], []
+    rest = zip(uids, copy, number, lists, *facts, members.column("extra").to_pylist(), strict=True)
+    for uid, n, times, said, source_id, url, width, height, full_width, full_height, sha256, origin, extra in rest:
         line = orjson.dumps(
             {
                 "uid": uid,
                 "source_id": source_id,
                 "url": url,
                 "copy": n,
-                **({"weight": w} if weighted else {"copies": of}),
+                often: times,
                 "width": width,
                 "height": height,
                 "original_width": full_width,
@@ -198,11 +198,12 @@ def say(members: pa.Table) -> Said:
             }
         )
         jsons.append(line if extra is None else line[:-1] + b"," + extra[1:])
+        texts.append(likeliest(said).encode())
     keys = [u if of == 1 else f"{u}-{n}" for u, n, of in zip(uids, copy, copies, strict=True)]
     return Said(
         keys=[k.encode() for k in keys],
         suffixes=members.column("format").cast(pa.binary()).to_pylist(),
-        texts=[likeliest(said).encode() for said in texts],
+        texts=texts,
         jsons=jsons,
     )
 
@@ -218,10 +219,11 @@ def _hex(uid: pa.ChunkedArray) -> list[str]:
     return [digits[i : i + 32] for i in range(0, len(digits), 32)]
 
 
-def _text_lists(lists: pa.LargeListArray) -> list[list[dict[str, Any]]]:
+def _text_lists(lists: pa.LargeListArray) -> Iterator[list[dict[str, Any]]]:
+    """The texts of each row, made one row at a time: kept dicts by the thousand would wake the garbage collector."""
     offsets = lists.offsets.to_numpy()
     values = lists.values.slice(offsets[0], offsets[-1] - offsets[0])
     source, index, text = (pc.struct_field(values, n).to_pylist() for n in ("source", "index", "text"))
     p = np.round(pc.struct_field(values, "p").to_numpy().astype(np.float64), 6).tolist()
-    flat = [{"source": s, "index": i, "text": t, "p": q} for s, i, t, q in zip(source, index, text, p, strict=True)]
-    return [flat[a:b] for a, b in pairwise((offsets - offsets[0]).tolist())]
+    for a, b in pairwise((offsets - offsets[0]).tolist()):
+        yield [{"source": source[i], "index": index[i], "text": text[i], "p": p[i]} for i in range(a, b)]

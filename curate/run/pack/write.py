@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -93,7 +94,10 @@ class TarFile:
         self._sha256 = hashlib.sha256()
 
     def write(self, content: Content) -> None:
+        start = self._file.tell()
         _write_all(self._file, content.buffer)
+        if hasattr(os, "posix_fadvise"):  # Linux begins to write such pages out: less is left for the fsync
+            os.posix_fadvise(self._file.fileno(), start, content.size, os.POSIX_FADV_DONTNEED)
 
     def hash(self, content: Content) -> None:
         self._sha256.update(content.buffer)
@@ -147,8 +151,8 @@ class FileWriters:
 
     def __init__(self, storage: Storage, folder: str, spec: PackSpec) -> None:
         self.storage, self.folder, self.spec = storage, folder, spec
-        self._threads = [ThreadPoolExecutor(1), ThreadPoolExecutor(1)]  # one hashes, one writes and commits
-        self._open: dict[int, _Open] = {}
+        self._threads = [ThreadPoolExecutor(1) for _ in ("hash", "write", "commit")]
+        self._files: dict[int, _Open] = {}
         self._buffers = Buffers()
         self._committed: list[Future[None]] = []
 
@@ -165,16 +169,16 @@ class FileWriters:
 
     def write(self, file: int, content: Content, readers: list[Future[None]], *, last: bool) -> None:
         """Hand a block over; blocks of a file come in order, the last one commits it."""
-        if file not in self._open:
-            self._open[file] = _Open(self._sink(self.storage.scratch()))
-        current = self._open[file]
+        if file not in self._files:
+            self._files[file] = _Open(self._sink(self.storage.scratch()))
+        current = self._files[file]
         current.samples += content.members.num_rows
-        hasher, writer = self._threads
+        hasher, writer, committer = self._threads
         jobs = [hasher.submit(current.sink.hash, content), writer.submit(current.sink.write, content)]
         current.owed += jobs
         readers += jobs
         if last:
-            self._committed.append(writer.submit(self._commit, file))
+            self._committed.append(committer.submit(self._commit, file))
 
     def _sink(self, path: Path) -> Any:
         if self.spec.format == "webdataset":
@@ -184,7 +188,7 @@ class FileWriters:
         return ParquetFile(path)
 
     def _commit(self, file: int) -> None:
-        current = self._open[file]
+        current = self._files[file]
         _settle(current.owed)
         digest, size = current.sink.finish(), current.sink.path.stat().st_size
         name = f"{shard_name(file)}.{self.spec.suffix}"
@@ -195,7 +199,6 @@ class FileWriters:
                 digest, size = hashlib.file_digest(f, "sha256").hexdigest(), theirs.stat().st_size
         note = {"samples": current.samples, "bytes": size, "sha256": digest}
         self.storage.commit(f"{self.folder}/{NOTES}/{shard_name(file)}.json", json.dumps(note).encode())
-        del self._open[file]
 
     def __enter__(self) -> FileWriters:
         return self
@@ -207,8 +210,8 @@ class FileWriters:
         finally:
             for thread in self._threads:
                 thread.shutdown(wait=True, cancel_futures=True)
-            for left in self._open.values():
-                left.sink.abandon()
+            for current in self._files.values():
+                current.sink.abandon()  # nothing is left of those that were committed
 
 
 def _settle(jobs: list[Future[None]]) -> None:
