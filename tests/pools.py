@@ -32,7 +32,10 @@ Make = Callable[[int, pa.Array], pa.Table]
 
 
 def write(pool: Pool, rel: str, data: bytes) -> None:
-    """Plain write: a thousand shards need no fsync."""
+    """Plain write where that is possible: a thousand shards need no fsync."""
+    if not pool.storage.is_local:
+        pool.storage.put(rel, data)
+        return
     path = Path(pool.storage.url) / rel
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -45,7 +48,7 @@ def uids(shard: int, rows: int, seed: int = 0) -> pa.Array:
     return pa.Array.from_buffers(UID, rows, [None, pa.py_buffer(np.ascontiguousarray(words))])
 
 
-def empty_pool(root: Path, claims: Sequence[int], first: int = 0) -> Pool:
+def empty_pool(root: Path | str, claims: Sequence[int], first: int = 0) -> Pool:
     """A pool with one list a number of shards."""
     pool = Pool.create(str(root), PIXEL_SETTINGS, 10_000)
     add_claims(pool, claims, first)
@@ -94,7 +97,7 @@ def write_facts(pool: Pool, shard: int, table: pa.Table, tar: str = "") -> None:
     write(pool, marker(shard), write_parquet(table, footer))
 
 
-def synthetic(root: Path, rows: Sequence[int], seed: int = 0, claims: Sequence[int] = ()) -> Pool:
+def synthetic(root: Path | str, rows: Sequence[int], seed: int = 0, claims: Sequence[int] = ()) -> Pool:
     """A pool with rows[i] samples in shard i and no pixels behind them."""
     pool = empty_pool(root, claims or [len(rows)])
     for shard, n in enumerate(rows):

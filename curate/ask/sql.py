@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -32,15 +33,15 @@ def memory_limit() -> str:
     return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2}B"
 
 
-def locked_connection(removed: str, folders: list[str], spill: str) -> Any:
-    """A connection that reads below `folders` only, its settings locked; `removed` is SQL for uids in a table."""
+def locked_connection(removed: str, folder: Path, spill: str) -> Any:
+    """A connection that reads below `folder` only, its settings locked; `removed` is SQL for uids in a table."""
     import duckdb
 
     connection = duckdb.connect(":memory:")
     connection.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
     connection.execute(f"SET memory_limit = '{memory_limit()}'")
     connection.execute("SET temp_directory = $1", [spill])
-    connection.execute("SET allowed_directories = $1", [[f.rstrip("/") + "/" for f in folders]])
+    connection.execute("SET allowed_directories = $1", [[f"{folder}/"]])
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("CREATE SCHEMA hidden")  # SHOW TABLES names the views alone
     connection.execute(f"CREATE TABLE {REMOVED_TABLE} AS {removed}")
@@ -72,11 +73,7 @@ class Session:
 
     @cached_property
     def connection(self) -> Any:
-        from curate.pool.objects import cache_root
-
-        storage = self.views.pool.storage
-        folder = storage.url if storage.is_local else str(cache_root())
-        return locked_connection(self.views.removed(), [folder], self._spill)
+        return locked_connection(self.views.removed(), self.views.local.root, self._spill)
 
     def ask(self, text: str) -> Result:
         """Run a query.

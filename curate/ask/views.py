@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from curate.ask.funnel import find_pick, funnel, pick_folders
+from curate.ask.local import LocalFiles
 from curate.ask.sources import FACTS_KEY, Facts, Field, Source, about_columns, find_facts, find_source, find_sources
 from curate.ask.sources import view_names as name_columns
 from curate.ask.types import quoted, sql_type
@@ -71,16 +72,15 @@ class Views:
         owner = self.facts if folder == FACTS_KEY else self.sources[folder]
         return next(f for f in owner.fields if f.name.lower() == name.lower())
 
-    def file(self, rel: str) -> str:
-        """A local path of a file, as SQL. Nothing in a path is a wildcard to DuckDB but these."""
-        path = str(self.pool.storage.local(rel))
-        if any(c in path for c in "*?["):
-            raise UserError(f"{path}: SQL cannot read below a folder with one of * ? [ in its name; rename the folder")
-        return sql_string(path)
+    @cached_property
+    def local(self) -> LocalFiles:
+        return LocalFiles(self.pool.storage)
 
     def read(self, source: Source, shards: Sequence[int], options: str = "") -> str:
-        files = ", ".join(self.file(rel) for rel in source.files(shards))
-        return f"read_parquet([{files}], hive_partitioning = false{options})"
+        return self._read_parquet(source.files(shards), options)
+
+    def _read_parquet(self, rels: Sequence[str], options: str = "") -> str:
+        return f"read_parquet({self.local.sql(rels)}, hive_partitioning = false{options})"
 
     @cached_property
     def _removed(self) -> list[str]:
@@ -88,10 +88,9 @@ class Views:
 
     def removed(self) -> str:
         """SELECT of the uids, as bytes, that no view shows."""
-        files = ", ".join(self.file(rel) for rel in self._removed)
-        if not files:
+        if not self._removed:
             return "SELECT CAST(NULL AS BLOB) AS uid WHERE false"
-        return f"SELECT DISTINCT uid FROM read_parquet([{files}], hive_partitioning = false)"
+        return f"SELECT DISTINCT uid FROM {self._read_parquet(self._removed)}"
 
     # ------------------------------------------------------------ the views
 
@@ -167,8 +166,7 @@ class Views:
     def _parts(self, folder: str) -> str:
         """All parts of a sparse stage, one row a uid: of two runs that asked at once, the first by file name."""
         parts = self.sources[folder].parts or {}
-        files = ", ".join(self.file(rel) for s in sorted(parts) for rel in parts[s])
-        read = f"read_parquet([{files}], hive_partitioning = false)"
+        read = self._read_parquet([rel for s in sorted(parts) for rel in parts[s]])
         return (
             f"(SELECT *, true AS asked FROM {read} QUALIFY row_number() OVER (PARTITION BY uid ORDER BY filename) = 1)"
         )
@@ -188,9 +186,8 @@ class Views:
         if not names:
             typed = ", ".join(f"CAST(NULL AS {sql_type(f.type)}) AS {quoted(f.name)}" for f in FETCHES)
             return f"SELECT {typed}, CAST(NULL AS INTEGER) AS shard WHERE false"
-        files = ", ".join(self.file(f"fetch/{n}") for n in names)
         shard = "CAST(split_part(parse_filename(f.filename), '.', 1) AS INTEGER) AS shard"
-        read = f"read_parquet([{files}], hive_partitioning = false) AS f"
+        read = f"{self._read_parquet([f'fetch/{n}' for n in names])} AS f"
         return f"SELECT lower(hex(f.uid)) AS uid, {rest}, {shard} FROM {read}{self._not_removed('f.uid')}"
 
     def _picks(self) -> str:

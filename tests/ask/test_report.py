@@ -36,10 +36,8 @@ HOSTILE = [
     "صورة لكلب يركض",
     "' onmouseover='alert(1)",
 ]
-OURS = set(
-    """html head meta title style body header h1 h2 h3 p dl div dt dd nav ul li a main section table caption thead
-    tbody tr th td span i code details summary figure img figcaption pre""".split()
-)
+OURS = """html head meta title style body header h1 h2 h3 p dl div dt dd nav ul li a main section table caption thead
+tbody tr th td span i code details summary figure img figcaption pre"""
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
@@ -110,7 +108,7 @@ def test_nothing_of_a_caption_becomes_markup(tmp_path):
     pools.add_fetches(pool, 0, ["ok"] * 8 + ["<b>new</b>"])
     source = report(pool, pick, tmp_path / "page.html")
     page = Page(source)
-    assert {t for t, _ in page.tags} <= OURS
+    assert {t for t, _ in page.tags} <= set(OURS.split())
     assert not [a for _, attrs in page.tags for a in attrs if a.startswith("on")]
     for caption in ("<script>alert(1)</script>", "&lt;b&gt; &amp; &#x3c;", "صورة لكلب يركض", "<b>new</b>"):
         assert caption in page.text

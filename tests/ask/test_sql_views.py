@@ -338,3 +338,24 @@ def test_short_hashes_name_folders(tmp_path):
     """The full name of a column ends in the hash that names its folder."""
     pool = pools.synthetic(tmp_path / "pool", [1])
     assert pools.add_column(pool, "x", numbers).endswith(short_hash(["x", ""]))
+
+
+def test_a_pool_on_an_object_store(s3_root, tmp_path):
+    """Only what a query needs is downloaded; it may read this pool's copies and no other's."""
+    pool = pools.synthetic(f"{s3_root}/pool", [4, 5])
+    pools.add_column(pool, "score", numbers, [1])
+    pools.add_fetches(pool, 1, ["ok"] * 5 + ["dns"])
+    verdict = pools.add_verdict(pool, "where", lambda s, u: np.arange(len(u)) % 2 == 0)
+    pools.add_pick(pool, "demo", [("w", verdict)])
+    handle = curate.open(f"{s3_root}/pool")
+    local = handle._session.views.local.root
+    assert rows(handle, "SELECT count(*), max(shard) FROM samples") == [(9, 1)]
+    assert {p.parent.name for p in local.rglob("*.parquet")} == {"pixels"}
+    assert rows(handle, "SELECT place FROM samples WHERE shard = 1 AND row = 3") == [(1_000_003,)]
+    assert rows(handle, "SELECT shard, count(*) FROM fetches GROUP BY 1") == [(1, 6)]
+    assert rows(handle, "SELECT left_after FROM funnel WHERE step = 1") == [(5,)]
+    assert rows(handle, "SELECT count(*) FROM picks WHERE times > 0") == [(5,)]
+    with pytest.raises(UserError, match="file system operations are disabled"):
+        rows(handle, f"SELECT * FROM glob('{local.parent}/files/*')")
+    del handle
+    assert not local.exists()
