@@ -117,9 +117,14 @@ class Rows:
 class Source(Protocol):
     """Input that can be read twice, giving the same rows in the same order."""
 
-    name: str
-    hash: str
-    about: dict[str, Any]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def hash(self) -> str: ...
+
+    @property
+    def about(self) -> dict[str, Any]: ...
 
     def survey(self, findings: Findings) -> Iterator[Rows]:
         """First reading: what the uids are made of. Fills `findings`, whole once the iterator is at its end."""

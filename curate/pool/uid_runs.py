@@ -27,7 +27,7 @@ class Runs:
 
     def __init__(self, storage: Storage, files: tuple[str, ...]) -> None:
         self.storage = storage
-        self.files = [(rel, *(int(part, 16) for part in Path(rel).stem.split("-"))) for rel in files]
+        self.files = [(rel, *_bounds(rel)) for rel in files]
 
     def read(self, low: int, high: int) -> Iterator[tuple[pa.Array, np.ndarray]]:
         """(uids, checks) of the files that touch ranges low..high, a row group at a time."""
@@ -38,6 +38,12 @@ class Runs:
                         table = file.read_row_group(group)
                         check = table.column("check").combine_chunks().to_numpy()
                         yield table.column("uid").combine_chunks(), check
+
+
+def _bounds(rel: str) -> tuple[int, int]:
+    """First and last range of a run, which its name says: ``.../00-7f.parquet``."""
+    first, last = Path(rel).stem.split("-")
+    return int(first, 16), int(last, 16)
 
 
 def mark_known_by(runs: Runs, low: int, high: int, found: np.ndarray, fates: np.ndarray) -> None:
