@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from curate.ask.funnel import find_pick, funnel, pick_folders
+from curate.ask.funnel import funnel, pick_folders
 from curate.ask.local import LocalFiles
 from curate.ask.sources import FACTS_KEY, Facts, Field, Source, about_columns, find_facts, find_source, find_sources
 from curate.ask.sources import view_names as name_columns
@@ -30,15 +30,11 @@ VIEWS = ("samples", "fetches", "picks", "funnel", "removed")
 
 @dataclass
 class Views:
-    """What can be asked of a pool. With `pick`, its columns have plain names and `picks` is this one alone."""
+    """What can be asked of a pool. With a `pick` (folder), its columns have plain names and `picks` is it alone."""
 
     pool: Pool
-    recipe: str | None = None
+    pick: str | None = None
     _built: dict[tuple[str, frozenset[str] | None], str] = field(default_factory=dict)
-
-    @cached_property
-    def pick(self) -> str | None:
-        return None if self.recipe is None else find_pick(self.pool, self.recipe)
 
     @cached_property
     def facts(self) -> Facts:
