@@ -26,7 +26,7 @@ from curate.run.pack.write import NOTES, FileWriters
 from stages.base import shard_name
 
 GROUP = 100  # samples that no block splits; the row group of a parquet
-SWEEP = 32 << 20  # bytes read at once from a local pool: two sweeps are in memory, and in the cache of the processor
+SWEEP = 32 << 20  # bytes read at once from a local pool: three are in memory at most
 REMOTE_SWEEP = 512 << 20  # fewer and longer requests
 OVERHEAD = 3072  # bytes of a sample besides image and texts, about
 

@@ -22,7 +22,7 @@ from curate.run.pack.spec import PackSpec
 from stages.base import shard_name
 
 NOTES = "files"
-BUFFERS = 2  # one is filled while the other is written
+BUFFERS = 3  # one is filled while the others are hashed and written
 
 
 @dataclass
