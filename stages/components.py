@@ -17,6 +17,10 @@ Edges = tuple[np.ndarray, np.ndarray]
 """Two uint64 arrays of one length: edges, or a forest of (node, label)."""
 
 
+WAIT = 1 << 20
+"""Edges that are gathered before the next merge, at least: small forests are not merged one by one."""
+
+
 def components(a: np.ndarray, b: np.ndarray) -> Edges:
     """Components of the graph with edges a[i] - b[i].
 
@@ -43,8 +47,16 @@ def component_labels(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
 
 
 def merged(forests: Iterable[Edges]) -> Edges:
-    """One forest with the components of all; holds one of them and the result at a time."""
+    """One forest with the components of all, in memory for about two of its size (and for one of the inputs)."""
     nodes, label = np.empty(0, np.uint64), np.empty(0, np.uint64)
-    for a, b in forests:
-        nodes, label = components(np.concatenate([nodes, a]), np.concatenate([label, b]))
-    return nodes, label
+    waiting: list[Edges] = []
+    for edges in forests:
+        waiting.append(edges)
+        if sum(len(a) for a, _ in waiting) > max(len(nodes), WAIT):
+            nodes, label = _with(nodes, label, waiting)
+            waiting = []
+    return _with(nodes, label, waiting)
+
+
+def _with(nodes: np.ndarray, label: np.ndarray, more: list[Edges]) -> Edges:
+    return components(np.concatenate([nodes, *(a for a, _ in more)]), np.concatenate([label, *(b for _, b in more)]))

@@ -231,3 +231,13 @@ def _all_pairs(values: np.ndarray, distance: int) -> Pairs:
             i, j = np.nonzero(np.bitwise_count(left[:, None] ^ right[None, :]) <= distance)
             later = start + j > top + i
             yield left[i[later]], right[j[later]]
+
+
+def uniform_scheme(n: int, distance: int) -> Scheme:
+    """The cheapest scheme for n uniform 64-bit hashes, where it must be named before any hash is seen."""
+
+    def cost(k: int) -> float:
+        subsets = comb(distance + k, k)
+        return subsets * n * (2 * ROW_NS + COMPARE_NS * n / 2.0 ** (1 + 64 * k / (distance + k)))
+
+    return Scheme(64, distance, min(range(1, 9), key=cost))

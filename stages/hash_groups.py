@@ -13,7 +13,7 @@ hashes are joined (`pairs`; a large pool spreads them first, so that a part hold
 blocks), forests of components are merged in a tree (`forest-0`, ..., `roots`), and each hash learns the smallest uid
 of its component (`members`, `labels`). `edges` are kept for others: (group, a, b, distance) of hashes, bucketed by
 group. Equal hashes have no edges: that two samples are equal is seen from their hash.
-Method and measurements: docs/ and `stages.hamming`; components: union by smallest node, `stages.components`.
+The join is `stages.hamming`, the components are `stages.components`, the moving of rows `stages.shuffle`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from stages.base import Barrier, Column, Inputs, Output, Phase, PhaseFile, Shape
 from stages.components import merged
 from stages.hamming import Scheme, subset_pairs, uniform_scheme, value_pairs
 from stages.shuffle import (
+    NEED,
     Arrays,
     Layout,
     bucket,
@@ -50,6 +51,7 @@ By = Literal["sha256", "url", "text", "image_text", "phash64"]
 
 FLAT = np.uint64(1 << 63)  # pHash of flat, gradient and regular pictures; within 14 bits of it a hash says little
 FLAT_BITS = 14
+MIN_QUALITY = 50
 
 
 class HashGroups(Barrier):
@@ -66,11 +68,11 @@ class HashGroups(Barrier):
 
     by: By
     distance: int = Field(default=0, ge=0, le=10)
-    min_quality: int = Field(default=50, ge=0, le=100)
+    min_quality: int = Field(default=MIN_QUALITY, ge=0, le=100)
 
     @model_validator(mode="after")
     def _only_phash_has_distances(self) -> HashGroups:
-        if self.by != "phash64" and (self.distance or "min_quality" in self.model_fields_set):
+        if self.by != "phash64" and (self.distance or self.min_quality != MIN_QUALITY):
             raise ValueError(f"distance and min_quality go with by: phash64; {self.by} is equal or it is not")
         return self
 
@@ -128,7 +130,7 @@ class HashGroups(Barrier):
         partitions = layout.buckets // 4  # hashes are narrow: a partition takes those of four buckets
         if partitions <= 1:
             everything = tuple(PhaseFile("unique", b) for b in buckets)
-            return (), Phase("pairs", (f"all-of-{layout.buckets:05d}",), lambda _: everything)
+            return (), Phase("pairs", (f"all-of-{layout.buckets:05d}",), lambda _: everything, need=NEED)
         scheme = uniform_scheme(layout.shape.total, self.distance)
         subsets = [f"{scheme.k}-{s:04d}" for s in range(len(scheme.subsets))]
         spread = Phase(
@@ -142,7 +144,7 @@ class HashGroups(Barrier):
             return tuple(PhaseFile("spread", f"{k}-{s}-{b[:5]}-of-{partitions:05d}", int(p)) for b in buckets)
 
         parts = [f"{s}-{p:05d}-of-{layout.buckets:05d}" for s in subsets for p in range(partitions)]
-        return (spread,), Phase("pairs", tuple(parts), partition)
+        return (spread,), Phase("pairs", tuple(parts), partition, need=NEED)
 
     def run(self, phase: str, part: str, inputs: Inputs) -> Output:
         if phase.startswith("forest-"):

@@ -22,11 +22,16 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from stages.base import Inputs, Output, Phase, PhaseFile, Shape, ShardColumns, shard_name
+from stages.base import Inputs, Need, Output, Phase, PhaseFile, Shape, ShardColumns, shard_name
 from stages.draws import hash64_halves, uid_halves
 
 ROWS = 1 << 21
 """Rows in a span or bucket, about: some 100 MB of the widest rows here."""
+
+NEED = Need(memory_gb=2)
+
+SHARDS = 4096
+"""Shard numbers in a span, at most: the way back has a table for each."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -48,7 +53,7 @@ class Layout:
         groups: list[list[int]] = []
         held = 0
         for shard, rows in zip(self.shape.shards, self.shape.rows, strict=True):
-            if not groups or held + rows > self.rows:
+            if not groups or held + rows > self.rows or shard - groups[-1][0] >= SHARDS:
                 groups.append([])
                 held = 0
             groups[-1].append(shard)
@@ -70,7 +75,7 @@ class Layout:
     def from_shards(self, name: str) -> Phase:
         """One part a span, reading its shards."""
         spans = self._spans
-        return Phase(name, self.spans, lambda part: tuple(ShardColumns(s) for s in spans[part]))
+        return Phase(name, self.spans, lambda part: tuple(ShardColumns(s) for s in spans[part]), need=NEED)
 
     def by_bucket(self, name: str, *inputs: tuple[str, Sequence[str]] | tuple[str, Sequence[str], object]) -> Phase:
         """One part a bucket, reading its bucket of the given parts of earlier phases: (phase, parts[, owner])."""
@@ -79,12 +84,16 @@ class Layout:
             bucket = bucket_of_part(part)
             return tuple(PhaseFile(i[0], p, bucket, *i[2:]) for i in inputs for p in i[1])  # type: ignore[arg-type]
 
-        return Phase(name, self.bucket_parts, files)
+        return Phase(name, self.bucket_parts, files, need=NEED)
 
     def gathered(self, name: str, of: str) -> Phase:
         """One part a span, reading the span's table of each bucket's file; its work is `gather`."""
         number = {part: i for i, part in enumerate(self.spans)}
-        return Phase(name, self.spans, lambda part: tuple(PhaseFile(of, b, number[part]) for b in self.bucket_parts))
+
+        def files(part: str) -> tuple[PhaseFile, ...]:
+            return tuple(PhaseFile(of, b, number[part]) for b in self.bucket_parts)
+
+        return Phase(name, self.spans, files, need=NEED)
 
     def to_shards(self, name: str, of: str) -> Phase:
         """The last phase: one part a shard, reading the shard and its table of the phase made by `gathered`."""

@@ -204,3 +204,8 @@ def test_distance_goes_with_phash_only() -> None:
         HashGroups(by="url", distance=2)
     with pytest.raises(ValidationError, match="go with by: phash64"):
         HashGroups(by="sha256", min_quality=10)
+
+
+def test_a_barrier_can_be_made_again_from_what_it_says_of_itself() -> None:
+    for barrier in (HashGroups(by="url"), HashGroups(by="phash64", distance=4)):
+        assert HashGroups(**barrier.identity()["parameters"]) == barrier
