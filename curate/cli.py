@@ -61,13 +61,16 @@ def run(
     executor: ExecutorOption = None,
     workers: WorkersOption = None,
     pack: Annotated[bool, typer.Option(help="Write the training shards that the recipe's `pack:` asks for.")] = True,
-    report: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
+    report: Annotated[bool, typer.Option(help="Write the report page.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Where the report goes; default <recipe>-report.html.")] = None,
 ) -> None:
     """Fetch, describe, filter, pick, pack: do what is missing, and say what was kept."""
     from curate.run.main import run_recipe
 
     with _interruptible():
-        run_recipe(_recipe(recipe, set_, pool), executor, workers, pack=pack, report=report, command=_again())
+        chosen = _recipe(recipe, set_, pool)
+        page = (out or Path(f"{chosen.name}-report.html")) if report else None
+        run_recipe(chosen, executor, workers, pack=pack, report=page, command=_again())
 
 
 @app.command()
@@ -122,7 +125,8 @@ def report(
     """One page of what a recipe kept and lost, with pictures."""
     from curate.run.main import report_of
 
-    typer.echo(report_of(_recipe(recipe, set_, pool), out))
+    chosen = _recipe(recipe, set_, pool)
+    typer.echo(report_of(chosen, out or Path(f"{chosen.name}-report.html")))
 
 
 @app.command()

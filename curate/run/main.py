@@ -29,7 +29,7 @@ def run_recipe(
     subset: Path | None = None,
     always_pack: bool = False,
 ) -> Outcome:
-    """Run, pack (where the recipe has a `pack:` section), report.
+    """Run, pack (where the recipe has a `pack:` section), and write the report where `report` names a page.
 
     Raises:
         UserError: an error to mend; PartialFailure at the end, when shards failed within the allowed share.
@@ -55,7 +55,8 @@ def run_recipe(
 
         write_subset(Pool.open(recipe.pool), outcome.pick, subset)
         print(f"subset: {subset}")
-    print(f"report: {report_of(recipe, report, outcome.pick)}")
+    if report is not None:
+        print(f"report: {report_of(recipe, report, outcome.pick)}")
     if outcome.failed:
         failed = ", ".join(f"{name} ({len(items)})" for name, items in outcome.failed.items())
         raise PartialFailure(f"done, but for shards that failed for good within the allowed share: {failed}")
@@ -80,7 +81,7 @@ def funnel_lines(recipe: Recipe, outcome: Outcome) -> list[str]:
     return lines
 
 
-def report_of(recipe: Recipe, out: Path | None, pick: str | None = None) -> Path:
+def report_of(recipe: Recipe, out: Path, pick: str | None = None) -> Path:
     """Write the report page of a recipe's pick; finds the pick if it is not given.
 
     Raises:
@@ -94,4 +95,4 @@ def report_of(recipe: Recipe, out: Path | None, pick: str | None = None) -> Path
         _, planned, folder = Job(recipe, "inline").plan()
         if any(p.missing for p in planned):
             raise UserError(f"recipe {recipe.name} has not been run on this pool as it is; first: curate run")
-    return write_report(pool, folder, out or Path(f"{recipe.name}-report.html"))
+    return write_report(pool, folder, out)
