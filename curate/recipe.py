@@ -8,37 +8,44 @@ An error names file, line and key, what was expected and the nearest name; all o
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from curate.catalog import default_fields, nearest
 from curate.errors import UserError
 from curate.pool.facts import FACTS
-from curate.recipe_check import Errors, Lines, Step, read_stages, read_steps
+from curate.recipe_check import Step, filter_key, read_stages, read_steps
+from curate.recipe_errors import Errors, Places
+from curate.recipe_files import base_of, builtin_recipes, find, mapping, merge
 from curate.recipe_models import Captions, Judge, RecipeFile, RunSpec
 from curate.recipe_set import override
-from curate.recipe_yaml import Document, dump
+from curate.recipe_yaml import Document, dotted, dump
+from curate.recipe_yaml import Path as Where
 from curate.run.fetch.spec import IngestSpec
 from curate.run.pack.spec import PackSpec
 from curate.run.sources.spec import SourceSpec
-from stages.base import Barrier, Column, Stage, fact
+from stages.base import ERROR, Barrier, Column, Stage, fact
+
+__all__ = ["Recipe", "Step", "builtin_recipes", "load_recipe"]
+
+WEB = "web"  # the caption source that is the text itself
+INTERNAL = ("tar_offset",)  # facts that only readers of tars need
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe, checked: `raw` is its resolved YAML, `file` the same as models."""
+    """A recipe, checked: `raw` is its resolved YAML, `file` the same as models, `places` where each key stands."""
 
     raw: dict[str, Any]
     file: RecipeFile
     steps: tuple[Step, ...]
     stages: tuple[Stage | Barrier, ...]
+    places: Places = field(repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -81,18 +88,11 @@ class Recipe:
         return self.file.run
 
     @cached_property
-    def _named(self) -> dict[str, Column]:
-        """Plain names of the stages that the recipe names; two stages must not write the same one."""
-        found: dict[str, Column] = {}
-        for owner in self.stages:
-            for field in owner.writes().names:
-                if field in found and field != "error":
-                    raise UserError(
-                        f"columns: {owner.method()} and {found[field].owner.method()} both write {field!r}; "  # type: ignore[union-attr]
-                        "name one of them"
-                    )
-                found.setdefault(field, Column(owner, field))
-        return found
+    def known(self) -> dict[str, Column]:
+        """Plain names that need no look at the input: facts, the recipe's stages, built-in stages."""
+        facts = {n: fact(n) for n in FACTS.names if n not in INTERNAL}
+        named = {n: Column(o, n) for o in self.stages for n in o.writes().names if n != ERROR}
+        return {**default_fields(), **named, **facts}
 
     def resolve(self, name: str, extra: Iterable[str] = ()) -> Column:
         """The column of a plain name: a fact, one of the recipe's stages, else of a built-in stage.
@@ -101,105 +101,108 @@ class Recipe:
             extra: names of the input's further columns, which are facts too.
 
         Raises:
-            UserError: nothing writes such a column.
+            UserError: nothing writes such a column; names all such columns of the recipe with their places.
         """
-        facts = [n for n in FACTS.names if n not in ("tar_offset",)]
-        if name in facts or name in extra:
-            return fact(name)
-        known = {**default_fields(), **self._named}
+        known = {**self.known, **{n: fact(n) for n in extra}}
         if name in known:
             return known[name]
-        raise UserError(f"recipe {self.name}: no column {name!r}{nearest(name, [*facts, *extra, *known])}")
+        asked = self._asked()
+        lost = [(n, path) for n, path in asked if n not in known]
+        if name not in (n for n, _ in lost):
+            raise UserError(f"recipe {self.name}: no column {name!r}{nearest(name, known)}")
+        raise UserError(
+            "\n".join(f"{self.places.at(p)}: {dotted(p)}: no column {n!r}{nearest(n, known)}" for n, p in lost)
+        )
+
+    def _asked(self) -> list[tuple[str, Where]]:
+        """Plain names that filters and captions read, with the places where the recipe says so."""
+        found: list[tuple[str, Where]] = []
+        for i, step in enumerate(self.steps):
+            path: Where = ("filters", i, filter_key(self.raw["filters"][i]) or "")
+            found += [(c, path) for c in step.filter.reads() if isinstance(c, str)]
+        return found + self.asked_by_captions()
+
+    def asked_by_captions(self) -> list[tuple[str, Where]]:
+        """Columns that texts come from besides the web text, with their places."""
+        return [
+            (text.source, ("captions", "emit", i, "texts", j, "source"))
+            for i, emit in enumerate(self.captions.emit)
+            for j, text in enumerate(emit.texts)
+            if text.source != WEB
+        ]
 
     def resolved_yaml(self, *, settings: bool = True) -> str:
-        """The recipe with what it extends merged in; without `settings` only what decides the pick."""
-        keep = {k: v for k, v in self.raw.items() if settings or k not in ("pool", "run", "description")}
-        return dump(keep)
+        """The recipe with what it extends and all overrides merged in, sections in the order of the schema.
+
+        Args:
+            settings: False leaves out where the pool lies and how a run goes about it, which no byte depends on.
+        """
+        return dump({k: v for k, v in self.raw.items() if settings or k not in ("pool", "run", "description")})
+
+    def digest_parts(self) -> dict[str, Any]:
+        """What decides the pick, as JSON values: equal for recipes that keep the same of any pool."""
+        return {
+            "seed": self.seed,
+            "filters": [{"id": s.id, **s.filter.identity()} for s in self.steps],
+            "columns": [o.identity() for o in self.stages],
+            "captions": self.captions.model_dump(mode="json", exclude={"make"}),
+        }
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file or a built-in one, apply what it extends and the overrides, and check all of it.
 
+    Args:
+        name: path of a .yaml file, or the name of a built-in recipe.
+        overrides: ``a.b.c=value``, see `curate.recipe_set`.
+
     Raises:
-        UserError: every error found, each with its file and line.
+        UserError: every error found, each with its file, line and column.
     """
-    document = Document(*_text(name))
-    raw = _mapping(document)
-    base = _base(document, raw)
-    merged = _merge(base.value, raw) if base else copy.deepcopy(raw)
-    lines = Lines(document, base, raw)
+    document = Document(*find(name))
+    raw = mapping(document)
+    base = base_of(document, raw)
+    problems = [*document.problems, *(base.problems if base else [])]
+    merged = merge(base.value if base else {}, raw)
+    overridden: list[tuple[Where, str]] = []
     for text in overrides:
-        override(merged, text)
-        lines.overridden.append(text)
-    return _check(merged, lines)
-
-
-def builtin_recipes() -> list[tuple[str, str, str]]:
-    """(name, description, paper) of the recipes that come with curate."""
-    found = []
-    for entry in sorted(resources.files("recipes").iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".yaml"):
-            value = Document(entry.name, entry.read_text()).value
-            found.append((entry.name.removesuffix(".yaml"), value.get("description", ""), value.get("paper", "")))
-    return found
-
-
-def _text(name: str) -> tuple[str, str]:
-    """(name for messages, text) of a path or built-in name."""
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
-            return str(path), path.read_text()
-        except (OSError, UnicodeDecodeError) as e:
-            raise UserError(f"{name}: cannot read this recipe: {e}") from e
-    found = resources.files("recipes") / f"{name}.yaml"
-    if not found.is_file():
-        known = [n for n, _, _ in builtin_recipes()]
-        raise UserError(
-            f"{name}: no such file, and no built-in recipe{nearest(name, known)} (there are {', '.join(known)})"
-        )
-    return f"{name}.yaml (built in)", found.read_text()
+            overridden.append((override(merged, text), text))
+        except UserError as e:
+            problems.append(str(e))
+    errors = Errors(Places(document, base, tuple(overridden)), problems)
+    if base and "recipe" not in raw:
+        errors.add(("extends",), "a recipe that extends another needs a name of its own, as `recipe: my_recipe`")
+    return _check(merged, errors)
 
 
-def _mapping(document: Document) -> dict[str, Any]:
-    if not isinstance(document.value, dict):
-        raise UserError(f"{document.name}: a recipe is a map of keys (recipe:, source:, filters:, ...)")
-    return document.value
-
-
-def _base(document: Document, raw: dict[str, Any]) -> Document | None:
-    if raw.get("extends") is None:
-        return None
-    name = str(raw["extends"])
-    beside = Path(document.name).parent / name
-    base = Document(*_text(str(beside) if beside.is_file() else name))
-    if _mapping(base).get("extends") is not None:
-        line = document.line(("extends",))
-        raise UserError(f"{document.name}:{line}: extends: {base.name} itself extends another recipe; one level only")
-    return base
-
-
-def _merge(base: Any, top: Any) -> Any:
-    """Maps key by key; anything else, lists too, is replaced."""
-    if not (isinstance(base, dict) and isinstance(top, dict)):
-        return copy.deepcopy(top)
-    merged = {k: _merge(v, top[k]) if k in top else copy.deepcopy(v) for k, v in base.items()}
-    return merged | {k: copy.deepcopy(v) for k, v in top.items() if k not in base}
-
-
-def _check(raw: dict[str, Any], lines: Lines) -> Recipe:
+def _check(merged: dict[str, Any], errors: Errors) -> Recipe:
     """Models of all sections, filters and stages; every error at once."""
-    errors = Errors(lines)
+    given = {k: v for k, v in merged.items() if v is not None}
     file: RecipeFile | None = None
     try:
-        file = RecipeFile.model_validate({k: v for k, v in raw.items() if v is not None})
+        file = RecipeFile.model_validate(given)
     except ValidationError as e:
-        errors.add_all(e, RecipeFile)
-    steps = read_steps(raw.get("filters") or [], errors)
-    stages = read_stages(raw.get("columns") or [], "columns", errors)
-    captions = raw.get("captions")
+        errors.add_all(e, RecipeFile, given)
+    steps = read_steps(given.get("filters"), errors)
+    stages = read_stages(given.get("columns"), ("columns",), errors)
+    captions = given.get("captions")
     made = captions.get("make") if isinstance(captions, dict) else None
-    stages += read_stages(made or [], "captions.make", errors)
+    stages += read_stages(made, ("captions", "make"), errors, stages)
     errors.throw()
     assert file is not None
-    return Recipe(raw, file, tuple(steps), tuple(stages))
+    raw = {k: given[k] for k in RecipeFile.model_fields if k in given and k != "extends"}
+    recipe = Recipe(raw, file, tuple(steps), tuple(stages), errors.places)
+    _check_texts(recipe, errors)
+    errors.throw()
+    return recipe
+
+
+def _check_texts(recipe: Recipe, errors: Errors) -> None:
+    """Captions come from columns of texts; the input's own columns are known only when it is read."""
+    for name, path in recipe.asked_by_captions():
+        column = recipe.known.get(name)
+        if column is not None:
+            kind = (FACTS if column.owner is None else column.owner.writes()).field(column.field).type
+            if not (pa.types.is_string(kind) or pa.types.is_list(kind)):
+                errors.add(path, f"expected a column of texts, found {name!r} of type {kind}")

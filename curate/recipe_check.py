@@ -1,22 +1,25 @@
-"""Errors of a recipe with their places, all at once; filters and stages made from their YAML."""
+"""Filters and stages made from their YAML; what is wrong with them is collected."""
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from curate.catalog import FILTERS, STAGES, load, nearest
-from curate.errors import UserError
-from curate.recipe_yaml import Document
+from curate.catalog import FILTERS, STAGES, load
+from curate.pool.facts import FACTS
+from curate.recipe_errors import Errors, keys_of, shown, unknown_key
 from curate.recipe_yaml import Path as Where
+from curate.run.pick import NO_TEXT, REMOVED
 from filters.base import Filter
-from stages.base import Barrier, Parameters, Stage
+from stages.base import ERROR, Barrier, Parameters, Stage
 
 STEP_KEYS = ("id", "on_missing")
+ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+RESERVED = (REMOVED, NO_TEXT)  # what a pick writes for samples that no filter dropped
 
 
 @dataclass(frozen=True)
@@ -27,140 +30,153 @@ class Step:
     filter: Filter
 
 
-class Lines:
-    """Where a path of the merged recipe stands: in the file, in its base, or in an override."""
-
-    def __init__(self, document: Document, base: Document | None, raw: dict[str, Any]) -> None:
-        self.document, self.base, self.raw = document, base, raw
-        self.overridden: list[str] = []
-
-    def at(self, path: Where) -> str:
-        for text in reversed(self.overridden):
-            if [str(p) for p in path][: text.split("=")[0].count(".") + 1] == text.split("=")[0].split("."):
-                return f"--set {text}"
-        in_file = path[:1] == () or path[0] in self.raw or self.base is None
-        document = self.document if in_file or self.base is None else self.base
-        return f"{document.name}:{document.line(path)}"
-
-
-class Errors:
-    """Collects errors with their places, and raises them together."""
-
-    def __init__(self, lines: Lines) -> None:
-        self.lines, self.found = lines, list[str]()
-
-    def add(self, path: Where, message: str) -> None:
-        key = ".".join(str(p) for p in path)
-        self.found.append(f"{self.lines.at(path)}: {key + ': ' if key else ''}{message}")
-
-    def add_all(self, error: ValidationError, model: type[BaseModel], prefix: Where = ()) -> None:
-        for e in error.errors():
-            path = (*prefix, *(p for p in e["loc"]))
-            self.add(path, _words(e, model))
-
-    def throw(self) -> None:
-        if self.found:
-            raise UserError("\n".join(self.found))
-
-
-def _words(error: Any, model: type[BaseModel]) -> str:
-    """One pydantic error in words: what was expected, what was found, the nearest key."""
-    if error["type"] == "extra_forbidden":
-        key = str(error["loc"][-1])
-        keys = list(_model_at(model, error["loc"][:-1]).model_fields)
-        return f"unknown key{nearest(key, keys)} (known: {', '.join(keys)})"
-    if error["type"] == "missing":
-        return "is missing"
-    found = json.dumps(error["input"], default=str)
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    expected = f"expected {message}" if error["msg"].startswith("Input should be") else message
-    return f"{expected}; found {found[:80]}"
-
-
-def _model_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
-    """The model that an error's location lies in."""
-    for part in path:
-        field = model.model_fields.get(part) if isinstance(part, str) else None
-        for inner in _models_in(field.annotation) if field else []:
-            model = inner
-    return model
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for a in getattr(annotation, "__args__", ()) for m in _models_in(a)]
-
-
-def read_steps(items: Any, errors: Errors) -> list[Step]:
-    steps: list[Step] = []
-    for i, item in enumerate(items if isinstance(items, list) else []):
-        path: Where = ("filters", i)
-        keys = [k for k in item if k not in STEP_KEYS] if isinstance(item, dict) else []
-        if len(keys) != 1:
-            errors.add(
-                path,
-                "expected one filter, as `- image_size: {min_side: 200}`; found " + json.dumps(item, default=str)[:80],
-            )
-            continue
-        given = item[keys[0]]
-        more = {"on_missing": item["on_missing"]} if "on_missing" in item else {}
-        chosen = _construct(keys[0], given, FILTERS, (*path, keys[0]), errors, more)
-        id = str(item.get("id") or _free(keys[0].split(":")[-1], steps))
-        if any(s.id == id for s in steps):
-            errors.add((*path, "id"), f"{id!r} is the id of two filters")
-        if isinstance(chosen, Filter):
-            steps.append(Step(id, chosen))
-        elif chosen is not None:
-            errors.add(path, f"{keys[0]} is no filter; stages stand under columns:")
-    return steps
-
-
-def _free(name: str, steps: list[Step]) -> str:
-    taken = {s.id for s in steps}
-    names = [name, *(f"{name}-{i}" for i in range(2, len(steps) + 2))]
-    return next(n for n in names if n not in taken)
-
-
-def read_stages(items: Any, section: str, errors: Errors) -> list[Stage | Barrier]:
-    found: list[Stage | Barrier] = []
-    for i, item in enumerate(items if isinstance(items, list) else []):
-        path: Where = (*section.split("."), i)
-        name, given = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, {})
-        if not isinstance(name, str):
-            errors.add(path, "expected a stage, as `- image_facts` or `- my_package.my_module:MyStage: {size: 3}`")
-            continue
-        stage = _construct(name, given, STAGES, path, errors, {})
-        if isinstance(stage, Stage | Barrier):
-            found.append(stage)
-        elif stage is not None:
-            errors.add(path, f"{name} is no stage; filters stand under filters:")
+def step_ids(items: Sequence[Any]) -> list[str]:
+    """The id of every step: the one given, else the filter's name, else that with the first free number."""
+    given = [str(item["id"]) if isinstance(item, dict) and item.get("id") else None for item in items]
+    taken = {g for g in given if g}
+    found = []
+    for item, id in zip(items, given, strict=True):
+        if id is None:
+            name = (filter_key(item) or "filter").split(":")[-1].lstrip("_")
+            id = next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(items) + 2))) if n not in taken)
+            taken.add(id)
+        found.append(id)
     return found
 
 
-def _construct(
-    name: str, given: Any, table: dict[str, str], path: Where, errors: Errors, more: dict[str, Any]
-) -> Parameters | None:
-    """The object of a name and its YAML parameters; errors are collected."""
-    try:
-        kind = load(name, table)
-    except ValueError as e:
-        errors.add(path, str(e))
+def filter_key(item: Any) -> str | None:
+    """The key of a step that names its filter: the one that is a filter's name, else the only one left."""
+    keys = [k for k in item if k not in STEP_KEYS] if isinstance(item, dict) else []
+    named = [k for k in keys if k in FILTERS or ":" in k]
+    return named[0] if named else keys[0] if keys else None
+
+
+def read_steps(items: Any, errors: Errors) -> list[Step]:
+    """The steps of `filters:`, those without an error."""
+    items = items if isinstance(items, list) else []
+    steps = []
+    for i, (item, id) in enumerate(zip(items, step_ids(items), strict=True)):
+        chosen = _step(item, ("filters", i), errors)
+        if isinstance(item, dict) and "id" in item:
+            _check_id(item["id"], [s.id for s in steps], ("filters", i, "id"), errors)
+        if chosen is not None:
+            steps.append(Step(id, chosen))
+    return steps
+
+
+def _check_id(id: Any, taken: Sequence[str], path: Where, errors: Errors) -> None:
+    if not isinstance(id, str) or not ID.fullmatch(id):
+        errors.add(path, f"expected a letter, then letters, digits, _ or -, found {shown(id)}")
+    elif id in RESERVED:
+        errors.add(path, f"{id!r} says in a pick that no filter dropped the sample; choose another")
+    elif id in taken:
+        errors.add(path, f"{id!r} is the id of two filters")
+
+
+def _step(item: Any, path: Where, errors: Errors) -> Filter | None:
+    """The filter of one entry of `filters:`."""
+    name = filter_key(item)
+    if name is None:
+        errors.add(path, f"expected one filter, as `- image_size: {{min_side: 200}}`, found {shown(item)}")
         return None
+    given, at = item[name], (*path, name)
+    kind = errors.attempt(at, lambda: load(name, FILTERS))
+    if kind is None:
+        return None
+    if not issubclass(kind, Filter):
+        errors.add(at, f"{name} is no filter; stages stand under columns:")
+        return None
+    for key in item:
+        if key not in (name, *STEP_KEYS):
+            errors.add((*path, key), _stray(key, name, kind))
+    if "on_missing" not in item:
+        found = _construct(kind, given, at, errors)
+    elif "on_missing" not in kind.model_fields:
+        errors.add((*path, "on_missing"), f"{name} has none: it needs a value of every sample that it is asked about")
+        return None
+    elif isinstance(given, dict) and "on_missing" in given:
+        errors.add((*path, "on_missing"), f"stands twice: here and in {name}")
+        return None
+    else:
+        found = _construct(kind, given, at, errors, {"on_missing": item["on_missing"]})
+    assert found is None or isinstance(found, Filter)
+    return found
+
+
+def _stray(key: str, name: str, kind: type[Parameters]) -> str:
+    """The words for a key that stands beside a filter's name."""
+    if key in FILTERS or ":" in key:
+        return f"a second filter in one step; begin it with a dash of its own, `- {key}: ...`"
+    if key in kind.model_fields:
+        return f"is a parameter of {name}: indent it below, as `- {name}: {{{key}: ...}}`"
+    return unknown_key(key, STEP_KEYS)
+
+
+def read_stages(
+    items: Any, section: Where, errors: Errors, before: Sequence[Stage | Barrier] = ()
+) -> list[Stage | Barrier]:
+    """The stages of `columns:` or `captions.make:`, those without an error; `before` are the recipe's others."""
+    found: list[Stage | Barrier] = []
+    for i, item in enumerate(items if isinstance(items, list) else []):
+        path: Where = (*section, i)
+        name, given = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, None)
+        if not isinstance(name, str):
+            errors.add(
+                path,
+                f"expected a stage, as `- image_facts` or `- my_package.my_module:MyStage: {{size: 3}}`, "
+                f"found {shown(item)}",
+            )
+            continue
+        at = (*path, name) if isinstance(item, dict) else path
+        stage = _stage(name, given, at, errors)
+        if stage is not None:
+            _check_names(stage, [*before, *found], at, errors)
+            found.append(stage)
+    return found
+
+
+def _stage(name: str, given: Any, at: Where, errors: Errors) -> Stage | Barrier | None:
+    kind = errors.attempt(at, lambda: load(name, STAGES))
+    if kind is None:
+        return None
+    if not issubclass(kind, Stage | Barrier):
+        errors.add(at, f"{name} is no stage; filters stand under filters:")
+        return None
+    found = _construct(kind, given, at, errors)
+    assert found is None or isinstance(found, Stage | Barrier)
+    return found
+
+
+def _check_names(stage: Stage | Barrier, before: Sequence[Stage | Barrier], at: Where, errors: Errors) -> None:
+    """A plain name means one column: neither a fact's nor another stage's may be taken."""
+    names = [n for n in stage.writes().names if n != ERROR]
+    facts = [n for n in names if n in FACTS.names]
+    if facts:
+        errors.add(at, f"writes {', '.join(facts)}: facts of every sample; give the columns other names")
+    for other in before:
+        both = [n for n in names if n in other.writes().names]
+        if both:
+            errors.add(at, f"writes {', '.join(both)}, as {other.method()} above does; name one of them")
+
+
+def _construct(
+    kind: type[Parameters], given: Any, at: Where, errors: Errors, more: dict[str, Any] | None = None
+) -> Parameters | None:
+    """The object of a class and its YAML parameters; `more` stands beside them."""
     from_scalar = getattr(kind, "from_scalar", None)
     try:
         if given is None or isinstance(given, dict):
-            return kind.model_validate(_tuples({**(given or {}), **more}))
+            return kind.model_validate(_tuples({**(given or {}), **(more or {})}))
         if from_scalar is None:
-            errors.add(
-                path, f"expected a map of {', '.join(kind.model_fields)}; found {json.dumps(given, default=str)[:80]}"
-            )
+            errors.add(at, f"expected a map of {', '.join(keys_of(kind))}, found {shown(given)}")
             return None
         found: Parameters = from_scalar(given)
         return kind.model_validate({**found.model_dump(), **more}) if more else found
     except ValidationError as e:
-        errors.add_all(e, kind, path)
-        return None
+        errors.add_all(e, kind, given, at, {key: (*at[:-1], key) for key in more or ()})
+    except ValueError as e:  # from_scalar's own words
+        errors.add(at, str(e))
+    return None
 
 
 def _tuples(value: Any) -> Any:

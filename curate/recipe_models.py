@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from curate.run.fetch.spec import IngestSpec
 from curate.run.pack.spec import PackSpec
 from curate.run.sources.spec import SourceSpec
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+
+
+def _plain_name(value: str) -> str:
+    if not re.fullmatch(NAME, value):
+        raise ValueError("expected letters, digits, _ and -, at most 64: it names folders")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_plain_name), Field(json_schema_extra={"pattern": NAME})]
 Family = Literal["clip", "siglip", "coca", "blip", "llava", "meru"]
 Scale = Literal["feature", "tiny", "debug", "small", "medium", "large", "xlarge"]
 
@@ -34,11 +44,6 @@ class EmitSpec(Section):
     copies: int = Field(default=1, ge=1, le=10_000)
     texts: tuple[TextChoice, ...] = Field(default=(TextChoice(),), min_length=1)
 
-    @field_validator("texts", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
 
 class Captions(Section):
     """Which texts a training set uses. Texts are columns: those of `make` are written beside the web text.
@@ -46,13 +51,8 @@ class Captions(Section):
     CapFilt's union is two entries of `emit`; a mix is one entry with several texts.
     """
 
-    make: tuple[dict[str, Any], ...] = Field(default=(), description="captioner stages, as under columns:")
+    make: tuple[Any, ...] = Field(default=(), description="captioner stages, as under columns:")
     emit: tuple[EmitSpec, ...] = Field(default=(EmitSpec(),), min_length=1)
-
-    @field_validator("make", "emit", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
 
 class Judge(Section):
@@ -68,11 +68,6 @@ class Judge(Section):
     evaluate: tuple[str, ...] = Field(default=(), description="evaluation sets, by name or path; default: the scale's")
     parameters: dict[str, Any] = Field(default={}, description="of the family's training; see its docstring")
 
-    @field_validator("controls", "evaluate", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
 
 class RunSpec(Section):
     """How a run goes about it. Nothing here changes what is kept."""
@@ -84,30 +79,33 @@ class RunSpec(Section):
 
 
 class RecipeFile(Section):
-    """The whole recipe as it stands in YAML. `columns` and `filters` are looked into by curate.recipe."""
+    """The whole recipe as it stands in YAML. Entries of `columns` and `filters` are read by curate.recipe_check.
 
-    recipe: Name
+    With `extends`, maps are merged key by key and everything else, lists too, replaces what the base says: a recipe
+    with `filters:` has those and none of its base's. A section with an empty value goes back to its default.
+    """
+
+    recipe: Name = Field(description="its own name, also where it extends another")
     description: str = ""
-    paper: str = ""
-    extends: str | None = Field(default=None, description="a built-in recipe or a path; one level only")
-    seed: int = 0
+    paper: str = Field(default="", description="what it follows, and where it departs from that")
+    extends: str | None = Field(
+        default=None, description="a built-in recipe or a path; one level only; maps merge, lists replace"
+    )
+    seed: int = Field(default=0, description="of every draw")
     pool: str | None = Field(default=None, description="folder or URL; default pools/<recipe>")
-    shard_size: int = Field(default=10_000, ge=1, le=1_000_000)
-    source: tuple[SourceSpec, ...] = ()
+    shard_size: int = Field(default=10_000, ge=1, le=1_000_000, description="samples in a shard of the pool")
+    source: tuple[SourceSpec, ...] = Field(default=(), description="one list or several; none: what the pool has")
     ingest: IngestSpec = IngestSpec()
-    columns: tuple[Any, ...] = Field(default=(), description="stages to compute besides those that filters need")
-    filters: tuple[dict[str, Any], ...] = ()
+    columns: tuple[Any, ...] = Field(
+        default=(), description="stages to compute besides those that filters need, or with other parameters"
+    )
+    filters: tuple[Any, ...] = Field(default=(), description="in order; each sees what the ones above it kept")
     captions: Captions = Captions()
-    pack: PackSpec | None = None
-    judge: Judge | None = None
+    pack: PackSpec | None = Field(default=None, description="how training shards are written")
+    judge: Judge | None = Field(default=None, description="the model that compares recipes")
     run: RunSpec = RunSpec()
 
     @field_validator("source", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, dict) else tuple(value) if isinstance(value, list) else value
-
-    @field_validator("columns", "filters", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+        return (value,) if isinstance(value, dict) else value
