@@ -108,39 +108,44 @@ class Views:
         chosen = {n: p for n, p in self.names.items() if wanted is None or n.lower() in wanted}
         folders = [f for f in dict.fromkeys(folder for folder, _ in chosen.values()) if f != FACTS_KEY]
         used = [self.sources[f] for f in folders]
-        dense = [s for s in used if not s.sparse]
-        groups = grouped(self.facts, dense)
-        branches = [self._branch(shards, have, chosen) for shards, have in groups]
-        union = "\nUNION ALL BY NAME\n".join(branches) or self._nothing(chosen)
         sparse = {s.folder: f"x{i}" for i, s in enumerate(s for s in used if s.sparse)}
-        columns = ["lower(hex(u.uid)) AS uid"]
-        for name, (folder, fieldname) in chosen.items():
-            if folder in sparse:
-                columns.append(self._sparse_column(sparse[folder], name, fieldname))
-            elif name != "uid":
-                columns.append(f"u.{quoted(name)}")
-        joins = "".join(
-            f"\nLEFT JOIN {self._parts(f)} AS {alias} ON u.uid = {alias}.uid" for f, alias in sparse.items()
-        )
-        return f"SELECT {', '.join(columns)}, u.shard, u.row FROM (\n{union}\n) AS u{joins}{self._not_removed('u.uid')}"
+        dense = [s for s in used if not s.sparse]
+        placed = wanted is None or bool(wanted & {"shard", "row"})
+        of_facts = placed or FACTS_KEY in {f for f, _ in chosen.values()} or self._removed or sparse or not dense
+        inner = {n: place for n, place in chosen.items() if n != "uid" and place[0] not in sparse}
+        own = ["uid"] * bool(of_facts) + ["shard", "row"] * placed
+        branches = [self._branch(shards, have, inner, own) for shards, have in grouped(self.facts, dense)]
+        union = "\nUNION ALL BY NAME\n".join(branches) or self._nothing(inner, own)
+        columns = ["lower(hex(u.uid)) AS uid"] * bool(of_facts)
+        columns += [
+            f"u.{quoted(n)}" if f not in sparse else self._sparse_column(sparse[f], n, name)
+            for n, (f, name) in chosen.items()
+            if n != "uid"
+        ]
+        columns += [f"u.{n}" for n in own if n != "uid"]
+        joins = "".join(f"\nLEFT JOIN {self._parts(f)} AS {x} ON u.uid = {x}.uid" for f, x in sparse.items())
+        return f"SELECT {', '.join(columns)} FROM (\n{union}\n) AS u{joins}{self._not_removed('u.uid')}"
 
-    def _branch(self, shards: Sequence[int], have: Sequence[Source], chosen: dict[str, tuple[str, str]]) -> str:
-        """One positional join: `shards` are of one list and have a file in exactly the folders `have`."""
+    def _branch(
+        self, shards: Sequence[int], have: Sequence[Source], chosen: dict[str, tuple[str, str]], own: Sequence[str]
+    ) -> str:
+        """One positional join: `shards` are of one list and have a file in exactly the folders `have`.
+
+        Without a fact among the columns (`own` and `chosen`) the facts are not opened: the others have as many rows.
+        """
         alias = {s.folder: f"c{i}" for i, s in enumerate(have)} | {FACTS_KEY: "f"}
         in_list = {f.name.lower() for f in self.facts.fields_of[self.facts.list_of[shards[0]]]}
-        columns = ["f.uid AS uid", *self._position(shards)]
+        columns = ["f.uid AS uid"] * ("uid" in own) + [*self._position(shards)] * ("shard" in own)
         for name, (folder, fieldname) in chosen.items():
             there = fieldname.lower() in in_list if folder == FACTS_KEY else folder in alias
-            if name == "uid" or (folder != FACTS_KEY and self.sources[folder].sparse):
-                continue
-            kind = self.types[name]
             value = f"{alias[folder]}.{quoted(fieldname)}" if there else "NULL"
             if there and self._field(folder, fieldname).binary:
                 value = f"lower(hex({value}))"
-            columns.append(f"CAST({value} AS {kind}) AS {quoted(name)}")
-        facts = self.read(self.facts, shards, ", file_row_number = true")
-        joins = "".join(f"\n  POSITIONAL JOIN {self.read(s, shards)} AS {alias[s.folder]}" for s in have)
-        return f"SELECT {', '.join(columns)}\n  FROM {facts} AS f{joins}"
+            columns.append(f"CAST({value} AS {self.types[name]}) AS {quoted(name)}")
+        joined = [f"{self.read(s, shards)} AS {alias[s.folder]}" for s in have]
+        if own or not have:
+            joined.insert(0, f"{self.read(self.facts, shards, ', file_row_number = true')} AS f")
+        return f"SELECT {', '.join(columns)}\n  FROM " + "\n  POSITIONAL JOIN ".join(joined)
 
     def _position(self, shards: Sequence[int]) -> tuple[str, str]:
         """Shard number and row within the shard."""
@@ -154,10 +159,11 @@ class Views:
         begin = _search("f.file_row_number", [(start, str(start)) for start, _ in starts])
         return f"CAST({shard} AS INTEGER) AS shard", f"f.file_row_number - {begin} AS row"
 
-    def _nothing(self, chosen: dict[str, tuple[str, str]]) -> str:
-        typed = [f"CAST(NULL AS {self.types[n]}) AS {quoted(n)}" for n in chosen if n != "uid"]
-        own = ["CAST(NULL AS BLOB) AS uid", "CAST(NULL AS INTEGER) AS shard", "CAST(NULL AS BIGINT) AS row"]
-        return f"SELECT {', '.join(own + typed)} WHERE false"
+    def _nothing(self, chosen: dict[str, tuple[str, str]], own: Sequence[str]) -> str:
+        """No row, with the types of some."""
+        types = {"uid": "BLOB", "shard": "INTEGER", "row": "BIGINT"}
+        typed = [(n, types[n]) for n in own] + [(n, self.types[n]) for n in chosen]
+        return "SELECT " + ", ".join(f"CAST(NULL AS {t}) AS {quoted(n)}" for n, t in typed) + " WHERE false"
 
     def _parts(self, folder: str) -> str:
         """All parts of a sparse stage, one row a uid: of two runs that asked at once, the first by file name."""

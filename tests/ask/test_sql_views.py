@@ -71,7 +71,13 @@ def test_samples_agree_with_pandas(tmp_path_factory, sizes, has, cut, seed):
         pd.testing.assert_frame_equal(
             asked, expected[["uid", "shard", "row", "width", f"v{n}"]], check_dtype=False, check_exact=True
         )
+        total = handle.sql(f"SELECT count(*), count(v{n}), sum(v{n}) FROM samples").fetchall()[0]
+        known = expected[f"v{n}"].dropna()
+        assert total == (len(expected), len(known), known.sum() if len(known) else None)
     if len(written) == 3:
+        asked = handle.sql("SELECT v0, v1, v2 FROM samples").to_pandas().sort_values(["v0", "v1", "v2"])
+        rest = expected[["v0", "v1", "v2"]].sort_values(["v0", "v1", "v2"])
+        np.testing.assert_array_equal(asked.to_numpy(float), rest.to_numpy(float))
         found = handle.sql("SELECT uid FROM samples WHERE v0 > 5 AND v1 IS NOT NULL AND (v2 IS NULL OR row % 2 = 1)")
         keep = (expected.v0 > 5) & expected.v1.notna() & (expected.v2.isna() | (expected.row % 2 == 1))
         assert sorted(u for (u,) in found.fetchall()) == sorted(expected.uid[keep])
@@ -131,7 +137,11 @@ def test_only_folders_that_a_query_names_are_opened(wide, monkeypatch):
     fresh = curate.open(wide.pool.storage.url)
     assert rows(fresh, "SELECT count(*) FROM samples") == [(9045,)]
     assert set(opened) == {"pixels"}
+    opened.clear()
     fresh.sql("SELECT max(place) AS m FROM samples ORDER BY m")
+    assert set(opened) == {"columns/one"}
+    opened.clear()
+    fresh.sql("SELECT max(place) FROM samples WHERE width > 0")
     assert set(opened) == {"pixels", "columns/one"}
     for everything in ("SELECT * FROM samples", "FROM samples", "SELECT s FROM samples s", "DESCRIBE samples"):
         opened.clear()
