@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,9 +73,3 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Peak signal-to-noise ratio of two uint8 pictures of one size, in dB."""
     error = float(np.mean((a.astype(np.float64) - b) ** 2))
     return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
-
-
-def hamming(hashes: Sequence[int]) -> np.ndarray:
-    """Bits in which each of n 64-bit hashes differs from each: uint8 (n, n)."""
-    bits = np.unpackbits(np.array(hashes, ">u8").view(np.uint8).reshape(-1, 8), axis=1)
-    return (bits[:, None] != bits[None]).sum(axis=2, dtype=np.uint8)
