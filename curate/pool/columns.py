@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -52,26 +51,35 @@ def write_groups(tables: Sequence[pa.Table], footer: Mapping[str, Any]) -> bytes
     return sink.getvalue()
 
 
-def footer_of(data: bytes | Path) -> dict[str, Any]:
-    """The footer of a parquet file of ours.
+TAIL = 1 << 16  # bytes: nearly every footer of ours is shorter
+
+
+def read_metadata(storage: Storage, rel: str) -> tuple[pq.FileMetaData, int]:
+    """(parquet's metadata, bytes of the file), from the end of the file alone.
+
+    Raises:
+        UserError: it is not parquet, or is damaged.
+    """
+    data, total = storage.tail(rel, TAIL)
+    length = int.from_bytes(data[-8:-4], "little") + 8
+    if data[-4:] == b"PAR1" and len(data) < length <= total:
+        data, _ = storage.tail(rel, length)
+    try:
+        return pq.read_metadata(io.BytesIO(data)), total
+    except (pa.ArrowInvalid, OSError) as e:
+        raise UserError(f"{storage}/{rel}: cannot be read as parquet: {e}; delete this file and run again") from e
+
+
+def read_footer(storage: Storage, rel: str) -> dict[str, Any]:
+    """The footer of a file of the pool.
 
     Raises:
         UserError: the file is not one of ours, or is damaged.
     """
-    source = io.BytesIO(data) if isinstance(data, bytes) else data
-    name = "parquet" if isinstance(data, bytes) else str(data)
-    try:
-        metadata = pq.read_metadata(source).metadata
-    except (pa.ArrowInvalid, OSError) as e:
-        raise UserError(f"{name}: cannot be read as parquet: {e}") from e
-    if not metadata or FOOTER not in metadata:
-        raise UserError(f"{name}: has no curate footer; was it written by another tool?")
-    return dict(json.loads(metadata[FOOTER]))
-
-
-def read_footer(storage: Storage, rel: str) -> dict[str, Any]:
-    """The footer of a file of the pool."""
-    return footer_of(storage.local(rel) if storage.is_local else storage.read(rel))
+    notes = read_metadata(storage, rel)[0].metadata
+    if not notes or FOOTER not in notes:
+        raise UserError(f"{storage}/{rel}: has no curate footer; was it written by another tool?")
+    return dict(json.loads(notes[FOOTER]))
 
 
 def read_table(

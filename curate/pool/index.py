@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
-from curate.pool.columns import FOOTER, read_table, write_groups, write_parquet
+from curate.pool.columns import FOOTER, read_metadata, read_table, write_groups, write_parquet
 from curate.pool.layout import part_file
 from curate.pool.storage import Storage
 from stages.base import shard_name
@@ -84,8 +83,10 @@ class FolderIndex:
         return {s: self.known[s] for s in shards}
 
     def _look(self, shard: int) -> tuple[int, str, int, str, str]:
-        data = self.storage.read(part_file(self.folder, shard_name(shard)))
-        return look_inside(data)
+        metadata, size = read_metadata(self.storage, part_file(self.folder, shard_name(shard)))
+        footer = json.loads(metadata.metadata[FOOTER])
+        low, high = _bounds(metadata)
+        return metadata.num_rows, footer.get("uid_digest", ""), size, json.dumps(low), json.dumps(high)
 
     def save(self, shards: Sequence[int]) -> None:
         """Write the index of a finished folder, and compacted copies where there are many shards."""
@@ -124,16 +125,6 @@ class FolderIndex:
         groups = [list(shards[i : i + COMPACT]) for i in range(0, len(shards), COMPACT)]
         names = {self.compact_name(g): g for g in groups}
         return {n: g for n, g in names.items() if n.rsplit("/", 1)[1] in present}
-
-
-def look_inside(data: bytes) -> tuple[int, str, int, str, str]:
-    """(rows, uid_digest, bytes, low, high) of one row-aligned file, from its footer alone."""
-    import io
-
-    metadata = pq.read_metadata(io.BytesIO(data))
-    footer = json.loads(metadata.metadata[FOOTER])
-    low, high = _bounds(metadata)
-    return metadata.num_rows, footer.get("uid_digest", ""), len(data), json.dumps(low), json.dumps(high)
 
 
 def _bounds(metadata: Any) -> tuple[dict[str, Any], dict[str, Any]]:

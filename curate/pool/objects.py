@@ -67,6 +67,10 @@ class ObjectStorage(Storage):
     def read_range(self, rel: str, offset: int, size: int) -> bytes:
         return bytes(self.fs.cat_file(self.key(rel), start=offset, end=offset + size))
 
+    def tail(self, rel: str, size: int) -> tuple[bytes, int]:
+        total = int(self.fs.info(self.key(rel))["size"])
+        return self.read_range(rel, max(total - size, 0), size), total
+
     def exists(self, rel: str) -> bool:
         return bool(self.fs.isfile(self.key(rel)))
 

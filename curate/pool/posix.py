@@ -55,6 +55,11 @@ class PosixStorage(Storage):
         with self.path(rel).open("rb") as f:
             return os.pread(f.fileno(), size, offset)
 
+    def tail(self, rel: str, size: int) -> tuple[bytes, int]:
+        with self.path(rel).open("rb") as f:
+            total = os.fstat(f.fileno()).st_size
+            return os.pread(f.fileno(), size, max(total - size, 0)), total
+
     def exists(self, rel: str) -> bool:
         return self.path(rel).is_file()
 

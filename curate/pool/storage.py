@@ -64,6 +64,10 @@ class Storage(abc.ABC):
         """`size` bytes from `offset`; fewer at the end of the file."""
 
     @abc.abstractmethod
+    def tail(self, rel: str, size: int) -> tuple[bytes, int]:
+        """(the last `size` bytes, or all of a smaller file; size of the whole file). Raises FileNotFoundError."""
+
+    @abc.abstractmethod
     def exists(self, rel: str) -> bool: ...
 
     @abc.abstractmethod

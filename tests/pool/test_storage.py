@@ -29,6 +29,8 @@ def test_the_first_commit_wins_and_stays(storage: Storage) -> None:
     assert storage.commit("a/b.bin", b"second") is False
     assert storage.read("a/b.bin") == b"first"
     assert storage.read_range("a/b.bin", 1, 3) == b"irs"
+    assert storage.tail("a/b.bin", 2) == (b"st", 5)
+    assert storage.tail("a/b.bin", 100) == (b"first", 5)
 
 
 def test_a_file_is_consumed_whoever_wins(storage: Storage) -> None:
