@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+import pkgutil
+import sys
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from stages.base import Barrier, Column, Parameters, Stage
@@ -32,7 +34,7 @@ FILTERS = {
 }
 
 
-def nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` where one of the known names is near, else an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
@@ -43,8 +45,9 @@ def _load(path: str) -> type[Parameters]:
     module_name, _, class_name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as e:
-        raise ValueError(f"{path}: cannot import {module_name} ({e}); is it on PYTHONPATH?") from e
+    except (ImportError, SyntaxError) as e:
+        near = nearest(module_name, _siblings(module_name))
+        raise ValueError(f"{path}: cannot import {module_name} ({e}){near or '; is it on PYTHONPATH?'}") from e
     found = getattr(module, class_name, None)
     if found is None:
         there = [n for n in vars(module) if not n.startswith("_")]
@@ -52,6 +55,13 @@ def _load(path: str) -> type[Parameters]:
     if not (isinstance(found, type) and issubclass(found, Parameters)):
         raise ValueError(f"{path}: is not a stage, barrier or filter (a class over stages.base.Parameters)")
     return found
+
+
+def _siblings(module_name: str) -> list[str]:
+    """Modules of the package that the name lies in, where there is such a package."""
+    package = module_name.rpartition(".")[0]
+    found = sys.modules.get(package)
+    return [f"{package}.{m.name}" for m in pkgutil.iter_modules(getattr(found, "__path__", []))]
 
 
 def load(name: str, table: Mapping[str, str]) -> type[Parameters]:

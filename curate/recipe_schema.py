@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from curate.catalog import FILTERS, STAGES, load
+from curate.recipe_check import ID
 from curate.recipe_models import RecipeFile
 from stages.base import Parameters
 
@@ -20,33 +21,52 @@ def schema() -> dict[str, Any]:
     found = RecipeFile.model_json_schema(by_alias=True)
     definitions = found.setdefault("$defs", {})
     properties = found["properties"]
-    properties["source"] = {"oneOf": [{"$ref": "#/$defs/SourceSpec"}, properties["source"]]}
-    properties["filters"] = {"type": "array", "items": {"$ref": "#/$defs/Step"}}
-    properties["columns"] = {"type": "array", "items": {"$ref": "#/$defs/StageEntry"}}
-    steps = {name: _parameters(name, FILTERS, definitions) for name in FILTERS}
-    definitions["Step"] = {
+    several = properties["source"]
+    properties["source"] = {
+        "description": several.pop("description"),
+        "anyOf": [{"$ref": "#/$defs/SourceSpec"}, several],
+    }
+    properties["filters"]["items"] = {"$ref": "#/$defs/Step"}
+    for stages in (properties["columns"], definitions["Captions"]["properties"]["make"]):
+        stages["items"] = {"$ref": "#/$defs/StageEntry"}
+    definitions["Step"] = _step(definitions)
+    definitions["StageEntry"] = _stage_entry(definitions)
+    return {"$schema": DRAFT, "title": "curate recipe", **found}
+
+
+def _step(definitions: dict[str, Any]) -> dict[str, Any]:
+    """An entry of `filters:`: exactly one filter, built in or one's own, and what may stand beside it."""
+    known = ["id", "on_missing", *FILTERS]
+    own = {"not": {"propertyNames": {"enum": known}}}
+    return {
         "type": "object",
         "description": "One filter: its name and parameters, and beside them an id and on_missing.",
-        "properties": {"id": {"type": "string"}, "on_missing": {"enum": ["drop", "keep", "error"]}, **steps},
-        "patternProperties": {OWN["pattern"]: {"type": ["object", "null"]}},
+        "properties": {
+            "id": {"type": "string", "pattern": f"^{ID.pattern}$"},
+            "on_missing": {"enum": ["drop", "keep", "error"]},
+            **{name: _parameters(name, FILTERS, definitions) for name in FILTERS},
+        },
+        "patternProperties": {OWN["pattern"]: {}},
         "additionalProperties": False,
-        "minProperties": 1,
+        "oneOf": [*({"required": [name]} for name in FILTERS), own],
     }
-    stages = {name: _parameters(name, STAGES, definitions) for name in STAGES}
-    definitions["StageEntry"] = {
-        "oneOf": [
+
+
+def _stage_entry(definitions: dict[str, Any]) -> dict[str, Any]:
+    """An entry of `columns:`: a stage's name, or its name and parameters."""
+    return {
+        "anyOf": [
             {"type": "string", "anyOf": [{"enum": list(STAGES)}, OWN]},
             {
                 "type": "object",
-                "properties": stages,
-                "patternProperties": {OWN["pattern"]: {"type": ["object", "null"]}},
+                "properties": {name: _parameters(name, STAGES, definitions) for name in STAGES},
+                "patternProperties": {OWN["pattern"]: {}},
                 "additionalProperties": False,
                 "minProperties": 1,
                 "maxProperties": 1,
             },
         ]
     }
-    return {"$schema": DRAFT, "title": "curate recipe", **found}
 
 
 def _parameters(name: str, table: dict[str, str], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +74,6 @@ def _parameters(name: str, table: dict[str, str], definitions: dict[str, Any]) -
     kind: type[Parameters] = load(name, table)
     found = kind.model_json_schema()
     definitions.update(found.pop("$defs", {}))
-    found.get("properties", {}).pop("on_missing", None)
     found["description"] = (kind.__doc__ or "").strip().split("\n")[0]
     allowed: list[dict[str, Any]] = [found]
     if not found.get("required"):

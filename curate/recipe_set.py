@@ -6,11 +6,13 @@ directly: filters.english.min_prob=0.5. A stage of `columns` likewise by name: c
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from curate.catalog import nearest
 from curate.errors import UserError
 from curate.recipe_check import STEP_KEYS, filter_key, step_ids
+from curate.recipe_models import RecipeFile
 from curate.recipe_yaml import Path as Where
 from curate.recipe_yaml import dotted, parse_value
 
@@ -30,10 +32,14 @@ def override(value: dict[str, Any], text: str) -> Where:
         given_value = parse_value(given)
     except UserError as e:
         raise UserError(f"--set {text}: {e}") from e
+    parts = key.split(".")
+    if parts[0] == "extends":
+        raise UserError(f"--set {text}: what a recipe extends stands in its file")
+    if parts[0] not in RecipeFile.model_fields:
+        raise UserError(f"--set {text}: a recipe has no {parts[0]!r}{nearest(parts[0], RecipeFile.model_fields)}")
     path: Where = ()
     here: Any = value
-    parts = key.split(".")
-    for part, following in zip(parts[:-1], parts[1:], strict=True):
+    for part, following in pairwise(parts):
         step = _step(here, part, path, text, new=not path)
         here = _enter(here, step, path)
         path = (*path, step)
@@ -64,7 +70,7 @@ def _step(here: Any, part: str, path: Where, text: str, *, new: bool) -> str | i
         names = _names(here, path)
         if part in names:
             return names.index(part)
-        if part.isdigit() and int(part) < len(here):
+        if part in map(str, range(len(here))):
             return int(part)
         there = ", ".join(n for n in names if n) or f"numbers below {len(here)}"
         raise UserError(f"--set {text}: {dotted(path)} has no {part!r}{nearest(part, names)} (there are {there})")

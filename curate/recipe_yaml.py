@@ -1,12 +1,14 @@
 """YAML with places: plain values, and line and column of each key, so that an error can say where it is.
 
-Only true and false are booleans (`keep: [no]` is Norwegian), 1e-4 is a number, a key stands once.
+Only true and false are booleans (`keep: [no]` is Norwegian), 1e-4 and 0123 are decimal numbers, a key stands once.
+A recipe may come from a stranger: tags are refused, and size, nesting and what anchors multiply are bounded.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -15,7 +17,7 @@ from curate.errors import UserError
 
 Path = tuple[str | int, ...]
 
-MOST_NODES = 100_000  # a recipe has hundreds; aliases of aliases can make billions
+MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES = 1_000_000, 50, 50_000
 RULES = {
     "bool": (r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     "int": (r"^[-+]?[0-9](?:_?[0-9]){0,30}$", "-+0123456789"),
@@ -26,10 +28,22 @@ RULES = {
     "null": (r"^(?:~|null|Null|NULL|)$", "~nN\0"),
 }
 """Type -> (what a plain scalar of it looks like, its first letters). Anything else is a string."""
+TAG = "tag:yaml.org,2002:"
 
 
-def _tag(name: str) -> str:
-    return f"tag:yaml.org,2002:{name}"
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError("too large for a float")
+    return float(text)
+
+
+MAKE: dict[str, Callable[[str], Any]] = {
+    "null": lambda text: None,
+    "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    "int": int,
+    "float": _finite,
+    "str": str,
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -46,14 +60,14 @@ class _Dumper(yaml.SafeDumper):
 def _string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     """PyYAML folds the line ends of Unicode in plain and single-quoted strings; double quotes escape them."""
     style = '"' if any(c in text for c in "\x85\u2028\u2029\ufeff") else None
-    return dumper.represent_scalar(_tag("str"), text, style=style)
+    return dumper.represent_scalar(TAG + "str", text, style=style)
 
 
 _Dumper.add_representer(str, _string)
 _Loader.yaml_implicit_resolvers = {}
 for _name, (_pattern, _first) in RULES.items():
-    _Loader.add_implicit_resolver(_tag(_name), re.compile(_pattern), ["" if c == "\0" else c for c in _first])
-    _Dumper.add_implicit_resolver(_tag(_name), re.compile(_pattern), ["" if c == "\0" else c for c in _first])
+    _Loader.add_implicit_resolver(TAG + _name, re.compile(_pattern), ["" if c == "\0" else c for c in _first])
+    _Dumper.add_implicit_resolver(TAG + _name, re.compile(_pattern), ["" if c == "\0" else c for c in _first])
 
 
 class Document:
@@ -61,22 +75,42 @@ class Document:
 
     Attributes:
         value: maps, lists and scalars; None for an empty file.
-        problems: what is wrong with it as YAML ("file:line:column: ..."), beyond what parsing refuses outright.
+        problems: what is wrong with it as YAML ("file:line:column: ..."), where reading could go on.
+
+    Raises:
+        UserError: the text cannot be parsed, or is too large; it names the line.
     """
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         self.problems: list[str] = []
         self._places: dict[Path, tuple[int, int]] = {(): (1, 1)}
-        self._nodes = 0
+        self._values = 0
+        node = self._compose(text)
+        self.value: Any = None if node is None else self._build(node, ())
+
+    def _compose(self, text: str) -> yaml.Node | None:
+        if len(text) > MAX_CHARACTERS:
+            raise UserError(f"{self.name}: {len(text):,} characters; a recipe has at most {MAX_CHARACTERS:,}")
         try:
-            node = yaml.compose(text, _Loader)
-        except yaml.YAMLError as e:
-            mark = getattr(e, "problem_mark", None)
-            where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-            what = getattr(e, "problem", None) or str(e).splitlines()[0]
-            raise UserError(f"{name}{where}: this is not YAML: {what}") from e
-        self.value: Any = None if node is None else self._build(node, (), ())
+            self._refuse_depth(text)
+            return yaml.compose(text, _Loader)
+        except yaml.reader.ReaderError as e:
+            line = text.count("\n", 0, e.position) + 1
+            raise UserError(f"{self.name}:{line}: this is not YAML: character {e.character!r} is not allowed") from e
+        except yaml.MarkedYAMLError as e:
+            where = f":{e.problem_mark.line + 1}:{e.problem_mark.column + 1}" if e.problem_mark else ""
+            raise UserError(f"{self.name}{where}: this is not YAML: {e.problem or e}") from e
+
+    def _refuse_depth(self, text: str) -> None:
+        """Events come one by one, whatever the nesting; composing them would recurse."""
+        depth = 0
+        for event in yaml.parse(text, _Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            if depth > MAX_DEPTH:
+                line, column = _start(event)
+                raise UserError(f"{self.name}:{line}:{column}: nested more than {MAX_DEPTH} levels deep")
+            depth -= isinstance(event, yaml.CollectionEndEvent)
 
     def place(self, path: Path) -> tuple[int, int]:
         """Line and column, from 1, of the innermost part of the path that the file has."""
@@ -88,58 +122,51 @@ class Document:
         """``file:line:column`` of a path."""
         return "{}:{}:{}".format(self.name, *self.place(path))
 
-    def _build(self, node: yaml.Node, path: Path, above: tuple[yaml.Node, ...]) -> Any:
+    def _build(self, node: yaml.Node, path: Path) -> Any:
         self._places.setdefault(path, _start(node))
-        self._nodes += 1
-        if node in above or self._nodes > MOST_NODES:
-            raise UserError(f"{self.name}:{_start(node)[0]}: aliases without end")
-        if isinstance(node, yaml.MappingNode):
-            return self._build_map(node, path, (*above, node))
-        if isinstance(node, yaml.SequenceNode):
-            return [self._build(child, (*path, i), (*above, node)) for i, child in enumerate(node.value)]
-        return self._scalar(node, path)
+        self._values += 1
+        if self._values > MAX_VALUES or len(path) > MAX_DEPTH:
+            line, column = _start(node)
+            raise UserError(
+                f"{self.name}:{line}:{column}: anchors multiply this to more than {MAX_VALUES:,} values or "
+                f"{MAX_DEPTH} levels"
+            )
+        kind = node.tag.removeprefix(TAG)
+        if isinstance(node, yaml.MappingNode) and kind == "map":
+            return self._map(node, path)
+        if isinstance(node, yaml.SequenceNode) and kind == "seq":
+            return [self._build(child, (*path, i)) for i, child in enumerate(node.value)]
+        if not isinstance(node, yaml.ScalarNode) or kind not in MAKE:
+            return self._problem(node, path, f"the tag {node.tag} is refused: a recipe is plain YAML")
+        try:
+            return MAKE[kind](node.value)
+        except (ValueError, KeyError):
+            return self._problem(node, path, f"{node.value[:40]!r} cannot be read as {kind}")
 
-    def _build_map(self, node: yaml.MappingNode, path: Path, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
+    def _map(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            line, column = _start(key_node)
-            here = f"{self.name}:{line}:{column}"
             if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(f"{here}: a key must be a plain word")
+                self._problem(key_node, path, "a key must be a plain word")
                 continue
             key = str(key_node.value)
+            here = (*path, key)
             if key in found:
-                first = self.place((*path, key))[0]
-                self.problems.append(
-                    f"{here}: {dotted((*path, key))}: {key!r} stands twice; the first is on line {first}"
-                )
-                continue
-            self._places[(*path, key)] = (line, column)
-            found[key] = self._build(value_node, (*path, key), above)
+                first = self.place(here)[0]
+                self._problem(key_node, here, f"{key!r} stands twice; the first is on line {first}")
+            elif key == "<<" and key_node.style is None:
+                self._problem(key_node, here, "merge keys are refused; write the keys out, or use `extends`")
+            else:
+                self._places[here] = _start(key_node)
+                found[key] = self._build(value_node, here)
         return found
 
-    def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        kind, text = node.tag.removeprefix(_tag("")), str(node.value)
-        try:
-            if kind == "str":
-                return text
-            if kind == "null":
-                return None
-            if kind == "bool" and text.lower() in ("true", "false"):
-                return text.lower() == "true"
-            if kind == "int":
-                return int(text)
-            if kind == "float" and math.isfinite(float(text)):
-                return float(text)
-        except ValueError:
-            pass  # a tag that the user wrote himself, as in `!!int x`
-        known = kind in ("bool", "int", "float")
-        what = f"{text[:40]!r} is no {kind}" if known else f"the tag {node.tag} is refused: a recipe is plain YAML"
-        self.problems.append(f"{self.name}:{_start(node)[0]}:{_start(node)[1]}: {dotted(path)}: {what}")
-        return None
+    def _problem(self, node: yaml.Node, path: Path, message: str) -> None:
+        line, column = _start(node)
+        self.problems.append(f"{self.name}:{line}:{column}: {dotted(path) + ': ' if path else ''}{message}")
 
 
-def _start(node: yaml.Node) -> tuple[int, int]:
+def _start(node: yaml.Node | yaml.Event) -> tuple[int, int]:
     return node.start_mark.line + 1, node.start_mark.column + 1
 
 
