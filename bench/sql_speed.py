@@ -46,7 +46,10 @@ def build(path: Path, shards: int, rows: int, gap: int) -> None:
     pools.add_column(pool, "language", lang)
     for folder in ("pixels", *(f"columns/{n}" for n in pool.storage.folders("columns"))):
         index = pool.index(folder)
-        index.save(sorted(index.finished(range(shards))))
+        done = sorted(index.finished(range(shards)))
+        index.save(done)
+        for group in index.uncompacted(done):
+            index.compact(group)
 
 
 def expected(shards: int, rows: int, gap: int) -> int:

@@ -89,7 +89,7 @@ class FolderIndex:
         return metadata.num_rows, footer.get("uid_digest", ""), size, json.dumps(low), json.dumps(high)
 
     def save(self, shards: Sequence[int]) -> None:
-        """Write the index of a finished folder, and compacted copies where there are many shards."""
+        """Write the index of a finished folder that has many shards."""
         if len(shards) < INDEX_FROM:
             return
         with ThreadPoolExecutor(32) as pool:
@@ -100,18 +100,21 @@ class FolderIndex:
         name = f"{self.folder}/_index/{len(shards):08d}.{digest}.parquet"
         self.storage.commit(name, write_parquet(table, {"rows": len(shards)}))
         self.known = {s: (r[0], r[1], r[2]) for s, r in zip(shards, rows, strict=True)}
-        if len(shards) >= COMPACT_FROM:
-            self._compact(list(shards))
 
-    def _compact(self, shards: list[int]) -> None:
-        for start in range(0, len(shards), COMPACT):
-            group = shards[start : start + COMPACT]
-            name = self.compact_name(group)
-            if not self.storage.exists(name):
-                tables = [read_table(self.storage, part_file(self.folder, shard_name(s)))[0] for s in group]
-                digests = {str(s): self.known[s][1] for s in group}
-                footer = {"rows": sum(t.num_rows for t in tables), "shards": group, "uid_digests": digests}
-                self.storage.commit(name, write_groups(tables, footer))
+    def uncompacted(self, shards: Sequence[int]) -> list[list[int]]:
+        """Runs of shards that have no compacted copy yet; none where there are too few shards to need them."""
+        if len(shards) < COMPACT_FROM:
+            return []
+        present = {e.name for e in self.storage.list(f"{self.folder}/_compact")}
+        return [g for g in _groups(shards) if self.compact_name(g).rsplit("/", 1)[1] not in present]
+
+    def compact(self, group: Sequence[int]) -> int:
+        """Write one compacted copy, a row group a shard; returns its rows."""
+        tables = [read_table(self.storage, part_file(self.folder, shard_name(s)))[0] for s in group]
+        digests = {str(s): self.known[s][1] for s in group}
+        footer = {"rows": sum(t.num_rows for t in tables), "shards": list(group), "uid_digests": digests}
+        self.storage.commit(self.compact_name(group), write_groups(tables, footer))
+        return int(footer["rows"])
 
     def compact_name(self, group: Sequence[int]) -> str:
         digest = xxhash.xxh3_64_hexdigest("".join(f"{s}:{self.known[s][1]}," for s in group).encode())[:8]
@@ -122,9 +125,12 @@ class FolderIndex:
         if len(shards) < COMPACT_FROM or any(s not in self.known for s in shards):
             return {}
         present = {e.name for e in self.storage.list(f"{self.folder}/_compact")}
-        groups = [list(shards[i : i + COMPACT]) for i in range(0, len(shards), COMPACT)]
-        names = {self.compact_name(g): g for g in groups}
+        names = {self.compact_name(g): g for g in _groups(shards)}
         return {n: g for n, g in names.items() if n.rsplit("/", 1)[1] in present}
+
+
+def _groups(shards: Sequence[int]) -> list[list[int]]:
+    return [list(shards[i : i + COMPACT]) for i in range(0, len(shards), COMPACT)]
 
 
 def _bounds(metadata: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,7 +12,7 @@ nothing is run and `planned` says what would be.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from curate.pool.columns import read_footer
 from curate.pool.index import FolderIndex
 from curate.pool.layout import PIXELS, failure, folder_name, part_file, short_hash
 from curate.pool.pool import Pool
+from curate.pool.storage import Storage
 from curate.run.describe import Describe, DescribeSparse, describe, describe_sparse
 from curate.run.engine import Engine, Pass, Rules, Watcher
 from curate.run.executors import Executor
@@ -56,6 +57,21 @@ class Ground:
     watcher: Watcher
     executor: ExecutorChoice
     rules: Rules
+
+
+@dataclass(frozen=True)
+class Compact:
+    """What the workers that compact a folder share: item -> its shards, as the index knows them."""
+
+    pool: str
+    folder: str
+    groups: Mapping[str, Mapping[int, tuple[int, str, int]]]
+
+
+def compact(work: Compact, item: str) -> dict[str, Any]:
+    """Write one compacted copy of a folder."""
+    group = dict(work.groups[item])
+    return {"rows": FolderIndex(Storage.at(work.pool), work.folder, group).compact(list(group))}
 
 
 class ExecutorChoice:
@@ -355,12 +371,21 @@ class Walk:
         return folder
 
     def save_indexes(self) -> None:
-        """Finished folders of many shards get an index, so that the next plan lists nothing."""
+        """Finished folders of many shards get an index and compacted copies, so that the next plan lists nothing."""
         for folder, index in self.touched.items():
+            fresh = index
             if not index.known.keys() >= set(self.shards):
                 fresh = self.pool.index(folder)
-                if not fresh.missing(self.shards):
-                    fresh.save(self.shards)
+                if fresh.missing(self.shards):
+                    continue
+                fresh.save(self.shards)
+            self._compact(fresh)
+
+    def _compact(self, index: FolderIndex) -> None:
+        groups = {f"{shard_name(g[0])}-{shard_name(g[-1])}": g for g in index.uncompacted(self.shards)}
+        if groups:
+            work = Compact(self.url, index.folder, {i: {s: index.known[s] for s in g} for i, g in groups.items()})
+            self._run([Pass(self._fresh(f"compact {index.folder}"), compact, work, list(groups), ROW_NEED)])
 
     def count(self, folder: str) -> tuple[int, int, int, dict[str, int]]:
         """(kept, times, rows, dropped by id) of a pick, from its footers."""

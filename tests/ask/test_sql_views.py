@@ -267,7 +267,10 @@ def test_compacted_files_are_read_instead_and_say_the_same(tmp_path, monkeypatch
     assert before == [(s, r, s * 1_000_000 + r, u) for s, r, _, u in before]
     assert len(before) == sum(sizes)
     for name in ("pixels", folder):
-        FolderIndex.load(pool.storage, name).save(range(9))
+        index = FolderIndex.load(pool.storage, name)
+        index.save(range(9))
+        for group in index.uncompacted(range(9)):
+            index.compact(group)
     handle = curate.open(str(tmp_path / "pool"))
     assert rows(handle, query) == before
     assert [len(s) for s in handle._session.views.facts.compact] == [4, 4, 1]
