@@ -26,7 +26,7 @@ from curate.run.pack.write import NOTES, FileWriters
 from stages.base import shard_name
 
 GROUP = 100  # samples that no block splits; the row group of a parquet
-SWEEP = 32 << 20  # bytes read at once from a local pool: three are in memory at most
+SWEEP = 32 << 20  # bytes read at once from a local pool: two are in memory
 REMOTE_SWEEP = 512 << 20  # fewer and longer requests
 OVERHEAD = 3072  # bytes of a sample besides image and texts, about
 
@@ -52,6 +52,35 @@ class Block:
     last: bool
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """Members of the files of a task. `order` (int64) puts the rows of `table` into the order of the pack.
+
+    sources: files that hold images; the column `source` is an index into them. The table itself is not
+    reordered: the copy of a block is short-lived, and its memory is used again.
+    """
+
+    sources: list[str]
+    table: pa.Table
+    order: np.ndarray
+
+    def rows(self, block: Block) -> pa.Table:
+        """The rows of a block, in order."""
+        return self.table.take(pa.array(self.order[block.start : block.stop]))
+
+    def values(self, column: str, block: Block) -> np.ndarray:
+        return np.asarray(self.table.column(column).to_numpy()[self.order[block.start : block.stop]])
+
+    def weights(self) -> np.ndarray:
+        """About how many bytes each copy takes in a tar, in order."""
+        texts = self.table.column("texts").combine_chunks()
+        length = pc.binary_length(pc.struct_field(texts.values, "text")).to_numpy()
+        total = np.concatenate([[0], np.cumsum(length)])
+        offsets = texts.offsets.to_numpy()
+        words = total[offsets[1:]] - total[offsets[:-1]]
+        return np.asarray((self.table.column("bytes").to_numpy() + 2 * words + OVERHEAD)[self.order])
+
+
 def task_name(first: int, last: int) -> str:
     return f"{shard_name(first)}-{shard_name(last)}"
 
@@ -68,19 +97,20 @@ def fill(work: FillWork, item: str) -> dict[str, Any]:
     todo = [k for k in range(first, last + 1) if not storage.exists(note_name(work.folder, k))]
     if not todo:
         return {"files": 0}
-    sources, members = gather_members(storage, work, todo[0], todo[-1])
-    blocks = list(_blocks(work.cuts, members, todo))
+    gathered = gather_members(storage, work, todo[0], todo[-1])
+    weights = gathered.weights()
+    blocks = list(_blocks(work.cuts, weights, todo))
     with FileWriters(storage, work.folder, work.spec) as writers:
-        for sweep in _sweeps(blocks, _weights(members), SWEEP if storage.is_local else REMOTE_SWEEP):
-            contents, readers = writers.prepare([members.slice(b.start, b.stop - b.start) for b in sweep])
-            read_images(storage, sources, members, sweep, [(c.buffer, c.image_at) for c in contents])
+        for sweep in _sweeps(blocks, weights, SWEEP if storage.is_local else REMOTE_SWEEP):
+            contents, readers = writers.prepare([gathered.rows(b) for b in sweep])
+            read_images(storage, gathered, sweep, [(c.buffer, c.image_at) for c in contents])
             for block, content in zip(sweep, contents, strict=True):
                 writers.write(block.file, content, readers, last=block.last)
     return {"files": len(todo), "samples": sum(work.cuts.size(k) for k in todo)}
 
 
-def gather_members(storage: Storage, work: FillWork, first: int, last: int) -> tuple[list[str], pa.Table]:
-    """(files that hold images, members of files first..last in pack order with `source`, an index into those).
+def gather_members(storage: Storage, work: FillWork, first: int, last: int) -> Gathered:
+    """Members of the files first..last.
 
     Raises:
         UserError: the slices do not add up, as when a uid is in the pool twice.
@@ -106,12 +136,11 @@ def gather_members(storage: Storage, work: FillWork, first: int, last: int) -> t
             f"{storage}/{work.folder}: files {first} to {last} should have {expected} samples, found "
             f"{members.num_rows}: {which} is in the pool twice; make the pool anew from its lists"
         )
-    return sources, members.take(pa.array(order)).combine_chunks()
+    return Gathered(sources, members, order)
 
 
-def _blocks(cuts: Cuts, members: pa.Table, todo: Sequence[int]) -> Iterator[Block]:
+def _blocks(cuts: Cuts, weights: np.ndarray, todo: Sequence[int]) -> Iterator[Block]:
     """The files to do, each in as many blocks of whole groups as keep a block within a sweep."""
-    weights = _weights(members)
     for file in todo:
         begin, end = (cuts.start(k) - cuts.start(todo[0]) for k in (file, file + 1))
         groups = -(-(end - begin) // GROUP)
@@ -119,15 +148,6 @@ def _blocks(cuts: Cuts, members: pa.Table, todo: Sequence[int]) -> Iterator[Bloc
         edges = [min(begin + GROUP * (groups * part // parts), end) for part in range(parts + 1)]
         for start, stop in pairwise(edges):
             yield Block(file, start, stop, last=stop == end)
-
-
-def _weights(members: pa.Table) -> np.ndarray:
-    """About how many bytes each copy takes in a tar."""
-    texts = members.column("texts").combine_chunks()
-    length = pc.binary_length(pc.struct_field(texts.values, "text")).to_numpy()
-    total = np.concatenate([[0], np.cumsum(length)])
-    offsets = texts.offsets.to_numpy()
-    return members.column("bytes").to_numpy() + 2 * (total[offsets[1:]] - total[offsets[:-1]]) + OVERHEAD
 
 
 def _sweeps(blocks: Sequence[Block], weights: np.ndarray, limit: int) -> Iterator[list[Block]]:
@@ -146,8 +166,7 @@ def _sweeps(blocks: Sequence[Block], weights: np.ndarray, limit: int) -> Iterato
 
 def read_images(
     storage: Storage,
-    sources: Sequence[str],
-    members: pa.Table,
+    gathered: Gathered,
     sweep: Sequence[Block],
     into: Sequence[tuple[memoryview, np.ndarray]],
 ) -> None:
@@ -156,18 +175,19 @@ def read_images(
     Args:
         into: for each block its buffer, and int64 (rows,): where in it each image goes.
     """
-    rows = np.concatenate([np.arange(b.start, b.stop) for b in sweep])
     block = np.repeat(np.arange(len(sweep)), [b.stop - b.start for b in sweep])
-    source, offset, size = (members.column(n).to_numpy()[rows] for n in ("source", "offset", "bytes"))
+    source, offset, size = (
+        np.concatenate([gathered.values(n, b) for b in sweep]) for n in ("source", "offset", "bytes")
+    )
     target = np.concatenate([at for _, at in into])
     order = np.lexsort((offset, source))
-    ends = np.searchsorted(source[order], np.arange(len(sources) + 1))
+    ends = np.searchsorted(source[order], np.arange(len(gathered.sources) + 1))
     buffers = [buffer for buffer, _ in into]
     for number, (a, b) in enumerate(pairwise(ends.tolist())):
         if b > a:
             chosen = order[a:b]
             wanted = (offset[chosen].tolist(), size[chosen].tolist(), block[chosen].tolist(), target[chosen].tolist())
-            _read_source(storage, sources[number], wanted, buffers)
+            _read_source(storage, gathered.sources[number], wanted, buffers)
 
 
 def _read_source(storage: Storage, file: str, wanted: tuple[list[int], ...], buffers: Sequence[memoryview]) -> None:

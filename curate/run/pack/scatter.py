@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from curate.pool.storage import Storage
 from curate.run.pack.cuts import in_order, keys_of
-from curate.run.pack.fill import SWEEP, Block, read_images
+from curate.run.pack.fill import SWEEP, Block, Gathered, read_images
 from curate.run.pack.members import MEMBERS, read_members, write_members
 
 SEGMENTS = "segments"
@@ -65,7 +65,7 @@ def scatter(work: ScatterWork, item: str) -> dict[str, Any]:
     ends = np.cumsum(size)
     path = storage.scratch()
     try:
-        _write_images(storage, sources, members, ends - size, path)
+        _write_images(storage, Gathered(sources, members, np.arange(len(size))), ends - size, path)
         storage.commit(segment, path)
     finally:
         path.unlink(missing_ok=True)
@@ -74,14 +74,14 @@ def scatter(work: ScatterWork, item: str) -> dict[str, Any]:
     return {"samples": members.num_rows, "bytes": int(ends[-1])}
 
 
-def _write_images(storage: Storage, sources: list[str], members: pa.Table, starts: np.ndarray, path: Path) -> None:
+def _write_images(storage: Storage, gathered: Gathered, starts: np.ndarray, path: Path) -> None:
     """The images in the order of the rows, a sweep at a time; image i begins at byte starts[i]."""
-    ends = np.append(starts[1:], starts[-1] + members.column("bytes")[-1].as_py())
+    ends = np.append(starts[1:], starts[-1] + gathered.table.column("bytes")[-1].as_py())
     with path.open("wb") as out:
         for first, stop in _stretches(ends, SWEEP):
             buffer = memoryview(bytearray(int(ends[stop - 1] - starts[first])))
             targets = starts[first:stop] - starts[first]
-            read_images(storage, sources, members, [Block(0, first, stop, last=False)], [(buffer, targets)])
+            read_images(storage, gathered, [Block(0, first, stop, last=False)], [(buffer, targets)])
             out.write(buffer)
 
 

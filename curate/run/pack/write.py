@@ -22,7 +22,7 @@ from curate.run.pack.spec import PackSpec
 from stages.base import shard_name
 
 NOTES = "files"
-BUFFERS = 3  # one is filled while the others are hashed and written
+BUFFERS = 2  # one is filled while the other is hashed and written
 
 
 @dataclass
