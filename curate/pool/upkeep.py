@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +22,14 @@ import pyarrow.compute as pc
 from curate.errors import UserError
 from curate.pool.columns import read_footer
 from curate.pool.facts import UID
-from curate.pool.layout import CLAIMS, PIXELS, marker
+from curate.pool.layout import PIXELS, RUNS, marker
 from curate.pool.pool import Pool
 from curate.pool.posix import TMP, PosixStorage
+from stages.base import shard_name
 
 DEFAULT_AGE_S = 2 * 3600.0  # longer than any shard may take
+FRESH_S = 600.0  # a file committed later than this may be about to be named, whatever age was asked for
+TAR = re.compile(r"(\d{8})\.[0-9a-f]+\.tar")
 
 
 @dataclass(frozen=True)
@@ -37,37 +42,61 @@ class Leftover:
 
 
 def leftovers(pool: Pool, older_than_s: float = DEFAULT_AGE_S) -> list[Leftover]:
-    """What `gc` would remove: temporaries, tars and uid runs that lost a race or whose writer died."""
-    return [*_temporaries(pool, older_than_s), *_orphan_tars(pool, older_than_s), *_orphan_runs(pool, older_than_s)]
+    """What `gc` would remove: temporaries, tars and uid runs that lost a race or whose writer died.
+
+    A run that finds a dead one's tar or uid run takes it over as it is, whatever its age; so, while a run is alive,
+    what it may yet name stays.
+    """
+    temporaries, living = _temporaries(pool, older_than_s)
+    busy = living or _running(pool)
+    age = max(older_than_s, FRESH_S)
+    return [*temporaries, *_orphan_tars(pool, age, busy), *([] if busy else _orphan_runs(pool, age))]
 
 
 def collect(pool: Pool, found: list[Leftover]) -> None:
-    """Remove them."""
+    """Remove them, but for what has come into use since they were found."""
+    runs = _claimed_runs(pool)
     for item in found:
         if item.rel.startswith(f"{TMP}/") and isinstance(pool.storage, PosixStorage):
-            path = pool.storage.path(item.rel)
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        else:
+            if (folder := pool.storage.path(item.rel)).exists():
+                shutil.rmtree(folder)
+        elif item.rel not in runs and not _is_named(pool, item.rel):
             pool.storage.delete(item.rel)
 
 
-def _temporaries(pool: Pool, age: float) -> Iterator[Leftover]:
+def _temporaries(pool: Pool, age: float) -> tuple[list[Leftover], bool]:
+    """Folders that processes left behind; and is there one of a process that lives?"""
     if not isinstance(pool.storage, PosixStorage):
-        return
+        return [], False
+    found, living = [], False
     for name in pool.storage.folders(TMP):
-        folder = pool.storage.path(f"{TMP}/{name}")
-        files = [f for f in folder.rglob("*") if f.is_file()]
-        newest = max((f.stat().st_mtime for f in files), default=folder.stat().st_mtime)
-        if _dead(name) or time.time() - newest > age:
-            yield Leftover(f"{TMP}/{name}", sum(f.stat().st_size for f in files), "temporary files of a dead process")
+        size, newest = _contents(pool.storage.path(f"{TMP}/{name}"))
+        pid = _pid(name)
+        if (pid is not None and not _alive(pid)) or (pid is None and time.time() - newest > age):
+            found.append(Leftover(f"{TMP}/{name}", size, "temporary files of a dead process"))
+        else:
+            living |= pid != os.getpid()
+    return found, living
 
 
-def _dead(name: str) -> bool:
-    """Was the folder `<host>-<pid>-<random>` made by a process of this machine that is no more?"""
-    host, _, rest = name.rpartition("-")[0].rpartition("-")
-    if host != socket.gethostname() or not rest.isdigit():
-        return False
-    return not Path(f"/proc/{rest}").exists() if Path("/proc").exists() else not _alive(int(rest))
+def _contents(folder: Path) -> tuple[int, float]:
+    """(bytes, time of the newest change); files may come and go meanwhile."""
+    size, newest = 0, 0.0
+    for root, _, names in os.walk(folder):
+        for name in (".", *names):
+            try:
+                stat = Path(root, name).lstat()
+            except FileNotFoundError:
+                continue
+            size += 0 if name == "." else stat.st_size
+            newest = max(newest, stat.st_mtime)
+    return size, newest
+
+
+def _pid(name: str) -> int | None:
+    """The process that made the folder `<host>-<pid>-<random>`; None if it ran on another machine."""
+    host, _, pid = name.rpartition("-")[0].rpartition("-")
+    return int(pid) if host == socket.gethostname() and pid.isdecimal() else None
 
 
 def _alive(pid: int) -> bool:
@@ -80,24 +109,50 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _orphan_tars(pool: Pool, age: float) -> Iterator[Leftover]:
-    for entry in pool.storage.list(PIXELS):
-        if not entry.name.endswith(".tar") or time.time() - entry.mtime < age:
+def _running(pool: Pool) -> bool:
+    """Does the status of some run say that it goes on, was it written of late, and is its process there?"""
+    for run in pool.storage.folders(RUNS):
+        rel = f"{RUNS}/{run}/status.json"
+        status = json.loads(pool.storage.read(rel)) if pool.storage.exists(rel) else {}
+        recent = status.get("state") == "running" and time.time() - status["updated"] < FRESH_S
+        if recent and (status["host"] != socket.gethostname() or _alive(status["pid"])):
+            return True
+    return False
+
+
+def _orphan_tars(pool: Pool, age: float, busy: bool) -> Iterator[Leftover]:
+    """Tars that their shard's marker does not name; where there is no marker yet, a living run may name them."""
+    entries = pool.storage.list(PIXELS)
+    tars = [(e, int(number[1])) for e in entries if (number := TAR.fullmatch(e.name))]
+    marked, of_shard = {e.name for e in entries}, Counter(shard for _, shard in tars)
+    for entry, shard in tars:
+        has_marker = f"{shard_name(shard)}.parquet" in marked
+        if time.time() - entry.mtime < age or (busy and not has_marker) or (has_marker and of_shard[shard] == 1):
             continue
-        shard = int(entry.name[:8])
-        named = read_footer(pool.storage, marker(shard))["tar"] if pool.storage.exists(marker(shard)) else None
-        if named != entry.name:
+        if not _is_named(pool, f"{PIXELS}/{entry.name}"):
             yield Leftover(f"{PIXELS}/{entry.name}", entry.size, "a tar that no marker names")
 
 
+def _is_named(pool: Pool, rel: str) -> bool:
+    """Is this a tar that the marker of its shard names?"""
+    folder, _, name = rel.rpartition("/")
+    number = TAR.fullmatch(name)
+    if folder != PIXELS or number is None or not pool.storage.exists(marker(int(number[1]))):
+        return False
+    return bool(read_footer(pool.storage, marker(int(number[1])))["tar"] == name)
+
+
 def _orphan_runs(pool: Pool, age: float) -> Iterator[Leftover]:
-    claims = [json.loads(pool.storage.read(f"{CLAIMS}/{e.name}")) for e in pool.storage.list(CLAIMS)]
-    used = {run for claim in claims for run in claim.get("uid_runs", ())}
+    used = _claimed_runs(pool)
     for folder in pool.storage.folders("uids"):
         for entry in pool.storage.list(f"uids/{folder}"):
             rel = f"uids/{folder}/{entry.name}"
             if rel not in used and time.time() - entry.mtime > age:
                 yield Leftover(rel, entry.size, "uids of a list that lost its claim")
+
+
+def _claimed_runs(pool: Pool) -> set[str]:
+    return {run for claim in pool.claims() for run in claim.get("uid_runs", ())}
 
 
 @dataclass
@@ -118,7 +173,7 @@ def parse_uids(lines: list[str]) -> pa.Array:
     """
     found = []
     for number, line in enumerate(lines, 1):
-        text = line.strip().lower()
+        text = line.strip("\ufeff \t\r\n").lower()
         if not text:
             continue
         if len(text) > 32 or any(c not in "0123456789abcdef" for c in text):
@@ -128,7 +183,12 @@ def parse_uids(lines: list[str]) -> pa.Array:
 
 
 def purge(pool: Pool, uids: pa.Array, why: str) -> Purged:
-    """Take uids out of every view, pick and pack to come, and blank their images; their rows stay."""
+    """Take uids out of every view, pick and pack to come, and blank their images; their rows stay.
+
+    Safe to repeat: a purge that was cut short is finished by the same call.
+    """
+    if not len(uids):
+        return Purged(0, 0, 0, [])
     pool.remove(uids, why)
     blanked = 0
     for shard in pool.shards():

@@ -31,9 +31,20 @@ class Asked:
 
 
 def asked(id: str, chosen: Filter, resolve: Callable[[str], Column]) -> Asked:
-    """Look up the plain names that a filter reads."""
+    """Look up the plain names that a filter reads.
+
+    Raises:
+        UserError: a filter over the whole pool reads what is known of survivors only.
+    """
     reads = tuple(resolve(c) if isinstance(c, str) else c for c in chosen.reads())
     column_names(reads)
+    if isinstance(chosen, GlobalFilter) and chosen.over == "pool":
+        for column in reads:
+            if column.owner is not None and is_sparse(column.owner):
+                raise UserError(
+                    f"filter {id}: {column.field!r} is computed for survivors only, so what the pool has of it depends "
+                    "on earlier recipes; write `over: survivors`"
+                )
     return Asked(id, chosen, reads)
 
 
@@ -41,7 +52,8 @@ def owners(columns: Iterable[Column]) -> list[Owner]:
     """Owners of the columns and of all that those read, each after what it reads.
 
     Raises:
-        UserError: an owner reads its own output, directly or round about.
+        UserError: an owner reads its own output, directly or round about; or a stage for all samples reads one that
+            is for survivors only, so that its files would depend on which samples were asked about so far.
     """
     order: list[Owner] = []
     path: list[Owner] = []
@@ -55,6 +67,7 @@ def owners(columns: Iterable[Column]) -> list[Owner]:
         for column in owner.reads():
             if column.owner is not None:
                 visit(column.owner)
+                _refuse_holes(owner, column)
         path.pop()
         order.append(owner)
 
@@ -62,6 +75,14 @@ def owners(columns: Iterable[Column]) -> list[Owner]:
         if column.owner is not None:
             visit(column.owner)
     return order
+
+
+def _refuse_holes(owner: Owner, read: Column) -> None:
+    if isinstance(owner, Stage) and not owner.sparse and isinstance(read.owner, Stage) and read.owner.sparse:
+        raise UserError(
+            f"{owner.method()} looks at every sample and cannot read {read.field!r}, which {read.owner.method()} "
+            "writes for survivors only; give the class `sparse = True`"
+        )
 
 
 def needs_all_shards(owner: Owner) -> bool:

@@ -8,6 +8,7 @@ digest of (shard, rows, uid digest) that it saw.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,7 +49,7 @@ def _one_digest(path: Path) -> str:
         while chunk := f.read(1 << 22):
             hasher.update(chunk)
     note.parent.mkdir(parents=True, exist_ok=True)
-    temporary = note.with_suffix(f".{id(note):x}")
+    temporary = note.with_suffix(f".{uuid.uuid4().hex}")
     temporary.write_text(hasher.hexdigest())
     temporary.replace(note)
     return hasher.hexdigest()
@@ -65,13 +66,17 @@ class Prints:
         return {}
 
     def identity(self, owner: Parameters) -> dict[str, Any]:
-        """The owner's identity with file names replaced by what is in the files."""
-        found = owner.identity()
+        """The owner's identity with file names replaced by what is in the files.
+
+        The digests also stand by themselves: a file that no parameter names literally ("~/w.pt", a default) counts too.
+        """
+        found, digests = owner.identity(), []
         for path in owner.files():
             if path not in self._digests:
                 self._digests[path] = file_digest(path)
+            digests.append(self._digests[path])
             found = _replace(found, path, f"digest:{self._digests[path]}")
-        return found
+        return {**found, "files": digests} if digests else found
 
     def column(self, column: Column) -> str:
         if column.owner is None:
