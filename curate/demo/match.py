@@ -4,7 +4,8 @@
       - curate.demo.match:SceneMatch
 
 It sees the colours of drawn scenes and how many shapes have each, reads the same from the caption, and says
-how well the two agree. It knows nothing of photos: real pools use a real model.
+how well the two agree. It sees neither what the shapes are nor how they lie to each other, and it knows nothing of
+photos: real pools use a real model.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ NEAR = 60.0  # distance in RGB within which a pixel counts as a palette colour
 LEAST = 0.004  # share of the picture that a shape covers at least
 _COLOURS = np.array(list(PALETTE.values()), np.float32)
 _COUNTS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4}
-_NAMED = re.compile(rf"\b(?:({'|'.join(_COUNTS)})\s+)?({'|'.join(PALETTE)})\b")
+_NAMED = re.compile(rf"\b(?:({'|'.join(_COUNTS)})\s+)?(?:(?:small|large)\s+)?({'|'.join(PALETTE)})\b")
 
 
 class SceneMatch(Stage):

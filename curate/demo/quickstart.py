@@ -5,40 +5,44 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.demo.score import found_against_planted, table
-from curate.demo.web import KEPT, build_web, serve
+from curate.demo.score import found_against_planted, printed
+from curate.demo.serve import serve
+from curate.demo.web import build_web
 from curate.recipe import load_recipe
 from curate.run.main import run_recipe
+from filters.base import sql_string
 
 
 def quickstart(folder: Path, scenes: int, port: int, executor: str) -> None:
     """Everything in `folder`: web/, pool/, report.html. A second call finds all done and says so."""
     began = time.monotonic()
     print(f"drawing a web of {scenes:,} URLs with planted faults in {folder}/web")
-    web = build_web(folder / "web", scenes, port)
+    web = build_web(folder / "web", scenes, port=port)
     recipe = load_recipe("demo", [f"pool={folder}/pool", f"source.path={web.list}"])
     with serve(web.folder, port) as url:
         print(f"serving it on {url}; running recipe demo on executor {executor}")
         outcome = run_recipe(recipe, executor, None, pack=True, report=folder / "report.html", command="curate demo")
-    lines = found_against_planted(pq.read_table(web.truth), fates(folder / "pool", outcome.pick))
-    print(f"\nfound against planted ({time.monotonic() - began:.0f} s in all)\n{table(lines)}\n")
+    score = found_against_planted(pq.read_table(web.truth), verdicts(folder / "pool", outcome.pick))
+    print(f"\nfound against planted ({time.monotonic() - began:.0f} s in all)\n{printed(score)}\n")
     print(f'ask it:      curate sql {folder}/pool "SELECT id, dropped_first, left_after FROM funnel"')
     print(f"the pack:    {folder}/pool/packs/")
     print(f"open next:   {folder}/report.html")
 
 
-def fates(pool: Path, pick: str) -> dict[str, str]:
-    """What became of each URL: kept, its download's outcome, or the id of the filter that dropped it."""
+def verdicts(pool: Path, pick: str) -> pa.Table:
+    """What became of each URL: url, outcome of its last download, dropped_by and reason of the pick (null: kept)."""
     import curate
 
-    opened = curate.open(str(pool))
     name = pick.split("/", 1)[1]
-    found: dict[str, str] = {}
-    for url, outcome in opened.sql("SELECT url, outcome FROM fetches ORDER BY attempt").fetchall():
-        found[url] = outcome
-    query = f"SELECT s.url, p.dropped_by FROM samples s JOIN picks p ON s.uid = p.uid WHERE p.pick = '{name}'"
-    for url, dropped_by in opened.sql(query).fetchall():
-        found[url] = dropped_by or KEPT
-    return found
+    return curate.open(str(pool)).sql(VERDICTS.format(pick=sql_string(name))).to_arrow()
+
+
+VERDICTS = """
+    SELECT f.url, f.outcome, p.reason,
+           CASE WHEN f.outcome = 'ok' AND p.uid IS NULL THEN 'not in the pick' ELSE p.dropped_by END AS dropped_by
+    FROM (SELECT uid, any_value(url) AS url, arg_max(outcome, attempt) AS outcome FROM fetches GROUP BY uid) f
+    LEFT JOIN (SELECT uid, dropped_by, reason FROM picks WHERE pick = {pick}) p ON f.uid = p.uid
+"""

@@ -1,33 +1,52 @@
-"""Scenes of coloured shapes, and what people of six languages write about them. Facts only: draw.py draws them."""
+"""Scenes of coloured shapes, and what people say of them in English. Facts only: draw.py draws them.
+
+of = scene(7)                  # Scene: groups of shapes, how they lie to each other, the place behind them
+english(of, 0)                 # "two small red circles to the left of a blue star on a wooden table"
+"""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Literal
 
 PALETTE = {
     "red": (214, 40, 40), "orange": (245, 130, 32), "yellow": (250, 210, 40), "green": (40, 160, 70),
     "blue": (36, 90, 214), "purple": (130, 50, 180), "pink": (245, 120, 180), "cyan": (40, 200, 215),
 }  # fmt: skip
-SHAPES = ("circle", "square", "triangle", "star")
+SHAPES = ("circle", "square", "triangle", "star", "heart", "diamond", "hexagon", "cross", "ring", "crescent")
+SOLID = ("circle", "square", "hexagon")  # wide enough to hold other shapes
+INNER = tuple(s for s in SHAPES if s != "ring")  # through a ring the outer shape would show as a second one
 COUNTS = ("a", "two", "three", "four")
-PLACES = ("on a pale wall", "over a cloudy field", "above soft hills", "in the morning mist", "on old paper")
+PLACES = {
+    "plaster": "on a pale wall", "sky": "in a cloudy sky", "hills": "above soft hills", "mist": "in the morning mist",
+    "paper": "on a sheet of old paper", "wood": "on a wooden table", "stripes": "on a striped blanket",
+    "checks": "on a chequered tablecloth", "sea": "by the calm sea", "dusk": "in the evening sky",
+}  # fmt: skip
+"""Name of a background -> how captions say it. None names a colour: those belong to the shapes."""
+
+Relation = Literal["row", "column", "inside"]
 
 
 @dataclass(frozen=True)
 class Group:
-    """So many shapes of one kind and colour."""
+    """So many shapes of one kind and colour; `size` is "small", "large" or, for neither, empty."""
 
     count: int
     colour: str
     shape: str
+    size: str = ""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Groups from left to right, no colour twice; `seed` decides the background and where shapes lie."""
+    """Groups from left to right (row), from top to bottom (column), or the first inside the second (inside).
+
+    No colour comes twice. `seed` decides all that captions do not tell: the light, where exactly shapes lie.
+    """
 
     groups: tuple[Group, ...]
+    relation: Relation
     place: str
     seed: int
 
@@ -35,61 +54,66 @@ class Scene:
 def scene(number: int, seed: int = 0) -> Scene:
     """The scene of this number: a pure function."""
     draw = random.Random(f"{seed}:scene:{number}")
-    colours = draw.sample(list(PALETTE), draw.choice((1, 2, 2, 3)))
-    groups = tuple(Group(draw.randint(1, 4 if len(colours) < 3 else 2), c, draw.choice(SHAPES)) for c in colours)
-    return Scene(groups, draw.choice(PLACES), draw.getrandbits(32))
+    colours = draw.sample(list(PALETTE), draw.choice((1, 2, 2, 2, 3)))
+    relation: Relation = draw.choice(("row", "row", "column", "inside")) if len(colours) == 2 else "row"
+    if len(colours) == 3:
+        relation = draw.choice(("row", "column"))
+    if relation == "inside":
+        inner = Group(draw.randint(1, 3), colours[0], draw.choice(INNER))
+        groups: tuple[Group, ...] = (inner, Group(1, colours[1], draw.choice(SOLID), "large"))
+    else:
+        groups = tuple(_group(draw, c, len(colours)) for c in colours)
+    return Scene(groups, relation, draw.choice(list(PLACES)), draw.getrandbits(32))
+
+
+def _group(draw: random.Random, colour: str, among: int) -> Group:
+    count = draw.randint(1, 4 if among < 3 else 2)
+    return Group(count, colour, draw.choice(SHAPES), draw.choice(_sizes(count, among)))
+
+
+def _sizes(count: int, among: int) -> tuple[str, ...]:
+    """Sizes that leave room for the other groups, and enough to see where there are none."""
+    if among == 1 and count < 3:
+        return ("", "large") if count == 1 else ("",)
+    return ("", "small") if count > 1 or among == 3 else ("", "large", "small")
 
 
 def english(of: Scene, phrase: int) -> str:
     """An English caption; `phrase` chooses among ways to say it."""
-    names = [f"{_count(g)} {g.colour} {g.shape}{'s' * (g.count > 1)}" for g in of.groups]
+    said, place = _together(of, phrase // len(_WAYS)), PLACES[of.place]
+    be = "is" if of.groups[0].count == 1 else "are"
+    return _WAYS[phrase % len(_WAYS)].format(said=said, place=place, be=be)
+
+
+_WAYS = (
+    "{said} {place}",
+    "A picture of {said} {place}.",
+    "There {be} {said} {place}",
+    "This drawing shows {said}",
+    "I can see {said} {place} here",
+    "An illustration with {said}, painted {place}",
+    "Look, there {be} {said}!",
+    "My sister made this card with {said} {place}",
+)
+
+
+def _together(of: Scene, way: int) -> str:
+    """The groups with how they lie to each other, or (each third way) only their names."""
+    names = [_name(g) for g in of.groups]
     if len(names) == 1:
-        said = names[0]
-    elif phrase % 2:
-        said = " to the left of ".join(names[:2]) + "".join(f" and {n}" for n in names[2:])
-    else:
-        said = ", ".join(names[:-1]) + f" and {names[-1]}"
-    ways = (f"{said} {of.place}", f"A picture of {said} {of.place}.", f"I can see {said} here", f"This is {said}")
-    return ways[phrase % len(ways)]
+        return names[0]
+    if of.relation == "inside":
+        return " inside ".join(names)
+    listed = ", ".join(names[:-1]) + f" and {names[-1]}"
+    if way % 3 == 2:
+        return listed
+    if len(names) == 2:
+        return {"row": " to the left of ", "column": " above "}[of.relation].join(names)
+    return listed + {"row": " from left to right", "column": " from top to bottom"}[of.relation]
 
 
-def _count(group: Group) -> str:
-    return "an" if group.count == 1 and group.colour == "orange" else COUNTS[group.count - 1]
-
-
-_COLOURS = {
-    "de": ("rot", "orange", "gelb", "grün", "blau", "lila", "rosa", "türkis"),
-    "fr": ("rouge", "orange", "jaune", "vert", "bleu", "violet", "rose", "turquoise"),
-    "es": ("rojo", "naranja", "amarillo", "verde", "azul", "morado", "rosa", "turquesa"),
-    "zh": ("红色", "橙色", "黄色", "绿色", "蓝色", "紫色", "粉色", "青色"),
-    "ar": ("أحمر", "برتقالي", "أصفر", "أخضر", "أزرق", "بنفسجي", "وردي", "سماوي"),
-}
-_SHAPES = {
-    "de": ("Kreis", "Quadrat", "Dreieck", "Stern"),
-    "fr": ("cercle", "carré", "triangle", "étoile"),
-    "es": ("círculo", "cuadrado", "triángulo", "estrella"),
-    "zh": ("圆形", "正方形", "三角形", "星星"),
-    "ar": ("دائرة", "مربع", "مثلث", "نجمة"),
-}
-_FRAMES = {
-    "de": ("Auf diesem Bild sieht man {}, gemalt auf hellem Papier", " und daneben noch ", "{n} mal {s} in {c}"),
-    "fr": ("Sur cette image on voit {} devant un mur clair", " et aussi, à côté, ", "{n} fois un {s} {c}"),
-    "es": ("En esta imagen se puede ver {} sobre un fondo claro", " y también, al lado, ", "{n} veces un {s} {c}"),
-    "zh": ("这张图片上画着{}，背景很柔和", "，旁边还有", "{n}个{c}的{s}"),
-    "ar": ("في هذه الصورة نرى {} على خلفية فاتحة", " وبجانبها ", "{n} {s} بلون {c}"),
-}
-LANGUAGES = tuple(_FRAMES)
-
-
-def translated(of: Scene, language: str) -> str:
-    """The same facts in another language."""
-    frame, join, item = _FRAMES[language]
-    words = [
-        item.format(
-            n=g.count,
-            s=_SHAPES[language][SHAPES.index(g.shape)],
-            c=_COLOURS[language][list(PALETTE).index(g.colour)],
-        )
-        for g in of.groups
-    ]
-    return frame.format(join.join(words))
+def _name(group: Group) -> str:
+    words = " ".join(filter(None, (group.size, group.colour, group.shape)))
+    if group.count == 1:
+        return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    return f"{COUNTS[group.count - 1]} {words}{'es' if group.shape == 'cross' else 's'}"

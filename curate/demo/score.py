@@ -3,57 +3,83 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 
 import pyarrow as pa
 
-from curate.demo.web import CLEAN, KEPT, PLANTED
+from curate.demo.web import CLEAN, COPIES, KEPT, PLANTED
 
-COPIES = ("exact copy", "near copy")
+LOST = "no trace"  # the fate of a URL that no verdict names
+
+SCORE = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("planted", pa.int64()),
+        ("expected", pa.list_(pa.string())),  # fates that are right
+        ("found", pa.int64()),  # had one of them
+        ("missed", pa.int64()),  # had another; of clean samples: wrongly dropped
+        ("elsewhere", pa.list_(pa.struct([("fate", pa.string()), ("count", pa.int64())]))),  # of what was missed
+    ]
+)
 
 
-@dataclass(frozen=True)
-class Line:
-    """One kind of planted URL: how many, what must become of it, how many did, and where the others went."""
+def found_against_planted(truth: pa.Table, verdicts: pa.Table) -> pa.Table:
+    """One row a planted kind, and a last one for the clean samples, with the schema SCORE.
 
-    kind: str
-    planted: int
-    expected: str
-    found: int
-    elsewhere: dict[str, int]
+    Of a picture and its copies one must stay, whichever it is: they are right where one is kept and the others went
+    as duplicates, also where a copy stands in for its original.
 
-
-def found_against_planted(truth: pa.Table, fates: dict[str, str]) -> list[Line]:
-    """Score the fates (url -> "kept", an outcome of the download, or the id of the filter that dropped it).
-
-    Of a picture and its copies one must stay, whichever it is: a copy counts as found where its picture is
-    kept once, and the original is right where one of its copies stays in its place.
+    Args:
+        truth: as `curate.demo.web.TRUTH`.
+        verdicts: url, outcome (of its last download), dropped_by (a filter's id, null: kept or never asked), reason.
+            A URL that is not there has the fate "no trace".
     """
-    rows = truth.to_pylist()
-    family: dict[int, list[str]] = defaultdict(list)
+    fates = {row["url"]: _fate(row) for row in verdicts.to_pylist()}
+    rows = [row | {"fate": fates.get(row["url"], LOST)} for row in truth.to_pylist()]
+    families: dict[int, list[str]] = defaultdict(list)
     for row in rows:
         if row["kind"] in (CLEAN, *COPIES):
-            family[row["scene"]].append(fates[row["url"]])
-    totals: dict[str, Counter[str]] = defaultdict(Counter)
+            families[row["scene"]].append(row["fate"])
+    right, wrong = Counter[str](), defaultdict[str, Counter[str]](Counter)
     for row in rows:
-        fate = fates[row["url"]]
-        once = family[row["scene"]].count(KEPT) == 1
-        copy_rules = all(f in (KEPT, "exact", "near") for f in family[row["scene"]])
-        if row["kind"] in (CLEAN, *COPIES) and once and copy_rules:
-            fate = row["expected"]
-        totals[row["kind"]][fate] += 1
-    lines = []
-    for kind, (_, expected) in [*PLANTED.items(), (CLEAN, (0.0, KEPT))]:
-        counts = totals[kind]
-        others = {k: n for k, n in sorted(counts.items()) if k != expected}
-        lines.append(Line(kind, counts.total(), expected, counts[expected], others))
-    return lines
+        copied = row["kind"] in (CLEAN, *COPIES) and len(families[row["scene"]]) > 1
+        if _one_stayed(families[row["scene"]]) if copied else row["fate"] in row["expected"]:
+            right[row["kind"]] += 1
+        else:
+            wrong[row["kind"]][row["fate"]] += 1
+    expected = {kind: fates for kind, (_, fates) in PLANTED.items()} | {CLEAN: (KEPT,)}
+    lines = [
+        {
+            "kind": kind,
+            "planted": right[kind] + wrong[kind].total(),
+            "expected": list(expected[kind]),
+            "found": right[kind],
+            "missed": wrong[kind].total(),
+            "elsewhere": [{"fate": f, "count": n} for f, n in sorted(wrong[kind].items())],
+        }
+        for kind in expected
+    ]
+    return pa.Table.from_pylist(lines, schema=SCORE)
 
 
-def table(lines: list[Line]) -> str:
-    """The lines for people."""
-    shown = [f"{'planted':<18} {'count':>6}   {'must end as':<16} {'did':>6}   others"]
-    for line in lines:
-        others = ", ".join(f"{k} {n}" for k, n in line.elsewhere.items())
-        shown.append(f"{line.kind:<18} {line.planted:>6}   {line.expected:<16} {line.found:>6}   {others}")
-    return "\n".join(shown)
+def _fate(verdict: dict[str, str | None]) -> str:
+    if verdict["outcome"] != "ok":
+        return verdict["outcome"] or LOST
+    return KEPT if verdict["dropped_by"] is None else f"{verdict['dropped_by']}: {verdict['reason']}"
+
+
+def _one_stayed(family: list[str]) -> bool:
+    duplicates = {fate for kind in COPIES for fate in PLANTED[kind][1]}
+    return family.count(KEPT) == 1 and all(f == KEPT or f in duplicates for f in family)
+
+
+def printed(score: pa.Table) -> str:
+    """The score for people, and one line on the clean samples."""
+    rows = [("planted", "count", "must end as", "found", "missed")]
+    for line in score.to_pylist():
+        elsewhere = ", ".join(f"{e['count']:,} {e['fate']}" for e in line["elsewhere"])
+        missed = f"{line['missed']:,} ({elsewhere})" if elsewhere else "-"
+        rows.append((line["kind"], f"{line['planted']:,}", " or ".join(line["expected"]), f"{line['found']:,}", missed))
+    wide = [max(len(row[i]) for row in rows) for i in range(4)]
+    shown = [f"{a:<{wide[0]}}  {b:>{wide[1]}}  {c:<{wide[2]}}  {d:>{wide[3]}}  {e}" for a, b, c, d, e in rows]
+    clean = next(line for line in score.to_pylist() if line["kind"] == CLEAN)
+    return "\n".join([*shown, f"clean samples wrongly dropped: {clean['missed']:,} of {clean['planted']:,}"])
