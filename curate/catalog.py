@@ -9,11 +9,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 
 from stages.base import Barrier, Column, Parameters, Stage
+
+OWN = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+"""What a path to a user's own class looks like."""
 
 STAGES = {
     "image_facts": "stages.image_facts:ImageFacts",
@@ -72,7 +76,7 @@ def load(name: str, table: Mapping[str, str]) -> type[Parameters]:
     """
     if name in table:
         return _load(table[name])
-    if ":" in name:
+    if re.fullmatch(OWN, name):
         return _load(name)
     known = ", ".join(table)
     raise ValueError(

@@ -89,6 +89,8 @@ def _step(item: Any, path: Where, errors: Errors) -> Filter | None:
     for key in item:
         if key not in (name, *STEP_KEYS):
             errors.add((*path, key), _stray(key, name, kind))
+    if any(key in kind.model_fields for key in item if key not in STEP_KEYS):
+        return None  # with parameters in the wrong place, those that seem missing are not
     if "on_missing" not in item:
         found = _construct(kind, given, at, errors)
     elif "on_missing" not in kind.model_fields:

@@ -44,10 +44,12 @@ class Places:
 
     def at(self, path: Where) -> str:
         """``file:line:column``, or ``--set key=value``."""
+        document = self._document(path)
         for where, text in reversed(self.overridden):
-            if path[: len(where)] == where:
+            made = path and where[: len(path)] == path and not document.has(path)  # a section begun by an override
+            if made or path[: len(where)] == where:
                 return f"--set {text}"
-        return self._document(path).at(path)
+        return document.at(path)
 
     def order(self, path: Where) -> tuple[bool, int, int]:
         """Sorts errors as a reader meets them: overrides, the file from top to bottom, then its base."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from curate.catalog import FILTERS, STAGES, load
+from curate.catalog import FILTERS, OWN, STAGES, load
 from curate.recipe_check import ID
 from curate.recipe_models import RecipeFile
 from stages.base import Parameters
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-OWN = {"pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"}
+OWN_NAME = f"^{OWN}$"
 
 
 def schema() -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _step(definitions: dict[str, Any]) -> dict[str, Any]:
             "on_missing": {"enum": ["drop", "keep", "error"]},
             **{name: _parameters(name, FILTERS, definitions) for name in FILTERS},
         },
-        "patternProperties": {OWN["pattern"]: {}},
+        "patternProperties": {OWN_NAME: {}},
         "additionalProperties": False,
         "oneOf": [*({"required": [name]} for name in FILTERS), own],
     }
@@ -56,11 +56,11 @@ def _stage_entry(definitions: dict[str, Any]) -> dict[str, Any]:
     """An entry of `columns:`: a stage's name, or its name and parameters."""
     return {
         "anyOf": [
-            {"type": "string", "anyOf": [{"enum": list(STAGES)}, OWN]},
+            {"type": "string", "anyOf": [{"enum": list(STAGES)}, {"pattern": OWN_NAME}]},
             {
                 "type": "object",
                 "properties": {name: _parameters(name, STAGES, definitions) for name in STAGES},
-                "patternProperties": {OWN["pattern"]: {}},
+                "patternProperties": {OWN_NAME: {}},
                 "additionalProperties": False,
                 "minProperties": 1,
                 "maxProperties": 1,

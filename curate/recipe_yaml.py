@@ -112,6 +112,10 @@ class Document:
                 raise UserError(f"{self.name}:{line}:{column}: nested more than {MAX_DEPTH} levels deep")
             depth -= isinstance(event, yaml.CollectionEndEvent)
 
+    def has(self, path: Path) -> bool:
+        """Does this path stand in the file?"""
+        return path in self._places
+
     def place(self, path: Path) -> tuple[int, int]:
         """Line and column, from 1, of the innermost part of the path that the file has."""
         while path not in self._places:
