@@ -61,14 +61,13 @@ pack: {{samples: {pack}}}
 
 # Filters of the whole pool that come with curate; left out where a checkout does not have them yet.
 GLOBAL_FILTERS = {
-    "top_fraction": "  - top_fraction: {by: sharpness, keep: 0.8, over: pool}\n    on_missing: drop\n",
-    "keep_one": "  - keep_one: {of: exact, prefer: bytes, over: survivors}\n",
+    "keep_one": "  - keep_one: {by: phash64, distance: 4, prefer: [sharpness desc], over: survivors}\n",
 }
 
 
 @dataclass(frozen=True)
 class Job:
-    """A recipe file, and the folder in which its runs leave reports and logs."""
+    """A recipe file, and the folder in which its runs leave their logs."""
 
     recipe: Path
     folder: Path
@@ -133,8 +132,7 @@ class Running:
 
 
 def command(job: Job, pool: str | Path, executor: str, *more: str) -> list[str]:
-    report = job.folder / f"report-{Path(str(pool)).name}.html"
-    run = ["run", str(job.recipe), "--pool", str(pool), "--executor", executor, "--report", str(report)]
+    run = ["run", str(job.recipe), "--pool", str(pool), "--executor", executor, "--no-report"]
     return [sys.executable, "-m", "curate.cli", *run, *more]
 
 
@@ -244,23 +242,6 @@ def _torn(tar: Path, rows: list[dict[str, object]]) -> int:
 
 
 # ---- processes
-
-
-def ray_workers(session: str | None = None) -> list[psutil.Process]:
-    """Ray's worker processes that are at work, of one session (a part of its folder's name) or all."""
-    found = []
-    for p in psutil.process_iter(["cmdline", "name"]):
-        name = " ".join(p.info["cmdline"] or [])
-        if name.startswith(("ray::worker_entry", "ray::_Holder", "ray::IDLE")) and _of_session(p, session):
-            found.append(p)
-    return found
-
-
-def _of_session(process: psutil.Process, session: str | None) -> bool:
-    try:
-        return session is None or any(session in " ".join(p.cmdline()) for p in process.parents())
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
 
 
 def family(pid: int) -> list[psutil.Process]:

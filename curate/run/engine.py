@@ -7,6 +7,7 @@ machine has a window of its own. The engine knows names and counters only: nothi
 
 from __future__ import annotations
 
+import errno
 import statistics
 import time
 import traceback
@@ -21,6 +22,8 @@ from stages.base import Need
 
 LOST_TRIES = 10  # a node that dies is not the work's fault, but a shard that kills every worker is
 STRAGGLER_FACTOR, STRAGGLER_S = 4.0, 30.0
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no fault of the item's, and trying again makes no room
+LOOK_AGAIN_S = 10.0  # nodes come and go while a run goes on
 
 
 @dataclass
@@ -81,7 +84,7 @@ class Engine:
         self.tries: Counter[tuple[str, str]] = Counter()
         self.lost: Counter[tuple[str, str]] = Counter()
         self.times: dict[str, list[float]] = {p.name: [] for p in passes}
-        self.capacity: dict[Need, int] = {}
+        self.capacity: dict[Need, tuple[int, float]] = {}
         self.scheduled: dict[str, set[str]] = {p.name: set(p.items) for p in passes}
         self._queue_items()
 
@@ -124,9 +127,12 @@ class Engine:
         return issued
 
     def _room(self, need: Need) -> bool:
-        if need not in self.capacity or not self.flying:
-            self.capacity[need] = self.executor.capacity(need)
-        return sum(f.of.need == need for f in self.flying.values()) < self.capacity[need]
+        now = time.monotonic()
+        count, seen = self.capacity.get(need, (0, 0.0))
+        if need not in self.capacity or not self.flying or now - seen > LOOK_AGAIN_S:
+            count = self.executor.capacity(need)
+            self.capacity[need] = count, now
+        return sum(f.of.need == need for f in self.flying.values()) < count
 
     def _issue(self, p: Pass, item: str, *, twin: bool = False) -> None:
         self.watcher.started(p.name, item)
@@ -169,7 +175,7 @@ class Engine:
         return name not in self.passes or item in self.done[name] or item not in self.scheduled[name]
 
     def _mishap(self, flight: _Flight, error: BaseException) -> None:
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in FULL_DISK):
             raise error
         name, item = flight.of.name, flight.item
         key = (name, item)

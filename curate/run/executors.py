@@ -144,14 +144,19 @@ class RayExecutor(Executor):
         self._shared: dict[int, tuple[Any, Any]] = {}
         self._actors: dict[Need, list[_Actor]] = {}
         self._busy: dict[int, _Actor] = {}
+        self._most: dict[str, float] = {}
+        self._resources()
+
+    def _resources(self) -> dict[str, float]:
+        """What the cluster has now; `_most` remembers what it had at its best."""
+        have: dict[str, float] = self._ray.cluster_resources()
+        self._most = {k: max(have.get(k, 0.0), self._most.get(k, 0.0)) for k in have.keys() | self._most.keys()}
+        return have
 
     def capacity(self, need: Need) -> int:
-        have = self._ray.cluster_resources()
-        slots = [have.get("CPU", 0) / need.cpus if need.cpus else float("inf")]
-        if need.gpus:
-            slots.append(have.get("GPU", 0) / need.gpus)
-        slots.append(have.get("memory", 0) / (need.memory_gb * 1e9) if need.memory_gb else float("inf"))
-        count = int(min(slots))
+        have = self._resources()
+        # A node that was lost may come back: until then one piece of work waits for it in Ray's queue.
+        count = max(_slots(have, need), min(_slots(self._most, need), 1))
         if count < 1:
             raise UserError(
                 f"the cluster has {have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs and "
@@ -233,6 +238,12 @@ class RayExecutor(Executor):
         self._actors.clear()
 
 
+def _slots(have: dict[str, float], need: Need) -> int:
+    """How many such pieces of work fit into these resources."""
+    wanted = {"CPU": need.cpus, "GPU": need.gpus, "memory": need.memory_gb * 1e9}
+    return int(min((have.get(name, 0) / amount for name, amount in wanted.items() if amount), default=1 << 20))
+
+
 class _Actor:
     """One actor of a kind of need; equality is identity."""
 
@@ -266,7 +277,7 @@ def _start_ray(workers: int | None) -> Any:
     if address:
         options["address"] = address
     else:
-        options |= {"include_dashboard": False, "num_cpus": workers or os.cpu_count()}
+        options |= {"address": "local", "include_dashboard": False, "num_cpus": workers or os.cpu_count()}
     for attempt in range(3):
         try:
             ray.init(**options)
