@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.errors import UserError
 from curate.pool.columns import write_parquet
@@ -50,30 +50,29 @@ def ask_rows(work: RowVerdicts, item: str) -> dict[str, Any]:
     columns = reader.columns(tuple(dict.fromkeys(c for v in missing for c in v.reads)))
     dropped = 0
     for verdict in missing:
-        table = pa.table({c.field: columns[c] for c in verdict.reads})
-        keep, reasons = decide(verdict, table, reader)
+        table = pa.Table.from_arrays([columns[c] for c in verdict.reads], names=[c.field for c in verdict.reads])
+        answer = decide(verdict, table, reader)
         if verdict.above is not None:
-            asked = reader.survivors(verdict.above)
-            keep = [k if a else None for k, a in zip(keep, asked, strict=True)]
-            reasons = [r if a else None for r, a in zip(reasons, asked, strict=True)]
-        answer = pa.table({"keep": pa.array(keep, pa.bool_()), "reason": pa.array(reasons, pa.string())}, VERDICT)
+            asked = pa.array(reader.survivors(verdict.above))
+            unasked = [pa.nulls(answer.num_rows, f.type) for f in VERDICT]
+            masked = [pc.if_else(asked, c.combine_chunks(), n) for c, n in zip(answer.columns, unasked, strict=True)]
+            answer = pa.Table.from_arrays(masked, schema=VERDICT)
         storage.commit(part_file(verdict.folder, item), verdict_file(answer, reader.footer))
-        dropped += keep.count(False)
+        dropped += answer.num_rows - (pc.sum(answer["keep"]).as_py() or 0) - answer["keep"].null_count
     return {"rows": reader.rows, "filters": len(missing), "dropped": dropped}
 
 
 def verdict_file(answer: pa.Table, footer: dict[str, Any]) -> bytes:
     """A verdict table as parquet; the footer counts kept and each reason."""
     keep = answer.column("keep")
-    counts = {"kept": int(np.count_nonzero(keep.fill_null(False).to_numpy())), "asked": len(keep) - keep.null_count}
-    reasons = Counter(r for r in answer.column("reason").to_pylist() if r is not None)
+    counts = {"kept": pc.sum(keep).as_py() or 0, "asked": len(keep) - keep.null_count}
+    found = pc.value_counts(answer.column("reason").combine_chunks().drop_null()).to_pylist()
+    reasons = {f["values"]: f["counts"] for f in found}
     return write_parquet(answer, footer | counts | {"reasons": dict(sorted(reasons.items()))})
 
 
-def decide(
-    verdict: RowVerdict, table: pa.Table, reader: ShardReader | None = None
-) -> tuple[list[bool | None], list[str | None]]:
-    """(keep, reason) for each row of the filter's columns, under its policy on missing values.
+def decide(verdict: RowVerdict, table: pa.Table, reader: ShardReader | None = None) -> pa.Table:
+    """VERDICT for each row of the filter's columns, under its policy on missing values.
 
     Raises:
         UserError: a predicate is null somewhere and the policy is "error", or the SQL fails.
@@ -82,7 +81,7 @@ def decide(
 
     connection = _connection()
     if table.num_rows == 0:
-        return [], []
+        return pa.Table.from_batches([], VERDICT)
     try:
         connection.register("batch", table)
         found = connection.sql(f"SELECT {reason_sql(verdict.filter)} AS reason FROM batch").to_arrow_table()
@@ -90,15 +89,16 @@ def decide(
         raise UserError(f"filter {verdict.id}: {e}") from e
     finally:
         connection.unregister("batch")
-    reasons: list[str | None] = found.column("reason").to_pylist()
-    if _NULL in reasons:
-        row = reasons.index(_NULL)
+    reason = found.column("reason").combine_chunks()
+    # Through the few distinct reasons: Arrow's scalars would import pandas, a second in every worker.
+    if _NULL in pc.unique(reason).to_pylist():
+        row = reason.to_pylist().index(_NULL)
         where = f"sample {reader.uid[row].as_py().hex()}" if reader else f"row {row}"
         raise UserError(
             f"filter {verdict.id}: {where} has no value for {' or '.join(c.field for c in verdict.reads)}, and "
             "nothing says what then; add `on_missing: drop` or `on_missing: keep` to this filter"
         )
-    return [r is None for r in reasons], reasons
+    return pa.Table.from_arrays([pc.is_null(reason), reason], schema=VERDICT)
 
 
 def reason_sql(chosen: RowFilter) -> str:
