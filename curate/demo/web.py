@@ -92,7 +92,7 @@ def build_web(folder: Path, scenes: int = 2000, seed: int = 0, port: int = 8765)
         if stamp.read_text() != settings:
             raise UserError(
                 f"{folder} holds a web of other settings: {stamp.read_text()}, now asked for: {settings}; "
-                f"choose another --folder, or delete {folder.parent} to start over"
+                "choose another --folder, or delete this web and the pool that was made from it"
             )
         return web
     (folder / "files").mkdir(parents=True, exist_ok=True)
