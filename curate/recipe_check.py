@@ -80,6 +80,9 @@ def _step(item: Any, path: Where, errors: Errors) -> Filter | None:
         errors.add(path, f"expected one filter, as `- image_size: {{min_side: 200}}`, found {shown(item)}")
         return None
     given, at = item[name], (*path, name)
+    if name in STAGES and name not in FILTERS:
+        errors.add(at, f"{name} is no filter but a stage, which stands under columns:")
+        return None
     kind = errors.attempt(at, lambda: load(name, FILTERS))
     if kind is None:
         return None
@@ -138,6 +141,9 @@ def read_stages(
 
 
 def _stage(name: str, given: Any, at: Where, errors: Errors) -> Stage | Barrier | None:
+    if name in FILTERS and name not in STAGES:
+        errors.add(at, f"{name} is no stage but a filter, which stands under filters:")
+        return None
     kind = errors.attempt(at, lambda: load(name, STAGES))
     if kind is None:
         return None
@@ -165,20 +171,27 @@ def _construct(
     kind: type[Parameters], given: Any, at: Where, errors: Errors, more: dict[str, Any] | None = None
 ) -> Parameters | None:
     """The object of a class and its YAML parameters; `more` stands beside them."""
-    from_scalar = getattr(kind, "from_scalar", None)
     try:
-        if given is None or isinstance(given, dict):
-            return kind.model_validate(_tuples({**(given or {}), **(more or {})}))
-        if from_scalar is None:
-            errors.add(at, f"expected a map of {', '.join(keys_of(kind))}, found {shown(given)}")
-            return None
-        found: Parameters = from_scalar(given)
-        return kind.model_validate({**found.model_dump(), **more}) if more else found
+        found = _validated(kind, given, more or {})
+        hash(found)
+        return found
     except ValidationError as e:
         errors.add_all(e, kind, given, at, {key: (*at[:-1], key) for key in more or ()})
+    except TypeError as e:  # a list in a class of the user's
+        errors.add(at, f"{kind.__name__}: the types of its parameters must be hashable, as tuple[str, ...] ({e})")
     except ValueError as e:  # from_scalar's own words
         errors.add(at, str(e))
     return None
+
+
+def _validated(kind: type[Parameters], given: Any, more: dict[str, Any]) -> Parameters:
+    from_scalar = getattr(kind, "from_scalar", None)
+    if given is None or isinstance(given, dict):
+        return kind.model_validate(_tuples({**(given or {}), **more}))
+    if from_scalar is None:
+        raise ValueError(f"expected a map of {', '.join(keys_of(kind))}, found {shown(given)}")
+    found: Parameters = from_scalar(given)
+    return kind.model_validate({**found.model_dump(), **more}) if more else found
 
 
 def _tuples(value: Any) -> Any:

@@ -30,8 +30,8 @@ KINDS = {
     "model": "a map",
 }
 """First part of pydantic's error type -> what was expected, in words of YAML."""
-CONSEQUENCES = ("too_short", "literal_error")
-"""Types of error that a list has, too, when one of its entries is wrong: that entry's error says all."""
+CONSEQUENCES = ("too_short", "literal_error", "_type")
+"""Ends of types of error that a list has, too, when an entry of it is wrong: the entry's error says all."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Errors:
             grouped.setdefault(path or (*prefix, *_path_in_yaml(e, value)), []).append(e)
         for path, some in grouped.items():
             below = any(p[: len(path)] == path and p != path for p in grouped)
-            if not (below and some[0]["type"] in CONSEQUENCES):
+            if not (below and some[0]["type"].endswith(CONSEQUENCES)):
                 self.add(path, _words(some, model))
 
     def throw(self) -> None:

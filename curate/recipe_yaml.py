@@ -37,12 +37,17 @@ def _finite(text: str) -> float:
     return float(text)
 
 
+def _whole(text: str) -> str:
+    """JSON's way of writing an emoji, as two escapes, makes one character, as JSON is YAML."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16")
+
+
 MAKE: dict[str, Callable[[str], Any]] = {
     "null": lambda text: None,
     "bool": lambda text: {"true": True, "false": False}[text.lower()],
     "int": int,
     "float": _finite,
-    "str": str,
+    "str": _whole,
 }
 
 

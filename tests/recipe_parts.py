@@ -46,6 +46,12 @@ class Taken(Stage):
         return pa.schema([("width", pa.int32())])
 
 
+class Listed(RowFilter):
+    """Its parameter is a list, which cannot be hashed."""
+
+    names: list[str]
+
+
 class Bright(RowFilter):
     """Keeps bright pictures."""
 

@@ -43,6 +43,8 @@ TOP = "recipe, description, paper, extends, seed, pool, shard_size, source, inge
         ("ingest: {contact: é}", "2:1: ingest: contact must be printable ASCII: it is sent in a header"),
         ("source: {pathh: a}", "2:1: source.path: is missing"),
         ("source: {path: 4}", "2:10: source.path: expected a string or a list, found 4"),
+        ("source: {path: [a, 1]}", "2:20: source.path.1: expected a string, found 1"),
+        ("source: {path: a, keep: {b: 1}}", "2:19: source.keep: expected a list or 'all', found {"),
         ("source: {path: a, keep: [1]}", "2:26: source.keep.0: expected a string, found 1"),
         ("source: [{path: a}, {path: b, kind: tar}]", "2:31: source.1.kind: expected 'auto', 'urls', 'webdataset', "),
         ("source:\n  path: a\n  name: My List", "4:3: source.name: name 'My List': use a-z, 0-9, _ and -; "),
@@ -59,7 +61,7 @@ TOP = "recipe, description, paper, extends, seed, pool, shard_size, source, inge
         ),
         (
             "filters:\n  - image_size:\n    min_side: 1",
-            "4:5: filters.0.min_side: is a parameter of image_size: indent it below, as `- image_size: {min_side: ...}`",
+            "4:5: filters.0.min_side: is a parameter of image_size: indent it below, as `- image_size: {min_side: ...",
         ),
         ("filters:\n  - image_size:", "3:5: filters.0.image_size: image_size needs a bound: min_side, max_side, "),
         (
@@ -105,6 +107,12 @@ TOP = "recipe, description, paper, extends, seed, pool, shard_size, source, inge
             "filters:\n  - recipe_parts:Brightness: {}",
             "3:5: filters.0.recipe_parts:Brightness: recipe_parts:Brightness is no filter",
         ),
+        ("filters:\n  - image_facts: {}", "3:5: filters.0.image_facts: image_facts is no filter but a stage, which "),
+        (
+            "filters:\n  - recipe_parts:Listed: {names: [a]}",
+            "3:5: filters.0.recipe_parts:Listed: Listed: the types of its parameters must be hashable, as tuple[str, ",
+        ),
+        ("columns: [where]", "2:11: columns.0: where is no stage but a filter, which stands under filters:"),
         ("columns: [imge_facts]", "2:11: columns.0: 'imge_facts' is not known; did you mean 'image_facts'?"),
         ("columns:\n  - language: {modl: x}", "3:16: columns.0.language.modl: unknown key; did you mean 'model'?"),
         (

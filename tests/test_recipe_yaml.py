@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -130,3 +131,11 @@ def test_anchors_are_values_but_cannot_multiply_without_end() -> None:
 def test_values_of_overrides_are_refused_in_words() -> None:
     with pytest.raises(UserError, match=r"^value:1:8: a: 'a' stands twice"):
         parse_value("{a: 1, a: 2}")
+
+
+def test_json_is_yaml_also_beyond_the_first_plane() -> None:
+    assert parse_value(json.dumps({"pool": "s3://b/\N{GRINNING FACE} \u00e9"})) == {
+        "pool": "s3://b/\N{GRINNING FACE} \u00e9"
+    }
+    with pytest.raises(UserError, match="cannot be read as str"):
+        parse_value('"\\ud83d"')
