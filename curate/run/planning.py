@@ -7,38 +7,60 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from curate.pool.layout import RUNS
+from curate.pool.layout import POOL, RUNS
+from curate.pool.lists import claims
 from curate.pool.pool import Pool
+from curate.pool.storage import Storage
 from curate.run.job import Job
 from curate.run.progress import duration
 from curate.run.walk import Planned
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
+    from curate.run.sources.spec import SourceSpec
 
 
 def print_plan(recipe: Recipe, *, as_json: bool) -> None:
     """Print what a run would do. Nothing is run, nothing is written."""
+    waiting = unread(recipe)
     pool, lines, pick = Job(recipe).plan()
     rates = measured_rates(pool) if pool is not None else {}
     facts = {} if pool is None else pool_facts(pool)
     if as_json:
         steps = [asdict(p) | {"seconds": seconds(p, rates)} for p in lines]
-        print(json.dumps({"recipe": recipe.name, "pool": recipe.pool, **facts, "pick": pick, "steps": steps}, indent=1))
+        about = {"recipe": recipe.name, "pool": recipe.pool, **facts, "unread": [spec.list_name for spec in waiting]}
+        print(json.dumps(about | {"pick": pick, "steps": steps}, indent=1))
         return
     print(f"recipe {recipe.name}, pool {recipe.pool}")
     if pool is None:
         print("there is no pool yet: a run reads the lists, cuts them into shards, and then everything is to be done:")
-        for spec in recipe.sources:
+        for spec in waiting:
             print(f"  list {spec.list_name}: {', '.join(spec.paths)}")
         for step in recipe.steps:
             print(f"  filter {step.id}: {step.filter.method()}")
         return
     print(f"{facts['shards']:,} of {facts['claimed']:,} shards have images, {facts['samples']:,} samples")
+    for spec in waiting:
+        print(f"list {spec.list_name}: not read yet; a run cuts it into shards, which come on top of what follows")
     print(f"{'step':<44} {'parts':>9} {'there':>9} {'to do':>9}  about")
     for p in lines:
         print(plan_line(p, seconds(p, rates)))
     print(f"pick: {pick}")
+
+
+def unread(recipe: Recipe) -> list[SourceSpec]:
+    """Sources of which the pool has no list of that name; their files are looked for, and not read.
+
+    Raises:
+        UserError: nothing lies where a source says.
+    """
+    from curate.run.sources import open_source
+
+    for spec in recipe.sources:
+        open_source(spec)
+    storage = Storage.at(recipe.pool)
+    there = {c.list for c in claims(storage)} if storage.exists(POOL) else set()
+    return [spec for spec in recipe.sources if spec.list_name not in there]
 
 
 def plan_line(p: Planned, about: float | None) -> str:
