@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from curate.ask.output import visible
 from curate.pool.layout import RUNS
 from curate.pool.pool import Pool
 from curate.run.progress import duration
 
+LEFT_OUT = {"known": "were in the pool already", "duplicate_uid": "recur in the list"}
 STALE_S = 90.0  # a living run rewrites its status every few seconds
 
 
@@ -21,7 +23,8 @@ def pool_status(url: str) -> dict[str, Any]:
     claims = pool.claims()
     claimed = [n for c in claims for n in range(c["first"], c["first"] + c["shards"])]
     shape, _ = pool.shape(pool.shards(claimed))
-    lists = [{k: c.get(k) for k in ("list", "hash", "shards", "rows", "known", "duplicate_uid")} for c in claims]
+    keys = ("list", "hash", "shards", "rows", "known", "duplicate_uid", "refused", "damaged")
+    lists = [{k: c.get(k) for k in keys} for c in claims]
     runs = sorted(pool.storage.folders(RUNS))
     last = json.loads(pool.storage.read(f"{RUNS}/{runs[-1]}/status.json")) if runs else None
     if last is not None and last["state"] == "running" and not living(last):
@@ -54,7 +57,8 @@ def print_status(url: str, *, as_json: bool) -> None:
         f"pool {url}: {status['shards']:,} of {status['claimed']:,} shards, {status['samples']:,} samples with images"
     )
     for found in status["lists"]:
-        print(f"  list {found['list']}@{found['hash']}: {found['rows']:,} samples in {found['shards']:,} shards")
+        for line in list_lines(found):
+            print(line)
     if status["removed"]:
         print(f"  {status['removed']:,} uids are taken out")
     if status["run"] is None:
@@ -64,13 +68,28 @@ def print_status(url: str, *, as_json: bool) -> None:
             print(line)
 
 
+def list_lines(found: dict[str, Any]) -> list[str]:
+    """What was taken of a list, and by name some of what was not."""
+    lines = [f"  list {found['list']}@{found['hash']}: {found['rows']:,} samples in {found['shards']:,} shards"]
+    lines += [f"    {found[k]:,} {words}" for k, words in LEFT_OUT.items() if found[k]]
+    refused = found["refused"] or {"count": 0, "examples": []}
+    if refused["count"]:
+        lines.append(f"    {refused['count']:,} refused" + (", for example" if refused["examples"] else ""))
+        lines += [
+            f"      {visible(x['file'])}: {visible(x['name'])}: {visible(x['reason'])}" for x in refused["examples"]
+        ]
+    lines += [f"    damaged: {visible(x['file'])}: {visible(x['reason'])}" for x in found["damaged"] or ()]
+    return lines
+
+
 def run_lines(run: dict[str, Any]) -> list[str]:
     """The newest run: state, passes, what takes long, what failed."""
     age = time.time() - run["updated"]
     lines = [f"run {run['run']} ({run['title']}) on {run['host']}: {run['state']}, {duration(age)} ago"]
     for name, p in run["passes"].items():
-        rate = f", {p['rows'] / p['worker_seconds']:,.0f} rows a worker-second" if p["worker_seconds"] else ""
-        left = f", {duration(p['left_s'])} left" if p["left_s"] and p["done"] < p["total"] else ""
+        rate = f", {p['rows'] / p['worker_seconds']:,.0f} rows a worker-second" if p["rows"] else ""
+        going = run["state"] == "running" and p["left_s"] and p["done"] < p["total"]
+        left = f", {duration(p['left_s'])} left" if going else ""
         lines.append(f"  {name}: {p['done']:,} of {p['total']:,}, {p['failed']} failed{rate}{left}")
         if p["outcomes"]:
             lines.append("    " + ", ".join(f"{k} {v:,}" for k, v in p["outcomes"].items()))
