@@ -6,6 +6,7 @@ Heavy packages are imported by the commands that need them, so that `curate --he
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -212,7 +213,7 @@ def demo(
 
 
 def _again() -> str:
-    return "curate " + " ".join(sys.argv[1:])
+    return shlex.join(["curate", *sys.argv[1:]])
 
 
 @contextmanager
@@ -240,6 +241,11 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as e:
+        if e.filename is None:
+            raise
+        typer.echo(f"curate: {e.filename}: {e.strerror}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from curate.errors import PartialFailure, UserError
 from curate.pool.pool import Pool
 from curate.pool.storage import full_disk
+from curate.run.choice import EXECUTORS
 from curate.run.job import Job, Outcome
 from curate.run.progress import Progress
 
@@ -34,6 +35,8 @@ def run_recipe(
     Raises:
         UserError: an error to mend; PartialFailure at the end, when shards failed within the allowed share.
     """
+    if executor is not None and executor not in EXECUTORS:
+        raise UserError(f"--executor {executor}: it is one of {', '.join(EXECUTORS)}")
     job = Job(recipe, executor, workers)
     with Progress(None, command) as progress:
         try:
