@@ -1,7 +1,7 @@
 """The bars of the engine: `python bench/engine.py [--quick] [--only NAME,...]`.
 
-A table for people and, last, one JSON line. A full run (about forty minutes on two cores) measures every bar
-and is kept in bench/engine.json; `--quick` (under two minutes) takes the smaller sizes, null for what it does not measure.
+A table for people and, last, one JSON line. A full run (about forty minutes on two cores) measures every bar and
+is kept in bench/engine.json; `--quick` (under two minutes) takes smaller sizes, null for what it does not measure.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 from common import ROOT, WORK, Bar, at_least, bar, environment
 
 sys.path.insert(0, str(ROOT))
-import sql_speed  # noqa: E402
+import sql_speed
 
 
 def sql(quick: bool) -> dict[str, Bar]:

@@ -1,4 +1,4 @@
-"""Stages, barriers and filters of a user, defined outside the project's packages: the walls must take them as they are."""
+"""Stages, barriers and filters of a user, outside the project's packages: the walls take them as they are."""
 
 from __future__ import annotations
 

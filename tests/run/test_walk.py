@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ WEB = ((Emit(1, (("web", 1.0),)),), {"web": fact("text")})
 
 
 def go(
-    pool: Pool, filters: dict[str, Any], columns: list[Column] = [], *, executor: str = "inline", dry: bool = False
+    pool: Pool, filters: dict[str, Any], columns: Sequence[Column] = (), *, executor: str = "inline", dry: bool = False
 ) -> tuple[Walk, str]:
     ground = Ground(pool, Progress(None, "test"), ExecutorChoice(executor), Rules(tries=1))
     walk = Walk(ground, pool.claimed(), None, dry=dry)
