@@ -22,8 +22,9 @@ import psutil
 from common import wait_until
 from jobs import ROOT, Job, family, surroundings
 
-# A dead node is noticed in two seconds instead of half a minute.
+# A dead node is noticed in two seconds instead of half a minute; a slow start on a busy machine is not an error.
 QUICK_TO_NOTICE = {
+    "RAY_raylet_start_wait_time_s": "120",
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",
@@ -105,7 +106,9 @@ def _end(processes: Sequence[psutil.Process]) -> None:
 class Cluster:
     """A head of so many CPUs, and the nodes that were added. Leaving the block ends them all."""
 
-    def __init__(self, folder: Path, cpus: int = 1, dashboard: int | None = None, python: str = sys.executable) -> None:
+    def __init__(
+        self, folder: Path, cpus: int = 1, gpus: int = 0, dashboard: int | None = None, python: str = sys.executable
+    ) -> None:
         self.folder, self.python = folder, python
         import ray
 
@@ -114,7 +117,8 @@ class Cluster:
         self.address = f"{self.host}:{self.port}"
         more = [f"--include-dashboard={'true' if dashboard else 'false'}"]
         more += [f"--dashboard-port={dashboard}"] if dashboard else []
-        head = ["--head", f"--port={self.port}", f"--node-ip-address={self.host}", f"--num-cpus={cpus}", *more]
+        head = ["--head", f"--port={self.port}", f"--node-ip-address={self.host}", f"--num-cpus={cpus}"]
+        head += [f"--num-gpus={gpus}", *more]
         self.nodes = [Node(folder, 0, head, python)]
         self._up(1)
 

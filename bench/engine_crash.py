@@ -115,7 +115,7 @@ def kill_driver(trials: Trials, kind: str, seed: int, executor: str, env: dict[s
     started = family(running.process.pid)
     running.kill()
     had = snapshot(pool)
-    trials.leaked += leftovers(started)
+    trials.leaked += leftovers(started, 45)  # Ray's agents look for their raylet every half minute
     began = time.monotonic()
     problems = damaged(trials.expected, had) + rerun(trials.job, pool, executor, env)
     trials.rerun_s.append(time.monotonic() - began)
@@ -166,7 +166,7 @@ def kill_node(cluster: Cluster, gpu_node: Callable[[], Node]) -> str:
 
 def crash_trials(quick: bool) -> Trials:
     trials = undisturbed("crash")
-    inline, local, clustered, workers, nodes = (2, 1, 0, 2, 1) if quick else (15, 5, 5, 15, 10)
+    inline, local, clustered, workers, nodes = (2, 1, 0, 2, 1) if quick else (19, 3, 3, 15, 10)
     for seed in range(inline):
         kill_driver(trials, "driver-inline", seed, "inline")
     for seed in range(local):
@@ -249,7 +249,7 @@ def interrupted(trials: Trials, executor: str) -> bool:
         os.killpg(running.process.pid, signal.SIGINT)  # as a terminal does: all of the group
     status = running.wait(60)
     took = time.monotonic() - began
-    left = leftovers(started)
+    left = leftovers(started, 45)
     said = running.said()
     ok = status == 130 and "Go on with: curate run" in said and "Traceback" not in said and not left
     print(f"Ctrl-C, {executor}: exit {status} after {took:.1f} s, left running: {left}", flush=True)
