@@ -139,15 +139,6 @@ class Recipe:
         """
         return dump({k: v for k, v in self.raw.items() if settings or k not in ("pool", "run", "description")})
 
-    def digest_parts(self) -> dict[str, Any]:
-        """What decides the pick, as JSON values: equal for recipes that keep the same of any pool."""
-        return {
-            "seed": self.seed,
-            "filters": [{"id": s.id, **s.filter.identity()} for s in self.steps],
-            "columns": [o.identity() for o in self.stages],
-            "captions": self.captions.model_dump(mode="json", exclude={"make"}),
-        }
-
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file or a built-in one, apply what it extends and the overrides, and check all of it.

@@ -26,8 +26,10 @@ def opened(stage: Stage) -> Stage:
     if stage not in _OPENED:
         while len(_OPENED) >= _KEEP_OPEN:
             _OPENED.pop(next(iter(_OPENED)))
-        stage.open()
-        _OPENED[stage] = stage
+        # A copy: what is opened holds weights, and no longer equals or pickles as the recipe's own object.
+        ready = stage.model_copy()
+        ready.open()
+        _OPENED[stage] = ready
     return _OPENED[stage]
 
 

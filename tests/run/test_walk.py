@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import PrivateAttr
 from run.parts import (
     Brighter,
     BrighterBrightness,
@@ -23,6 +25,7 @@ from tiny import add_shard, sample, tiny_pool
 
 from curate.pool.columns import read_table
 from curate.pool.pool import Pool
+from curate.run.describe import opened
 from curate.run.engine import Rules
 from curate.run.graph import asked
 from curate.run.job import walk_recipe
@@ -170,6 +173,24 @@ def test_ray_gives_the_same_bytes_as_inline(tmp_path: Path) -> None:
     for name in ("inline", "ray"):
         go(tiny_pool(str(tmp_path / name)), EVERYTHING, COLUMNS, executor=name)
     assert snapshot(tmp_path / "inline") == snapshot(tmp_path / "ray")
+
+
+class Heavy(Brightness):
+    """Holds something that neither compares nor pickles, as weights do."""
+
+    _weights: Any = PrivateAttr(default=None)
+
+    def open(self) -> None:
+        self._weights = lambda: None
+
+
+def test_opening_a_stage_leaves_the_recipes_own_object_as_it_was() -> None:
+    stage = Heavy()
+    ready = opened(stage)
+    assert ready._weights is not None
+    assert opened(Heavy()) is ready, "opened once in a process"
+    assert stage == Heavy()
+    assert pickle.loads(pickle.dumps(stage)) == stage
 
 
 class Wrong(Stage):
