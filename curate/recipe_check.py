@@ -54,7 +54,7 @@ def filter_key(item: Any) -> str | None:
 def read_steps(items: Any, errors: Errors) -> list[Step]:
     """The steps of `filters:`, those without an error."""
     items = items if isinstance(items, list) else []
-    steps = []
+    steps: list[Step] = []
     for i, (item, id) in enumerate(zip(items, step_ids(items), strict=True)):
         chosen = _step(item, ("filters", i), errors)
         if isinstance(item, dict) and "id" in item:
