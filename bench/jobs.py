@@ -40,7 +40,7 @@ source: {{path: {photos}, name: photos, url: null, image: image, text: caption}}
 ingest: {{resize: short, side: 96}}
 columns:
   - image_facts
-  - run.parts:Doubled: {{gpus: 1}}
+  - run.parts:Doubled: {{gpus: {gpus}}}
   - run.parts:RankOfAll
   - run.parts:Captioner
 filters:
@@ -73,13 +73,35 @@ class Job:
     folder: Path
 
 
-def make_job(folder: Path, photos: Path, *, shard: int, pack: int) -> Job:
-    """Write the recipe over a parquet of photos."""
+def make_job(folder: Path, photos: Path, *, shard: int, pack: int, gpus: int = 1) -> Job:
+    """Write the recipe over a parquet of photos; one of its stages asks for so many GPUs."""
     more = "".join(text for name, text in GLOBAL_FILTERS.items() if (ROOT / "filters" / f"{name}.py").exists())
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "recipe.yaml"
-    recipe.write_text(RECIPE.format(shard=shard, photos=photos, pack=pack, more=more))
+    recipe.write_text(RECIPE.format(shard=shard, photos=photos, pack=pack, more=more, gpus=gpus))
     return Job(recipe, folder)
+
+
+def noise(folder: Path, rows: int) -> Path:
+    """A parquet of small pictures of noise with captions in English: for tests, where photos may be absent."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    draw = np.random.default_rng(5)
+    pictures = []
+    for i in range(rows):
+        coarse = Image.fromarray(draw.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        out = io.BytesIO()
+        # Some are blurred so far that the recipe drops them.
+        coarse.resize((128, 96), Image.Resampling.BICUBIC if i % 7 == 0 else Image.Resampling.NEAREST).save(out, "PNG")
+        pictures.append(out.getvalue())
+    captions = [f"a brown dog runs over the green grass behind {i} white sheep" for i in range(rows)]
+    table = pa.table({"image": pa.array(pictures, pa.binary()), "caption": captions})
+    path = folder / "noise.parquet"
+    pq.write_table(table, path)
+    return few_photos(path, rows, folder / "photos.parquet")
 
 
 def few_photos(source: Path, rows: int, out: Path) -> Path:
@@ -145,6 +167,24 @@ def run(job: Job, pool: str | Path, executor: str, *more: str, env: dict[str, st
             env=surroundings(job.folder, env), start_new_session=True,
         )  # fmt: skip
     return Running(process, log)
+
+
+def run_here(recipe: Path, pool: str | Path, executor: str) -> None:
+    """The same in this process, without the command line.
+
+    Raises:
+        UserError, PartialFailure: as `curate run` says and exits with 1 or 3.
+    """
+    from curate.recipe import load_recipe
+    from curate.run.job import Job as CurateJob
+    from curate.run.progress import Progress
+
+    job = CurateJob(load_recipe(str(recipe), [f"pool={json.dumps(str(pool))}"]), executor)
+    with Progress(None, str(recipe)) as progress:
+        try:
+            job.pack(progress, job.run(progress).pick)
+        finally:
+            job.choice.close()
 
 
 def surroundings(folder: Path, more: dict[str, str] | None = None) -> dict[str, str]:
