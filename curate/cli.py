@@ -23,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich would double the time it takes
 )
 
 RecipeArg = Annotated[str, typer.Argument(help="A recipe file, or the name of a built-in one (`curate recipes`).")]

@@ -33,6 +33,15 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: ClassVar[int] = 1
 
+    def __eq__(self, other: object) -> bool:
+        """Equal by class and parameters: what `open()` loaded is no part of it."""
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Parameters alone travel to workers: weights are loaded there."""
+        fresh = {name: private.get_default() for name, private in self.__private_attributes__.items()}
+        return super().__getstate__() | {"__pydantic_private__": fresh or None}
+
     @classmethod
     def method(cls) -> str:
         """Name of the method in snake case, as it stands in folder names: ``ImageFacts -> image_facts``."""

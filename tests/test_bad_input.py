@@ -103,7 +103,7 @@ def test_a_missing_column_is_named_with_the_columns_that_are_there(person: Perso
     said = person.error(at(path, "url: url"))
     assert said.startswith(f"{path}: no column 'url'")
     assert "It has 'URL', 'TEXT'; did you mean 'URL'?" in said
-    assert said.endswith("`url:` under `source:` names it")
+    assert said.endswith("Say `url: NAME` under `source:`")
 
 
 def test_a_uid_given_to_two_samples_names_both_rows(person: Person) -> None:
@@ -233,7 +233,7 @@ def test_of_a_cut_tar_the_whole_samples_are_taken_and_the_place_is_told(
     path.write_bytes(path.read_bytes()[:inside])
     damage = f"cut off at byte {inside}, inside '006.jpg'; sample '006' was being read and is left out"
     outcome, said = person.run(at(path))
-    assert said[0] == f"list cut: 6 new samples in 1 shards; damaged: {path} ({damage})"
+    assert said[0] == f"list cut: 6 new samples in 1 shard; damaged: {path} ({damage})"
     assert outcome.kept == 6
     assert [r["text"] for r in person.sql("SELECT text FROM samples ORDER BY text")] == [
         f"number {i}" for i in range(6)
@@ -249,7 +249,7 @@ def test_members_that_would_leave_the_folder_are_refused_by_name_and_written_now
     members = [m for n in [*bad, "good/1"] for m in ((f"{n}.jpg", jpeg(len(n))), (f"{n}.txt", b"a dog"))]
     path = tar_of(person.folder / "evil.tar", members)
     outcome, said = person.run(at(path), rest="pack: {}\n", pack=True)
-    assert said[0] == "list evil: 1 new samples in 1 shards; 3 refused (member name leaves the folder)"
+    assert said[0] == "list evil: 1 new samples in 1 shard; 3 refused (member name leaves the folder)"
     assert (outcome.rows, outcome.kept) == (1, 1)
     assert person.files() == {"evil.tar"}
     assert not Path("/etc/curate_x.jpg").exists()

@@ -25,8 +25,9 @@ def pool_status(url: str) -> dict[str, Any]:
     shape, _ = pool.shape(pool.shards(claimed))
     keys = ("list", "hash", "shards", "rows", "known", "duplicate_uid", "refused", "damaged")
     lists = [{k: c.get(k) for k in keys} for c in claims]
-    runs = sorted(pool.storage.folders(RUNS))
-    last = json.loads(pool.storage.read(f"{RUNS}/{runs[-1]}/status.json")) if runs else None
+    files = [f"{RUNS}/{run}/status.json" for run in sorted(pool.storage.folders(RUNS))]
+    written = [f for f in files[-2:] if pool.storage.exists(f)]  # the newest run may have written none yet
+    last = json.loads(pool.storage.read(written[-1])) if written else None
     if last is not None and last["state"] == "running" and not living(last):
         last["state"] = "dead: it stopped without saying why (killed, or the machine went down)"
     return {

@@ -9,6 +9,7 @@ An index is a cache: one parquet with (shard, rows, uid_digest, bytes, low, high
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from stages.base import shard_name
 INDEX_FROM = 64  # shards: below it a listing is as quick as an index
 COMPACT_FROM = 1000  # shards: from here on, finished folders get compacted copies
 COMPACT = 256  # shards in a compacted file
+COMPACT_BYTES = 1 << 29  # files of vectors are large enough as they are, and 256 of them would not fit into memory
+SHARD_FILE = re.compile(r"\d{8}\.parquet")
 
 SCHEMA = pa.schema(
     [
@@ -66,7 +69,7 @@ class FolderIndex:
             return wanted
         if self.listed is None:
             names = (e.name for e in self.storage.list(self.folder))
-            self.listed = {int(n[:8]) for n in names if len(n) == 16 and n.endswith(".parquet")}
+            self.listed = {int(n[:8]) for n in names if SHARD_FILE.fullmatch(n)}
         return {s for s in wanted if s in self.known or s in self.listed}
 
     def missing(self, shards: Sequence[int]) -> list[int]:
@@ -106,7 +109,8 @@ class FolderIndex:
         if len(shards) < COMPACT_FROM:
             return []
         present = {e.name for e in self.storage.list(f"{self.folder}/_compact")}
-        return [g for g in _groups(shards) if self.compact_name(g).rsplit("/", 1)[1] not in present]
+        small = [g for g in _groups(shards) if sum(self.known[s][2] for s in g) <= COMPACT_BYTES]
+        return [g for g in small if self.compact_name(g).rsplit("/", 1)[1] not in present]
 
     def compact(self, group: Sequence[int]) -> int:
         """Write one compacted copy, a row group a shard; returns its rows."""

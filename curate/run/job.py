@@ -83,6 +83,7 @@ class Job:
         """
         pool = Pool.create(self.recipe.pool, self.recipe.ingest.pixels(), self.recipe.shard_size)
         progress.storage = pool.storage
+        progress.tick()  # from here on `curate status` and gc know of this run
         self.claim_lists(pool, progress)
         walk = self._walked = self.walk(pool, progress, dry=False)
         folder = self._choose(walk)
@@ -124,9 +125,10 @@ class Job:
 
         found = []
         for spec in self.recipe.sources:
+            before = {(c.list, c.hash) for c in claims(pool.storage)}
             claim = register(pool.storage, open_source(spec), self.recipe.shard_size)
             found.append(claim)
-            progress.say(describe_claim(claim))
+            progress.say(describe_claim(claim, new=(claim.list, claim.hash) not in before))
         return found
 
     def walk(self, pool: Pool, progress: Progress, *, dry: bool) -> Walk:
@@ -196,13 +198,14 @@ def known_types(columns: Sequence[Column]) -> pa.Schema | None:
     return pa.schema(fields)
 
 
-def describe_claim(claim: Claim) -> str:
+def describe_claim(claim: Claim, *, new: bool) -> str:
     """One line on what became of a list."""
-    parts = [f"list {claim.list}: {claim.rows:,} new samples in {claim.shards:,} shards"]
-    if claim.known:
+    shards = f"{claim.shards:,} shard{'s' * (claim.shards != 1)}"
+    parts = [f"list {claim.list}: {claim.rows:,} {'new samples' if new else 'samples, read before,'} in {shards}"]
+    if new and claim.known:
         parts.append(f"{claim.known:,} known already")
     if claim.duplicate_uid:
-        parts.append(f"{claim.duplicate_uid:,} duplicate uids")
+        parts.append(f"{claim.duplicate_uid:,} duplicate uid{'s' * (claim.duplicate_uid != 1)}")
     if claim.refused.get("count"):
         parts.append(f"{claim.refused['count']:,} refused ({', '.join(claim.refused['reasons'])})")
     parts += [f"damaged: {d['file']} ({d['reason']})" for d in claim.damaged]

@@ -61,8 +61,13 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._bar:
             self._bar.close()
-        if self.states or kind is not None:
+        if not self.states and kind is None:
+            return
+        try:
             self._write_status("finished" if kind is None else f"stopped: {kind.__name__}")
+        except OSError:
+            if kind is None:  # else what stopped the run is what a person must see: a full disk stops this too
+                raise
 
     # ---- called by the engine
 
@@ -83,6 +88,7 @@ class Progress:
         state.rows += int(result.get("rows", 0))
         state.outcomes.update(result.get("outcomes", {}))
         self.flying.pop((name, item), None)
+        self.errors.pop(f"{name} {item}", None)
 
     def failed(self, name: str, item: str, error: str, final: bool) -> None:
         self.flying.pop((name, item), None)
@@ -168,7 +174,7 @@ def describe_state(name: str, s: PassState, now: float) -> str:
 def duration(seconds: float) -> str:
     """``45 s``, ``3m 20s``, ``5h 10m``."""
     if seconds < 60:
-        return f"{seconds:.0f} s"
+        return f"{int(seconds)} s"
     minutes, hours = divmod(int(seconds), 60)[0], int(seconds // 3600)
     return f"{minutes}m {int(seconds) % 60}s" if hours == 0 else f"{hours}h {minutes % 60}m"
 

@@ -104,7 +104,7 @@ def test_every_row_has_the_one_outcome_that_it_was_planted_for(job: WebJob) -> N
 
 
 def test_a_row_that_recurs_is_one_sample_and_is_counted(job: WebJob) -> None:
-    assert job.done.said[0] == f"list list: {len(job.rows):,} new samples in 4 shards; 1 duplicate uids"
+    assert job.done.said[0] == f"list list: {len(job.rows):,} new samples in 4 shards; 1 duplicate uid"
     assert all(count == 1 for path, count in Counter(job.web.asked).items() if path.startswith("/photo/"))
 
 

@@ -52,7 +52,7 @@ def _one(spec: SourceSpec, role: str, file: str, columns: Sequence[str], needed:
     if wanted != AUTO:
         if wanted in columns:
             return str(wanted)
-        raise UserError(f"{file}: no column {wanted!r}{nearest(wanted, columns)}; `{role}:` under `source:` names it")
+        raise UserError(f"{file}: no column {wanted!r}.{nearest(wanted, columns)} Say `{role}: NAME` under `source:`")
     found = [c for c in columns if c.casefold() in GUESSES[role]]
     if len(found) == 1:
         return found[0]
@@ -64,7 +64,7 @@ def _one(spec: SourceSpec, role: str, file: str, columns: Sequence[str], needed:
         return None
     none = f", or `{role}: null` if there is none" if role == "text" else ""
     near = nearest(role, columns)
-    raise UserError(f"{file}: which column is the {role}?{near}; say `{role}: NAME` under `source:`{none}")
+    raise UserError(f"{file}: which column is the {role}?{near} Say `{role}: NAME` under `source:`{none}")
 
 
 def nearest(name: str, columns: Sequence[str]) -> str:
@@ -72,7 +72,7 @@ def nearest(name: str, columns: Sequence[str]) -> str:
     close = difflib.get_close_matches(name.casefold(), [c.casefold() for c in columns], n=1, cutoff=0.5)
     meant = next((c for c in columns if close and c.casefold() == close[0]), None)
     have = f" It has {_quoted(columns)}" if columns else " It has no columns"
-    return f"{have}; did you mean {meant!r}?" if meant else have
+    return f"{have}; did you mean {meant!r}?" if meant else f"{have}."
 
 
 def _quoted(names: Sequence[str]) -> str:
