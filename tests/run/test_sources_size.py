@@ -115,3 +115,13 @@ def test_hash_is_of_contents_and_columns_not_of_places(tmp_path):
 )
 def test_names_of_lists(path, name):
     assert SourceSpec(path=path).list_name == name
+
+
+def test_a_gzipped_parquet_with_image_bytes_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    whole = tmp_path / "photos.parquet"
+    pq.write_table(pa.table({"image": pa.array([b"\xff\xd8\xff"], pa.binary()), "text": ["one"]}), whole)
+    packed = tmp_path / "photos.parquet.gz"
+    packed.write_bytes(gzip.compress(whole.read_bytes()))
+    source = open_source(SourceSpec(path=str(packed), kind="parquet", url=None))
+    with pytest.raises(UserError, match=r"photos.parquet.gz: a gzipped parquet .* gunzip it first"):
+        list(source.survey(Findings()))

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from curate.errors import UserError
 from curate.pool.facts import PLACE
 from curate.pool.lists import Findings
-from curate.run.sources.files import opened, seekable
+from curate.run.sources.files import is_gzip, open_bytes, opened, seekable
 from curate.run.sources.kinds import plain_type
 from curate.run.sources.names import Names, resolve
 from curate.run.sources.raw import BYTES, ROWS, Raw, Reading, columns_of, parse_json, scrubbed
@@ -118,6 +118,9 @@ def _parquet_names(
 
 
 def _same_bytes_column(path: str, leaf: str, findings: Findings) -> None:
+    with open_bytes(path) as f:
+        if is_gzip(f):  # ingest reads single rows of it, by seeking
+            raise UserError(f"{path}: a gzipped parquet with image bytes cannot be read row by row; gunzip it first")
     if findings.bytes_column not in (None, leaf):
         raise UserError(
             f"{path}: image bytes are in {leaf!r}, in files before it in {findings.bytes_column!r}: make two lists"
