@@ -164,9 +164,14 @@ def run(job: Job, pool: str | Path, executor: str, *more: str, env: dict[str, st
     with log.open("wb") as out:
         process = subprocess.Popen(
             command(job, pool, executor, *more), stdout=out, stderr=subprocess.STDOUT, cwd=job.folder,
-            env=surroundings(job.folder, env), start_new_session=True,
+            env=surroundings(job.folder, env), start_new_session=True, preexec_fn=_hear_ctrl_c,
         )  # fmt: skip
     return Running(process, log)
+
+
+def _hear_ctrl_c() -> None:
+    """A shell tells what it starts in the background to ignore Ctrl-C, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_here(recipe: Path, pool: str | Path, executor: str) -> None:

@@ -24,6 +24,7 @@ from curate.errors import UserError
 from stages.base import Need
 
 Function = Callable[[Any, str], dict[str, Any]]
+IDLE_S = 120.0  # an actor without work gives its weights up after that
 Finished = tuple[int, dict[str, Any] | BaseException]
 
 
@@ -144,6 +145,7 @@ class RayExecutor(Executor):
         self._shared: dict[int, tuple[Any, Any]] = {}
         self._actors: dict[Need, list[_Actor]] = {}
         self._busy: dict[int, _Actor] = {}
+        self._tasks: dict[int, Need] = {}
         self._most: dict[str, float] = {}
         self._resources()
 
@@ -176,6 +178,7 @@ class RayExecutor(Executor):
             # Retries are ours: Ray's would hide them from the count of tries.
             options = {"num_cpus": need.cpus, "memory": int(need.memory_gb * 1e9), "max_retries": 0}
             ref = self._task.options(**options).remote(function, payload, item, need)
+            self._tasks[self._tickets] = need
         self._refs[ref] = self._tickets
         return self._tickets
 
@@ -186,16 +189,37 @@ class RayExecutor(Executor):
 
     def _actor(self, need: Need) -> _Actor:
         pool = self._actors.setdefault(need, [])
-        free = [a for a in pool if a not in self._busy.values()]
+        free = [a for a in self._idle() if a in pool]
         if free:
             return free[0]
         options = {"num_cpus": need.cpus, "num_gpus": need.gpus, "memory": int(need.memory_gb * 1e9)}
-        pool.append(_Actor(self._ray.remote(_Holder).options(**options, max_restarts=0).remote()))
+        pool.append(_Actor(self._ray.remote(_Holder).options(**options, max_restarts=0).remote(), need))
         return pool[-1]
+
+    def _idle(self) -> list[_Actor]:
+        return [a for pool in self._actors.values() for a in pool if a not in self._busy.values()]
+
+    def _release(self) -> None:
+        """End actors that wait for their next shard while what is under way waits for what they hold."""
+        for actor in sorted(self._idle(), key=lambda a: a.since):
+            # Sums over all nodes do not see every shortage on one of them: hence the time.
+            if time.monotonic() - actor.since > IDLE_S or self._in_the_way():
+                self._ray.kill(actor.handle)
+                self._drop(actor)
+
+    def _in_the_way(self) -> bool:
+        """Do actors hold so much that some task, or one of them, finds no place in the whole cluster?"""
+        left = dict(self._resources())
+        for actor in (a for pool in self._actors.values() for a in pool):
+            for name, amount in _wanted(actor.need).items():
+                left[name] = left.get(name, 0.0) - amount
+        short = any(amount < 0 for amount in left.values())
+        return short or any(_slots(left, need) < 1 for need in set(self._tasks.values()))
 
     def wait(self, timeout: float) -> list[Finished]:
         if not self._refs:
             return []
+        self._release()
         ready, _ = self._ray.wait(list(self._refs), num_returns=1, timeout=timeout)
         return [self._collect(ref) for ref in ready]
 
@@ -203,7 +227,10 @@ class RayExecutor(Executor):
         from ray.exceptions import RayActorError, RayError, RayTaskError
 
         ticket = self._refs.pop(ref)
+        self._tasks.pop(ticket, None)
         actor = self._busy.pop(ticket, None)
+        if actor is not None:
+            actor.since = time.monotonic()
         try:
             return ticket, self._ray.get(ref)
         except RayTaskError as e:
@@ -219,6 +246,7 @@ class RayExecutor(Executor):
                 pool.remove(actor)
 
     def cancel(self, ticket: int) -> None:
+        self._tasks.pop(ticket, None)
         actor = self._busy.pop(ticket, None)
         for ref in [r for r, t in self._refs.items() if t == ticket]:
             del self._refs[ref]
@@ -238,17 +266,21 @@ class RayExecutor(Executor):
         self._actors.clear()
 
 
+def _wanted(need: Need) -> dict[str, float]:
+    """A need in Ray's names and units."""
+    return {"CPU": need.cpus, "GPU": need.gpus, "memory": need.memory_gb * 1e9}
+
+
 def _slots(have: dict[str, float], need: Need) -> int:
     """How many such pieces of work fit into these resources."""
-    wanted = {"CPU": need.cpus, "GPU": need.gpus, "memory": need.memory_gb * 1e9}
-    return int(min((have.get(name, 0) / amount for name, amount in wanted.items() if amount), default=1 << 20))
+    return int(min((have.get(name, 0) / amount for name, amount in _wanted(need).items() if amount), default=1 << 20))
 
 
 class _Actor:
-    """One actor of a kind of need; equality is identity."""
+    """One actor of a kind of need, idle since `since`; equality is identity."""
 
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
+    def __init__(self, handle: Any, need: Need) -> None:
+        self.handle, self.need, self.since = handle, need, time.monotonic()
 
 
 class _Holder:

@@ -127,6 +127,69 @@ def test_a_lost_node_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
         executor.capacity(Need(cpus=1, gpus=3, memory_gb=1))
 
 
+class FakeHandle:
+    """Stands for a function, its options, an actor and its methods."""
+
+    def options(self, **_: Any) -> FakeHandle:
+        return self
+
+    def remote(self, *_: Any) -> FakeHandle:
+        return FakeHandle()
+
+    @property
+    def run(self) -> FakeHandle:
+        return self
+
+
+class BusyRay(FakeRay):
+    """Work is done when the test says so."""
+
+    def __init__(self, **resources: float) -> None:
+        super().__init__(**resources)
+        self.ready: list[Any] = []
+        self.killed: list[Any] = []
+
+    def remote(self, function: Any) -> Any:
+        return FakeHandle()
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def wait(self, refs: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        return [r for r in refs if r in self.ready], []
+
+    def get(self, ref: Any) -> dict[str, Any]:
+        return {}
+
+    def kill(self, handle: Any) -> None:
+        self.killed.append(handle)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "other", "goes"),
+    [
+        ({"CPU": 1, "GPU": 1}, Need(cpus=1, memory_gb=0), True),  # its half CPU is one that the task lacks
+        ({"CPU": 2, "GPU": 1}, Need(cpus=1, memory_gb=0), False),
+        ({"CPU": 4, "GPU": 1}, Need(cpus=1, gpus=1, memory_gb=1), True),  # another kind of actor lacks the GPU
+        ({"CPU": 4, "GPU": 2}, Need(cpus=1, gpus=1, memory_gb=1), False),
+    ],
+)
+def test_an_idle_actor_gives_way(
+    monkeypatch: pytest.MonkeyPatch, cluster: dict[str, float], other: Need, goes: bool
+) -> None:
+    ray = BusyRay(memory=8e9, **cluster)
+    monkeypatch.setattr("curate.run.executors._start_ray", lambda _: ray)
+    executor = RayExecutor()
+    executor.submit(len, None, "1", Need(cpus=0.5, gpus=1, memory_gb=0.2))
+    assert executor.wait(0) == []
+    ray.ready = list(executor._refs)
+    assert [ticket for ticket, _ in executor.wait(0)] == [1]
+    assert ray.killed == [], "nobody else wants anything: the weights stay"
+    executor.submit(len, None, "2", other)
+    executor.wait(0)
+    assert len(ray.killed) == goes
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_a_full_disk_ends_the_run_at_once(number: int) -> None:
     """Neither tried again nor counted against the item: no room is made by that."""
