@@ -7,6 +7,7 @@ is kept in bench/engine.json; `--quick` (under two minutes) takes smaller sizes,
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -62,6 +63,7 @@ def main() -> None:
     for name, (module, in_quick) in PARTS.items():
         if wanted(name) and (in_quick or not given.quick):
             bars |= measured(name, module, given.quick)
+            WORK.joinpath("engine-so-far.json").write_text(json.dumps(bars))
         elif wanted(name):
             bars[name] = bar(None, None, None)
     for name, files in TESTS.items():

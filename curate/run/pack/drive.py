@@ -31,7 +31,7 @@ from curate.run.reader import Places
 from stages.base import Column, Need, shard_name
 
 VERSION = 1  # rises when the bytes of a pack change
-TASK = 1 << 30  # bytes of the files that one task fills
+TASK = 1 << 28  # bytes of the files that one task fills: one process copies at half the speed of `cat`, two keep up
 TEMPORARY = (RANKS, MEMBERS, SEGMENTS, NOTES)
 MANIFEST, SIZES = "manifest.json", "sizes.json"
 
