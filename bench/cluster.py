@@ -68,13 +68,13 @@ class Node:
 
     def workers(self) -> list[psutil.Process]:
         """Workers that wait or are at work."""
-        return [p for p in self.processes() if _title(p).startswith("ray::")]
+        return [p for p in self.processes() if title(p).startswith("ray::")]
 
     def kill(self) -> None:
         """kill -9 of its raylet; the workers notice by themselves, what is left then is killed too."""
         everything = self.processes()
         for p in everything:
-            if "raylet/raylet" in _title(p):
+            if "raylet/raylet" in title(p):
                 p.kill()
         _, alive = psutil.wait_procs(everything, timeout=5)
         _end(alive)
@@ -92,7 +92,7 @@ class Node:
         _end(psutil.wait_procs(everything, timeout=3)[1])
 
 
-def _title(process: psutil.Process) -> str:
+def title(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
     except psutil.Error:

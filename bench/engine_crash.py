@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster import Cluster, Driver, Node
+from cluster import Cluster, Driver, Node, title
 from common import Bar, at_most, bar, fresh, photos
 from jobs import (
     Job,
@@ -146,16 +146,18 @@ def disturbed(trials: Trials, driver: Driver, kind: str, seed: int, disturb: Cal
 
 
 def kill_worker(cluster: Cluster, draw: random.Random) -> str:
-    """kill -9 of one worker that is at work, else of one that waits."""
-    workers = [p for n in cluster.nodes if n.process.poll() is None for p in n.workers()]
-    titles = {p: " ".join(p.cmdline()) for p in workers if p.is_running()}
-    busy = [p for p, t in titles.items() if t.startswith(("ray::worker_entry", "ray::_Holder"))]
-    idle = [p for p, t in titles.items() if t.startswith("ray::IDLE")]
-    if not busy + idle:
-        return "no worker yet"
-    chosen = draw.choice(sorted(busy or idle, key=lambda p: p.pid))
-    chosen.kill()
-    return f"{titles[chosen].strip()} killed"
+    """kill -9 of one worker that is at work, else of one that waits, as soon as there is one."""
+    for _ in range(600):
+        workers = [p for n in cluster.nodes if n.process.poll() is None for p in n.workers()]
+        titles = {p: title(p) for p in workers}
+        busy = [p for p, t in titles.items() if t.startswith(("ray::worker_entry", "ray::_Holder"))]
+        idle = [p for p, t in titles.items() if t.startswith("ray::IDLE")]
+        if busy or idle:
+            chosen = draw.choice(sorted(busy or idle, key=lambda p: p.pid))
+            chosen.kill()
+            return f"{titles[chosen].strip()} killed"
+        time.sleep(0.05)
+    raise RuntimeError("Ray has no worker to kill")
 
 
 def kill_node(cluster: Cluster, gpu_node: Callable[[], Node]) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from curate.pool.layout import PIXELS
 from curate.pool.storage import Storage
@@ -50,7 +51,10 @@ filters:
   - caption_length: {{min_words: 5}}
   - language: {{keep: [en]}}
     on_missing: drop
-{more}  - run.parts:EveryOther: {{over: survivors}}
+  - top_fraction: {{column: mean, fraction: 0.8, over: pool}}
+    on_missing: drop
+  - keep_one: {{by: phash64, distance: 4, prefer: [sharpness desc], over: survivors}}
+  - run.parts:EveryOther: {{over: survivors}}
 captions:
   emit:
     - texts: [{{source: web, p: 0.5}}, {{source: caption, p: 0.5}}]
@@ -58,11 +62,6 @@ captions:
       texts: [{{source: caption}}]
 pack: {{samples: {pack}}}
 """
-
-# Filters of the whole pool that come with curate; left out where a checkout does not have them yet.
-GLOBAL_FILTERS = {
-    "keep_one": "  - keep_one: {by: phash64, distance: 4, prefer: [sharpness desc], over: survivors}\n",
-}
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,9 @@ class Job:
 
 def make_job(folder: Path, photos: Path, *, shard: int, pack: int, gpus: int = 1) -> Job:
     """Write the recipe over a parquet of photos; one of its stages asks for so many GPUs."""
-    more = "".join(text for name, text in GLOBAL_FILTERS.items() if (ROOT / "filters" / f"{name}.py").exists())
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "recipe.yaml"
-    recipe.write_text(RECIPE.format(shard=shard, photos=photos, pack=pack, more=more, gpus=gpus))
+    recipe.write_text(RECIPE.format(shard=shard, photos=photos, pack=pack, gpus=gpus))
     return Job(recipe, folder)
 
 
@@ -279,7 +277,10 @@ def faults(pool: Path) -> Counter[str]:
 
 
 def _torn(tar: Path, rows: list[dict[str, object]]) -> int:
-    """Rows whose image in the tar is not the one that the facts speak of, and members that have no row."""
+    """Rows whose image is not where the facts say, members without a row; all rows if the tar's digest is another."""
+    digest = xxhash.xxh3_128_hexdigest(tar.read_bytes())[:8]
+    if digest != tar.name.split(".")[1]:
+        return len(rows)
     with tarfile.open(tar) as members:
         inside = {m.name: (m.offset_data, m.size) for m in members}
     wanted = {f"{r['uid'].hex()}.{r['format']}": (r["tar_offset"], r["bytes"]) for r in rows}  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ KINDS = ("columns/", "barriers/", "verdicts/", "picks/", "packs/", "pixels/", "l
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     folder = tmp_path_factory.mktemp("same")
-    made = make_job(folder, noise(folder, 48), shard=16, pack=20, gpus=0)
+    made = make_job(folder, noise(folder, 40), shard=20, pack=20, gpus=0)
     run_here(made.recipe, folder / "inline", "inline")
     return made
 
@@ -29,7 +29,7 @@ def test_the_job_goes_through_every_kind_of_work(job: Job) -> None:
     found = snapshot(pool)
     assert {k for k in KINDS if any(n.startswith(k) for n in found)} == set(KINDS)
     fates = {f for p in pool.glob("picks/*/0*.parquet") for f in pq.read_table(p).column("dropped_by").to_pylist()}
-    assert {None, "where", "EveryOther", "keep_one"} <= fates
+    assert {None, "where", "top_fraction", "keep_one", "EveryOther"} <= fates
     assert any("Captioner" in n for n in found)
     assert any("RankOfAll" in n for n in found)
     assert not faults(pool)
