@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from curate.errors import UserError
@@ -80,6 +81,36 @@ def deadline(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the block with KeyboardInterrupt, whatever a library makes of it (main thread only).
+
+    DuckDB turns it into `RuntimeError: Query interrupted`, which would pass for an error of the shard and be tried again.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    heard = False
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        heard = True
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    except Exception as e:
+        if heard:
+            raise KeyboardInterrupt from e
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        raise KeyboardInterrupt
+
+
 class InlineExecutor(Executor):
     """The calling process, one piece of work at a time: the debugger."""
 
@@ -101,11 +132,13 @@ class InlineExecutor(Executor):
         if not self._queue:
             return []
         ticket, function, shared, item, need = self._queue.popleft()
-        try:
-            with deadline(need.deadline_s):
-                return [(ticket, function(shared, item))]
-        except Exception as e:  # noqa: BLE001 - the scheduler decides what an error of the work means
-            return [(ticket, e)]
+        with interruptible():
+            try:
+                with deadline(need.deadline_s):
+                    result: dict[str, Any] | BaseException = function(shared, item)
+            except Exception as e:  # noqa: BLE001 - the scheduler decides what an error of the work means
+                result = e
+        return [(ticket, result)]
 
     def cancel(self, ticket: int) -> None:
         self._queue = deque(w for w in self._queue if w[0] != ticket)

@@ -78,6 +78,10 @@ class Prints:
             found = _replace(found, path, f"digest:{self._digests[path]}")
         return {**found, "files": digests} if digests else found
 
+    def about(self, owner: Parameters, **more: Any) -> dict[str, Any]:
+        """The note beside a folder of results; it names weights by what is in them, not by where they lie here."""
+        return dict(json.loads(json.dumps({"identity": self.identity(owner), **more}, default=str)))
+
     def column(self, column: Column) -> str:
         if column.owner is None:
             return f"fact:{column.field}"
@@ -134,8 +138,3 @@ def _replace(value: Any, old: str, new: str) -> Any:
     if isinstance(value, list):
         return [_replace(v, old, new) for v in value]
     return new if value == old else value
-
-
-def about(owner: Parameters, **more: Any) -> dict[str, Any]:
-    """The note beside a folder of results."""
-    return json.loads(json.dumps({"identity": owner.identity(), **more}, default=str))

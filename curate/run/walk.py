@@ -29,7 +29,7 @@ from curate.run.executors import Executor
 from curate.run.graph import Asked, machines
 from curate.run.phases import PhaseWork, run_phase
 from curate.run.pick import Emit, PickWork, pick
-from curate.run.prints import Prints, about, asks_survivors
+from curate.run.prints import Prints, asks_survivors
 from curate.run.verdict import RowVerdict, RowVerdicts, ask_rows
 from filters.base import GlobalFilter, RowFilter
 from stages.base import Barrier, Column, Need, Phase, Shape, Stage, shard_name
@@ -139,11 +139,10 @@ class Walk:
         for number, (need, members) in enumerate(machines([s for s in stages if s not in self.places])):
             for stage in members:
                 self.places[stage] = self.prints.stage_folder(stage)
-                self._note(self.places[stage], about(stage, writes=stage.writes().names))
+                self._note(self.places[stage], self.prints.about(stage, writes=stage.writes().names))
             folders = [self.places[s] for s in members]
             work = Describe(self.url, tuple(members), dict(self.places))
-            name = "describe" if number == 0 else f"describe-{number + 1}"
-            name = self._fresh(name)
+            name = self._fresh("describe" if number == 0 else f"describe-{number + 1}")
             note = ", ".join(s.method() for s in members)
             todo = Pass(name, describe, work, self._missing(folders), need, on_failure=self._failure(folders[0]))
             self._queue(todo, "columns", folders[0], len(self.shards), note)
@@ -152,7 +151,7 @@ class Walk:
         """Queue a sparse stage for the survivors of the filters so far."""
         self._close_rows()
         folder = self.places[stage] = self.prints.stage_folder(stage)
-        self._note(folder, about(stage, writes=stage.writes().names, sparse=True))
+        self._note(folder, self.prints.about(stage, writes=stage.writes().names, sparse=True))
         work = DescribeSparse(self.url, stage, dict(self.places), tuple(self.above))
         above = tuple(self.above)
         done = self.shape is not None and self.pool.storage.exists(self._asked_marker(folder, above))
@@ -171,7 +170,7 @@ class Walk:
         assert isinstance(step.filter, RowFilter)
         digest = self.prints.filter(step.filter, step.reads, self.above)
         folder = folder_name("verdicts", step.filter.identity()["name"], digest)
-        self._note(folder, about(step.filter, id=step.id, rules=dict(step.filter.rules())))
+        self._note(folder, self.prints.about(step.filter, id=step.id, rules=dict(step.filter.rules())))
         above = tuple(self.above) if asks_survivors(step.filter, step.reads) else None
         if above is not None:
             self._close_rows()
@@ -259,7 +258,9 @@ class Walk:
         self.phase_folders[owner] = folders
         root = self.places[owner].rsplit("/", 1)[0]
         last = phases[-1].name
-        self._note(root, about(owner, last=last, generation=self.prints.generation, writes=owner.writes().names))
+        self._note(
+            root, self.prints.about(owner, last=last, generation=self.prints.generation, writes=owner.writes().names)
+        )
         self._phases(owner, owner.reads(), phases, folders, owner.method())
 
     def global_filter(self, step: Asked) -> None:
@@ -270,7 +271,7 @@ class Walk:
         digest = self.prints.filter(chosen, step.reads, self.above)
         name = chosen.identity()["name"]
         verdicts = folder_name("verdicts", name, digest)
-        self._note(verdicts, about(chosen, id=step.id, over=chosen.over, generation=self.prints.generation))
+        self._note(verdicts, self.prints.about(chosen, id=step.id, over=chosen.over, generation=self.prints.generation))
         phases = chosen.phases(self.shape)
         folders = {p.name: folder_name("barriers", name, digest) + f"/{p.name}" for p in phases}
         folders[phases[-1].name] = verdicts
@@ -301,8 +302,7 @@ class Walk:
             todo = None if parts is None else [p for p in parts if f"{p}.parquet" not in done]
             name = self._fresh(f"{label} {phase.name}")
             left = None if todo is None else len(todo)
-            folder = folders[phase.name]
-            total = None if parts is None else len(parts)
+            folder, total = folders[phase.name], None if parts is None else len(parts)
             self.planned.append(Planned(name, "all shards", folder, total, left))
             if todo and not self.dry:
                 self._run([Pass(name, run_phase, work, todo, phase.need, on_failure=self._failure(folder))])

@@ -75,6 +75,27 @@ def test_ctrl_c_says_how_to_go_on(job: Job, expected: dict[str, str]) -> None:
     assert "Traceback" not in running.said()
 
 
+def test_ctrl_c_is_heard_where_a_library_makes_an_error_of_it() -> None:
+    """As DuckDB does, which answers with RuntimeError: the engine must not try the shard again."""
+    tried: list[str] = []
+
+    def work(_: Any, item: str) -> dict[str, Any]:
+        tried.append(item)
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except KeyboardInterrupt:
+            if item == "error":
+                raise RuntimeError("Query interrupted") from None
+        return {}
+
+    for item in ("error", "swallowed"):
+        with pytest.raises(KeyboardInterrupt):
+            Engine([Pass("a", work, None, [item])], InlineExecutor(), Progress(None, "test"), Rules()).run()
+    assert tried == ["error", "swallowed"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the handler of before is back"
+
+
 @pytest.mark.usefixtures("ray_session")
 def test_a_killed_worker_is_made_up_for(job: Job, expected: dict[str, str]) -> None:
     pool = job.folder / "worker"
