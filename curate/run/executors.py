@@ -85,7 +85,7 @@ def deadline(seconds: float) -> Iterator[None]:
 def interruptible() -> Iterator[None]:
     """Let Ctrl-C end the block with KeyboardInterrupt, whatever a library makes of it (main thread only).
 
-    DuckDB turns it into `RuntimeError: Query interrupted`, which would pass for an error of the shard and be tried again.
+    DuckDB makes `RuntimeError: Query interrupted` of it, which would pass for an error of the shard.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
