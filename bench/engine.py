@@ -38,7 +38,7 @@ TESTS = {
 
 def by_tests(files: list[str]) -> Bar:
     """A bar that tests decide: passed of all."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(), check=False)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-200:]
     return bar(last.strip("= "), "all pass", done.returncode == 0)
