@@ -38,16 +38,17 @@ def _refuse_shadows() -> None:
 _refuse_shadows()
 
 
-def open(path: str, recipe: str | None = None) -> Handle:
+def open(path: str, recipe: str | None = None, *, clip: str | None = None) -> Handle:
     """Open a pool for questions.
 
     Args:
         path: folder or URL of the pool.
         recipe: a recipe file or built-in name; its columns then have plain names and `picks` is its pick.
+        clip: MODEL or MODEL:WEIGHTS of open_clip; queries then have `clip_text('...')`.
 
     Raises:
         curate.errors.UserError: there is no pool at `path`.
     """
     from curate.ask.handle import Handle
 
-    return Handle(path, recipe)
+    return Handle(path, recipe, clip=clip)

@@ -1,4 +1,4 @@
-"""The command line: `curate plan | run | pack | status | sql | report | gc | purge | recipes | schema | init | demo`.
+"""The command line: `curate init | plan | run | pack | status | sql | show | diff | report | recipes | schema | ...`.
 
 Heavy packages are imported by the commands that need them, so that `curate --help` is quick.
 """
@@ -34,6 +34,15 @@ SetOption = Annotated[
 PoolOption = Annotated[str | None, typer.Option("--pool", help="The pool, instead of the recipe's.")]
 ExecutorOption = Annotated[str | None, typer.Option(help="auto, inline or ray.")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Workers at most, on this machine or the cluster.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and results only.")]
+LogOption = Annotated[str, typer.Option("--log", help="How progress is told: text, or json (one object a line).")]
+PrometheusOption = Annotated[
+    Path | None, typer.Option(help="Keep counters in this file, for Prometheus' node exporter (textfile collector).")
+]
+ClipOption = Annotated[
+    str | None, typer.Option(help="A CLIP for clip_text('...'): MODEL or MODEL:WEIGHTS, of open_clip.")
+]
 
 
 def _recipe(name: str, overrides: list[str] | None, pool: str | None) -> Any:
@@ -47,12 +56,21 @@ def plan(
     recipe: RecipeArg,
     set_: SetOption = None,
     pool: PoolOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
+    rows: Annotated[
+        float | None, typer.Option(min=1, help="Also the cost for so many rows of input, such as 12.8e9.")
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Measure rates on so many shards, in a scratch copy; 0: rates of earlier runs.")
+    ] = 0,
+    as_json: JsonOption = False,
 ) -> None:
-    """Say what a run would do and what is there already. Runs nothing."""
+    """Say what a run would do, what is there already, why the rest is not, and what it costs. Runs nothing."""
     from curate.run.planning import print_plan
 
-    print_plan(_recipe(recipe, set_, pool), as_json=as_json)
+    chosen = _recipe(recipe, set_, pool)
+    print_plan(chosen, as_json=as_json, executor=executor, workers=workers, rows=rows, sample=sample)
 
 
 @app.command()
@@ -65,14 +83,19 @@ def run(
     pack: Annotated[bool, typer.Option(help="Write the training shards that the recipe's `pack:` asks for.")] = True,
     report: Annotated[bool, typer.Option(help="Write the report page.")] = True,
     out: Annotated[Path | None, typer.Option(help="Where the report goes; default <recipe>-report.html.")] = None,
+    quiet: QuietOption = False,
+    log: LogOption = "text",
+    prometheus: PrometheusOption = None,
 ) -> None:
     """Fetch, describe, filter, pick, pack: do what is missing, and say what was kept."""
     from curate.run.main import run_recipe
+    from curate.run.progress import Telling
 
     with _interruptible():
+        telling = Telling(log, quiet, prometheus)
         chosen = _recipe(recipe, set_, pool)
         page = (out or Path(f"{chosen.name}-report.html")) if report else None
-        run_recipe(chosen, executor, workers, pack=pack, report=page, command=_again())
+        run_recipe(chosen, executor, workers, pack=pack, report=page, command=_again(), telling=telling)
 
 
 @app.command()
@@ -83,38 +106,92 @@ def pack(
     executor: ExecutorOption = None,
     workers: WorkersOption = None,
     subset: Annotated[Path | None, typer.Option(help="Also write the pick as a DataComp subset file (.npy).")] = None,
+    quiet: QuietOption = False,
+    log: LogOption = "text",
+    prometheus: PrometheusOption = None,
 ) -> None:
     """Write a recipe's pick as training shards (runs what is missing before)."""
     from curate.run.main import run_recipe
+    from curate.run.progress import Telling
 
     with _interruptible():
-        chosen = _recipe(recipe, set_, pool)
-        run_recipe(chosen, executor, workers, pack=True, report=None, command=_again(), subset=subset, always_pack=True)
+        telling = Telling(log, quiet, prometheus)
+        run_recipe(
+            _recipe(recipe, set_, pool), executor, workers, pack=True, report=None, command=_again(), subset=subset,
+            always_pack=True, telling=telling,
+        )  # fmt: skip
 
 
 @app.command()
-def status(pool: PoolArg, as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False) -> None:
+def status(
+    pool: PoolArg,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every few seconds, until the run ends.")]
+    = False,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
     """What is in a pool, and what its last run is doing or died of."""
     from curate.ask.status import print_status
 
-    print_status(pool, as_json=as_json)
+    print_status(pool, as_json=as_json, watch=watch)
 
 
 @app.command()
 def sql(
     pool: PoolArg,
-    query: Annotated[str, typer.Argument(help="A SELECT over the views samples, fetches, picks, funnel.")],
+    query: Annotated[
+        str | None, typer.Argument(help="A SELECT over samples, fetches, picks, funnel, removed; none: a shell.")
+    ] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json, jsonl or parquet.")] = "table",
     recipe: Annotated[str | None, typer.Option(help="Give this recipe's columns their plain names.")] = None,
+    clip: ClipOption = None,
     out: Annotated[Path | None, typer.Option(help="Write to a file instead of the terminal.")] = None,
 ) -> None:
     """Ask the pool in SQL (DuckDB). The connection can read this pool and nothing else."""
     import curate
+
+    handle = curate.open(pool, recipe, clip=clip)
+    if query is None:
+        from curate.ask.shell import shell
+
+        return shell(handle, format)
     from curate.ask.output import print_result
 
-    result = curate.open(pool, recipe).sql(query)
     with out.open("wb") if out else nullcontext(sys.stdout.buffer) as stream:
-        print_result(result, format, stream)
+        print_result(handle.sql(query), format, stream)
+
+
+@app.command()
+def show(
+    pool: PoolArg,
+    uids: Annotated[
+        list[str], typer.Argument(help="32 hex digits each, or the first of them; - reads them from stdin.")
+    ],
+    recipe: Annotated[str | None, typer.Option(help="Say what became of them under this recipe.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the stored images and a page into this folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Samples with their picture, captions, all columns, and what each filter said."""
+    from curate.ask.show import print_samples
+
+    print_samples(pool, uids, recipe=recipe, out=out, as_json=as_json)
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A recipe file or name, or a pick of the pool.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The recipe to compare it with, on the same pool.")],
+    pool: PoolOption = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key of B: --set filters.english.min_prob=0.5")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The page; default <A>-<B>-diff.html.")] = None,
+    page: Annotated[bool, typer.Option(help="Write the page with pictures.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Which samples B keeps that A does not and the other way round, by filter, with pictures."""
+    from curate.ask.diff import print_diff
+
+    print_diff(a, b, pool=pool, overrides=set_ or [], out=out, page=page, as_json=as_json)
 
 
 @app.command()
@@ -123,12 +200,15 @@ def report(
     set_: SetOption = None,
     pool: PoolOption = None,
     out: Annotated[Path | None, typer.Option(help="The page; default <recipe>-report.html.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="A folder of pages instead, with more samples and whole lists of uids.")
+    ] = None,
 ) -> None:
-    """One page of what a recipe kept and lost, with pictures."""
+    """What a recipe kept and lost, with pictures: one page, or a folder for a big pool."""
     from curate.run.main import report_of
 
     chosen = _recipe(recipe, set_, pool)
-    typer.echo(report_of(chosen, out or Path(f"{chosen.name}-report.html")))
+    typer.echo(report_of(chosen, out or Path(f"{chosen.name}-report.html"), folder=folder))
 
 
 @app.command()
@@ -169,8 +249,10 @@ def purge(
 
 
 @app.command()
-def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, resolved.")] = None) -> None:
-    """List the built-in recipes, or print one."""
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this one, resolved.")] = None, as_json: JsonOption = False
+) -> None:
+    """List the built-in recipes with their papers and needs, or print one."""
     from curate.recipe import builtin_recipes, load_recipe
 
     if name is not None:

@@ -15,6 +15,7 @@ columns of the stages that the recipe names, then those of the built-in stages w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
@@ -29,6 +30,20 @@ MISSING = "missing"  # the reason when a value is null and the policy is to drop
 OnMissing = Literal["drop", "keep", "error"]
 
 
+@dataclass(frozen=True)
+class Margin:
+    """A quantity that a filter bounds, so that a person can be shown its spread, its bound, and who stands near it.
+
+    name: in the recipe's words. value: SQL over the columns of `reads()` (plain names; those of a given stage as the
+    quoted field name), a number or NULL. bounds: (number, which side of it is kept, label), inclusive, at least one
+    unless the bound is known only after a run (top_fraction's).
+    """
+
+    name: str
+    value: str
+    bounds: tuple[tuple[float, Literal["above", "below"], str], ...] = ()
+
+
 class Filter(Parameters):
     """Base of both kinds. `reads()` gives plain names (see above) or columns of a given stage."""
 
@@ -38,6 +53,10 @@ class Filter(Parameters):
     def extra_verdicts(self) -> pa.Schema:
         """Further columns that stand beside keep and reason in the verdict (dup_of, distance, ...)."""
         return pa.schema([])
+
+    def margins(self) -> tuple[Margin, ...]:
+        """Quantities that the decision hangs on; none where it hangs on no number. Decides nothing: for reports."""
+        return ()
 
 
 class RowFilter(Filter):

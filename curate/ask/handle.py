@@ -35,7 +35,7 @@ def pick_of(pool: Pool, recipe: str) -> str:
 class Handle:
     """A pool opened for questions; see `curate.open`."""
 
-    def __init__(self, path: str, recipe: str | None = None) -> None:
+    def __init__(self, path: str, recipe: str | None = None, *, clip: str | None = None) -> None:
         self.pool = Pool.open(str(path))
         self._session = Session(Views(self.pool, None if recipe is None else pick_of(self.pool, recipe)))
 

@@ -48,7 +48,7 @@ def living(status: dict[str, Any]) -> bool:
     return time.time() - status["updated"] < STALE_S
 
 
-def print_status(url: str, *, as_json: bool) -> None:
+def print_status(url: str, *, as_json: bool, watch: bool = False) -> None:
     """Print the status for a person, or as JSON."""
     status = pool_status(url)
     if as_json:

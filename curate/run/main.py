@@ -11,7 +11,7 @@ from curate.pool.pool import Pool
 from curate.pool.storage import full_disk
 from curate.run.choice import EXECUTORS
 from curate.run.job import Job, Outcome
-from curate.run.progress import Progress
+from curate.run.progress import Progress, Telling
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
@@ -29,6 +29,7 @@ def run_recipe(
     command: str,
     subset: Path | None = None,
     always_pack: bool = False,
+    telling: Telling | None = None,
 ) -> Outcome:
     """Run, pack (where the recipe has a `pack:` section), and write the report where `report` names a page.
 
@@ -38,7 +39,7 @@ def run_recipe(
     if executor is not None and executor not in EXECUTORS:
         raise UserError(f"--executor {executor}: it is one of {', '.join(EXECUTORS)}")
     job = Job(recipe, executor, workers)
-    with Progress(None, command) as progress:
+    with Progress(None, command, telling=telling or Telling()) as progress:
         try:
             outcome = job.run(progress)
             manifest = job.pack(progress, outcome.pick) if pack and (recipe.pack or always_pack) else None
@@ -84,8 +85,8 @@ def funnel_lines(recipe: Recipe, outcome: Outcome) -> list[str]:
     return lines
 
 
-def report_of(recipe: Recipe, out: Path, pick: str | None = None) -> Path:
-    """Write the report page of a recipe's pick; finds the pick if it is not given.
+def report_of(recipe: Recipe, out: Path, pick: str | None = None, *, folder: Path | None = None) -> Path:
+    """Write the report of a recipe's pick, a page or (with `folder`) pages; finds the pick if it is not given.
 
     Raises:
         UserError: the recipe has not been run on its pool as it is now.
@@ -93,9 +94,8 @@ def report_of(recipe: Recipe, out: Path, pick: str | None = None) -> Path:
     from curate.ask.report import write_report
 
     pool = Pool.open(recipe.pool)
-    folder = pick
-    if folder is None:
-        _, planned, folder = Job(recipe, "inline").plan()
+    if pick is None:
+        _, planned, pick = Job(recipe, "inline").plan()
         if any(p.missing for p in planned):
             raise UserError(f"recipe {recipe.name} has not been run on this pool as it is; first: curate run")
-    return write_report(pool, folder, out)
+    return write_report(pool, pick, out, folder=folder)

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from curate.run.sources.spec import SourceSpec
 
 
-def print_plan(recipe: Recipe, *, as_json: bool) -> None:
+def print_plan(
+    recipe: Recipe,
+    *,
+    as_json: bool,
+    executor: str | None = None,
+    workers: int | None = None,
+    rows: float | None = None,
+    sample: int = 0,
+) -> None:
     """Print what a run would do. Nothing is run, nothing is written."""
     waiting = unread(recipe)
     pool, lines, pick = Job(recipe).plan()

@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TextIO
 
 from curate.pool.layout import RUNS
@@ -22,6 +23,15 @@ from curate.pool.storage import Storage
 from curate.run.engine import Pass
 
 LINE_EVERY_S, STATUS_EVERY_S, REMOTE_STATUS_EVERY_S = 10.0, 2.0, 20.0
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How a run tells what it does: log "text" or "json" on stderr, nothing but errors if quiet."""
+
+    log: str = "text"
+    quiet: bool = False
+    prometheus: Path | None = None
 
 
 @dataclass
@@ -44,7 +54,10 @@ class PassState:
 class Progress:
     """Watcher of an engine; one for a whole run. Use as a context manager."""
 
-    def __init__(self, storage: Storage | None, title: str, out: TextIO | None = None) -> None:
+    def __init__(
+        self, storage: Storage | None, title: str, out: TextIO | None = None, *, telling: Telling | None = None
+    ) -> None:
+        self.telling = telling or Telling()
         self.storage, self.title = storage, title
         self.out = sys.stderr if out is None else out
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from curate.ask.funnel import funnel
+from curate.ask.pictures import SIDE
 from curate.ask.report import write_report
-from curate.ask.report.choose import SHEET, SIDE, choose
+from curate.ask.report.choose import SHEET, choose
 from curate.ask.report.html import bar, text
 from curate.ask.report.sections import IN_WORDS
 from curate.errors import UserError

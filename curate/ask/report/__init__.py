@@ -27,7 +27,7 @@ from curate.ask.views import Views
 from curate.pool.pool import Pool
 
 
-def write_report(pool: Pool, pick_folder: str, out: Path) -> Path:
+def write_report(pool: Pool, pick_folder: str, out: Path, *, folder: Path | None = None) -> Path:
     """Write the page of a pick; returns its path.
 
     Args:

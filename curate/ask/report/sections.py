@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.ask.funnel import Funnel, Step
-from curate.ask.report.choose import Sheets, Shown
+from curate.ask.pictures import Shown
+from curate.ask.report.choose import Sheets
 from curate.ask.report.html import bar, number, section, share, table, text
 from curate.pool.facts import TRANSIENT
 
