@@ -1,57 +1,46 @@
-"""The documents' code runs: the example of docs/writing.md end to end, recipes through the loader."""
+"""Every code block of the documents runs, from top to bottom, as its reader would run it."""
 
 from __future__ import annotations
 
-import re
-import sys
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from tiny import jpeg
-
-from curate.recipe import load_recipe
+from docs.documents import KINDS, blocks, commands, indented, matches, run_document
+from docs.world import world
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted(str(p.relative_to(ROOT)) for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
-def blocks(name: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with world(tmp_path, port) as folder:
+        yield folder
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/recipes.md"])
-def test_recipes_of_the_documents_load(name: str, tmp_path: Path) -> None:
-    found = blocks(name, "yaml")
-    assert found
-    for text in found:
-        (tmp_path / "r.yaml").write_text(text)
-        assert load_recipe(str(tmp_path / "r.yaml")).name == "mine"
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_block_of_the_document_runs(name: str, place: Path) -> None:
+    found = blocks(ROOT / name)
+    assert {b.kind for b in found} <= set(KINDS)
+    assert indented(ROOT / name) == [], "indented code is run by nothing: fence it"
+    run = run_document(ROOT / name, place, ROOT)
+    assert run == sum(
+        len(list(commands(b))) if b.kind == "console" else b.kind != "text" for b in found
+    )  # none was passed over
 
 
-def test_the_example_of_ones_own_stage_and_filter_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stage, notebook, row_filter = blocks("docs/writing.md", "python")
-    (recipe,) = blocks("docs/writing.md", "yaml")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "edges.py").write_text(stage)
-    (tmp_path / "mine" / "edges_filter.py").write_text(row_filter)
-    (tmp_path / "recipe.yaml").write_text(recipe)
-    photos = pa.table({"image": pa.array([jpeg(i) for i in range(20)]), "text": [f"noise {i}" for i in range(20)]})
-    pq.write_table(photos, tmp_path / "photos.parquet")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    exec(compile(notebook, "docs/writing.md", "exec"), {})
-    assert "edge_share" in capsys.readouterr().out
+def test_dots_stand_for_what_may_differ() -> None:
+    assert matches("kept ... of 60\n...\nend", "kept 3 of 60\na\nb\nend\n")
+    assert matches("kept ... of 60\n...\nend", "kept 3 of 60\nend")
+    assert not matches("kept ... of 60", "kept 3 of 61")
+    assert not matches("kept", "kept\nmore")
 
-    from curate.run.main import run_recipe
 
-    outcome = run_recipe(
-        load_recipe("recipe.yaml"), "inline", None, pack=False, report=tmp_path / "report.html", command="test"
-    )
-    assert outcome.rows == 20
-    assert outcome.kept + sum(outcome.dropped.values()) == 20
-    assert (tmp_path / "report.html").stat().st_size > 1000
-    for module in [m for m in sys.modules if m.startswith("mine")]:
-        del sys.modules[module]
+def test_an_indented_block_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "d.md").write_text("# a\n\n    curate run x\n\n```text\n    fine\n```\n\n- item\n    goes on\n")
+    assert indented(tmp_path / "d.md") == [3]
