@@ -96,8 +96,11 @@ def matches(expected: str, printed: str) -> bool:
     return re.fullmatch("".join(pattern), printed.rstrip() + "\n") is not None
 
 
-def run_document(document: Path, world: Path, root: Path) -> int:
+def run_document(document: Path, world: Path, root: Path, programs: Path = Path(sys.executable).parent) -> int:
     """Run all blocks in `world`; returns how many commands, scripts and recipes there were.
+
+    Args:
+        root: the project. programs: the folder of its `curate` and `python`.
 
     Raises:
         AssertionError: naming document and line.
@@ -109,7 +112,7 @@ def run_document(document: Path, world: Path, root: Path) -> int:
         name = re.match(r"# file: (\S+)", block.content)
         if block.kind == "console":
             for command in commands(block):
-                run_command(f"{document.name}:{command.line}", command, world, root)
+                run_command(f"{document.name}:{command.line}", command, world, root, programs)
                 count += 1
         elif name and block.kind in ("yaml", "python"):
             (world / name[1]).parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +122,7 @@ def run_document(document: Path, world: Path, root: Path) -> int:
             load_fragment(where, block.content, world)
             count += 1
         elif block.kind == "python":
-            done = subprocess.run([sys.executable, "-c", block.content], **_how(world, root))
+            done = subprocess.run([str(programs / "python"), "-c", block.content], **_how(world, root, programs))
             assert done.returncode == 0, f"{where}: {done.stderr[-3000:]}"
             count += 1
     return count
@@ -144,7 +147,7 @@ def load_fragment(where: str, content: str, world: Path) -> None:
         os.chdir(before)
 
 
-def run_command(where: str, command: Command, world: Path, root: Path) -> str:
+def run_command(where: str, command: Command, world: Path, root: Path, programs: Path) -> str:
     """Run one command; returns what it printed.
 
     Raises:
@@ -153,7 +156,7 @@ def run_command(where: str, command: Command, world: Path, root: Path) -> str:
     text = command.text
     for pattern, instead in INSTEAD:
         text = re.sub(pattern, instead.replace("ROOT", str(root)), text)
-    done = subprocess.run(["bash", "-c", text], **_how(world, root))
+    done = subprocess.run(["bash", "-c", text], **_how(world, root, programs))
     wanted = 1 if re.search(r"^curate: ", command.expected or "", re.MULTILINE) else 0
     printed = done.stdout + (done.stderr if wanted else "")
     assert done.returncode == wanted, f"{where}: {text}\nexit {done.returncode}\n{done.stdout}\n{done.stderr[-3000:]}"
@@ -163,8 +166,8 @@ def run_command(where: str, command: Command, world: Path, root: Path) -> str:
     return printed
 
 
-def _how(world: Path, root: Path) -> dict[str, object]:
-    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+def _how(world: Path, root: Path, programs: Path) -> dict[str, object]:
+    paths = os.pathsep.join([str(programs), os.environ.get("PATH", "")])
     env = os.environ | {"PATH": paths, "COLUMNS": "120", "NO_COLOR": "1", "PYTHONPATH": f"{world}{os.pathsep}{root}"}
     env.pop("RAY_ADDRESS", None)
     captured = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
