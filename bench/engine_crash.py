@@ -242,7 +242,8 @@ def full_disk(trials: Trials, executor: str, share: float) -> bool | None:
 
 def interrupted(trials: Trials, executor: str, seed: int) -> bool:
     """Ctrl-C at some moment: exit status 130, words on how to go on, nothing left running."""
-    moment = random.Random(f"Ctrl-C {executor} {seed}").randrange(int(trials.files * 0.9))
+    # From the first file on: before it the interpreter itself is starting, and no program can hear the key.
+    moment = random.Random(f"Ctrl-C {executor} {seed}").randrange(1, int(trials.files * 0.9))
     pool = trials.pool(f"interrupted-{executor}-{seed}")
     running = run(trials.job, pool, executor)
     at_moment(pool, moment, 0, lambda: running.alive)
