@@ -14,6 +14,7 @@ from curate.errors import UserError
 from curate.pool.columns import write_parquet
 from curate.pool.layout import part_file
 from curate.pool.storage import Storage
+from curate.run.account import OPEN, Account, called
 from curate.run.reader import BATCH, Places, ShardReader
 from stages.base import ERROR, UID, Batch, Column, Stage, shard_name
 
@@ -44,17 +45,20 @@ class Describe:
 
 def describe(work: Describe, item: str) -> dict[str, Any]:
     """Compute the columns of the stages that lack this shard; images are decoded once for all of them."""
-    storage = Storage.at(work.pool)
+    account = Account(Storage.at(work.pool))
+    storage = account.storage
     reader = ShardReader(storage, int(item), work.places)
     missing = [s for s in work.stages if not storage.exists(part_file(work.places[s], item))]
     if not missing:
         return {"rows": reader.rows, "stages": 0}
+    _open_all(missing, account)
     outputs: dict[Stage, list[pa.Table]] = {s: [] for s in missing}
     own = set(missing)
     wanted = dict.fromkeys(c for s in missing for c in s.reads() if c.owner not in own)
     for batch in reader.batches(tuple(wanted)):
         for stage in missing:
-            table = run_stage(stage, batch)
+            with account.spent(called(stage), batch.num_rows):  # who asks first for an image pays for its decoding
+                table = run_stage(stage, batch)
             outputs[stage].append(table)
             batch.add({Column(stage, n): table.column(n).combine_chunks() for n in table.column_names})
     errors = 0
@@ -62,7 +66,14 @@ def describe(work: Describe, item: str) -> dict[str, Any]:
         whole = pa.concat_tables(tables) if tables else output_schema(stage).empty_table()
         errors += len(whole) - whole.column(ERROR).null_count
         storage.commit(part_file(work.places[stage], item), write_parquet(whole, reader.footer))
-    return {"rows": reader.rows, "stages": len(missing), "errors": errors}
+    return {"rows": reader.rows, "stages": len(missing), "errors": errors, **account.told(rows=reader.rows)}
+
+
+def _open_all(stages: Sequence[Stage], account: Account) -> None:
+    """Load weights before the clock of the stages runs: that is paid once a worker, whatever the rows."""
+    with account.spent(OPEN):
+        for stage in stages[:_KEEP_OPEN]:
+            opened(stage)
 
 
 def output_schema(stage: Stage) -> pa.Schema:
@@ -107,18 +118,23 @@ class DescribeSparse:
 
 def describe_sparse(work: DescribeSparse, item: str) -> dict[str, Any]:
     """Ask the stage about survivors that no part has yet; each batch is a part of its own, kept at once."""
-    storage = Storage.at(work.pool)
+    account = Account(Storage.at(work.pool))
+    storage = account.storage
     reader = ShardReader(storage, int(item), work.places)
     alive = reader.survivors(work.above)
     have = reader.sparse_table(work.stage, []).column("asked").to_numpy()
     rows = np.flatnonzero(alive & ~have)
+    if len(rows):
+        _open_all([work.stage], account)
     for batch in reader.batches((*work.stage.reads(), UID), rows):
-        table = run_stage(work.stage, batch)
+        with account.spent(called(work.stage), batch.num_rows):
+            table = run_stage(work.stage, batch)
         part = pa.table({"uid": batch[UID]} | {n: table.column(n) for n in table.column_names})
         asked = xxhash.xxh3_64_hexdigest(b"".join(batch[UID].to_pylist()))[:8]
         rel = part_file(work.places[work.stage], f"{shard_name(reader.shard)}.{asked}")
         storage.commit(rel, write_parquet(part, {"rows": part.num_rows, "shard": reader.shard}))
-    return {"rows": len(rows), "kept": int(alive.sum()), "parts": -(-len(rows) // BATCH)}
+    counts = {"rows": len(rows), "kept": int(alive.sum()), "parts": -(-len(rows) // BATCH)}
+    return {**counts, **account.told(rows=len(rows))}
 
 
 def unasked(storage: Storage, work: DescribeSparse, items: Sequence[str]) -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime
 import errno
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ from curate.pool import layout
 from curate.pool.columns import read_footer, uid_digest, write_parquet
 from curate.pool.facts import FACTS, FETCHES, LISTED
 from curate.pool.storage import Storage, full_disk
+from curate.run.account import Account
 from curate.run.fetch.examine import Examined, examine
 from curate.run.fetch.spec import IngestSpec
 from curate.run.fetch.spool import OrderedTar
@@ -63,21 +63,23 @@ def ingest_shard(
         attempt: which attempt at these URLs this is; if the log of it exists already, the next free number.
 
     Returns:
-        rows (listed), images, outcomes {outcome: rows}, received_bytes, tar_bytes, seconds (0 where it was made).
+        rows (listed), images, outcomes {outcome: rows}, received_bytes, tar_bytes; where this call made the shard also
+        what `Account.told` says, with the bytes that came from outside as read.
 
     Raises:
         UserError: URLs and no contact in the spec; this machine ran out of sockets or disk.
     """
-    started = time.monotonic()
+    account = Account(storage)
     if storage.exists(layout.marker(shard)):
-        return _counts(storage, shard, 0.0)
+        return _counts(storage, shard)
     try:
-        _make(storage, listed, shard, list_name, spec, bytes_column, attempt)
+        _make(account.storage, listed, shard, list_name, spec, bytes_column, attempt)
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise full_disk(e, str(storage)) from e
         raise
-    return _counts(storage, shard, time.monotonic() - started)
+    counts = _counts(storage, shard)
+    return {**counts, **account.told("ingest", counts["rows"]), "bytes_read": counts["received_bytes"]}
 
 
 def _make(
@@ -232,7 +234,7 @@ def _make_way(storage: Storage, shard: int, name: str) -> None:
         storage.delete(f"{layout.PIXELS}/{name}")
 
 
-def _counts(storage: Storage, shard: int, seconds: float) -> dict[str, Any]:
+def _counts(storage: Storage, shard: int) -> dict[str, Any]:
     footer = read_footer(storage, layout.marker(shard))
     return {
         "rows": footer["listed"],
@@ -240,5 +242,4 @@ def _counts(storage: Storage, shard: int, seconds: float) -> dict[str, Any]:
         "outcomes": footer["outcomes"],
         "received_bytes": footer["received_bytes"],
         "tar_bytes": footer["tar_bytes"],
-        "seconds": seconds,
     }

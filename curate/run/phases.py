@@ -12,6 +12,7 @@ from curate.errors import UserError
 from curate.pool.columns import read_table, write_groups
 from curate.pool.layout import part_file
 from curate.pool.storage import Storage
+from curate.run.account import Account, called
 from curate.run.reader import Places, ShardReader
 from curate.run.verdict import verdict_file
 from filters.base import VERDICT, GlobalFilter
@@ -35,12 +36,15 @@ class PhaseWork:
 
 def run_phase(work: PhaseWork, part: str) -> dict[str, Any]:
     """Load the part's inputs one by one, run the owner, commit its file; returns the part's statistics."""
-    storage = Storage.at(work.pool)
+    account = Account(Storage.at(work.pool))
+    storage = account.storage
     rel = part_file(work.folders[work.phase.name], part)
     inputs = Inputs(work.phase.inputs(part), lambda key: _load(work, storage, key))
     output = work.owner.run(work.phase.name, part, inputs)
     storage.commit(rel, _final_file(work, storage, part, output) if work.last else _part_file(output))
-    return {"stats": dict(output.stats or {}), "rows": _rows(output)}
+    rows = _rows(output)
+    told = account.told(f"{called(work.owner)} {work.phase.name}", rows)
+    return {"stats": dict(output.stats or {}), "rows": rows, **told}
 
 
 def _rows(output: Output) -> int:

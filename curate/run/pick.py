@@ -19,6 +19,7 @@ from curate.pool.columns import read_table, write_parquet
 from curate.pool.layout import part_file
 from curate.pool.pool import Pool
 from curate.pool.storage import Storage
+from curate.run.account import Account
 from curate.run.reader import Places, ShardReader
 from stages.base import Column
 
@@ -53,7 +54,8 @@ class PickWork:
 
 def pick(work: PickWork, item: str) -> dict[str, Any]:
     """Write the pick of one shard from its verdicts; opens no column but those that texts come from."""
-    storage = Storage.at(work.pool)
+    account = Account(Storage.at(work.pool))
+    storage = account.storage
     reader = ShardReader(storage, int(item), work.places)
     dropped_by, reason, copies = _fates(work, reader, storage, item)
     columns = reader.columns(tuple(dict.fromkeys(work.sources.values())))
@@ -67,7 +69,7 @@ def pick(work: PickWork, item: str) -> dict[str, Any]:
     kept = int((dropped_by < 0).sum())
     totals = {"kept": kept, "times": int(pc.sum(times).as_py() or 0), "dropped": dict(sorted(counts.items()))}
     storage.commit(part_file(work.folder, item), write_parquet(table, reader.footer | totals))
-    return {"rows": reader.rows, **totals}
+    return {"rows": reader.rows, **totals, **account.told("pick", reader.rows)}
 
 
 def _fates(work: PickWork, reader: ShardReader, storage: Storage, item: str) -> tuple[np.ndarray, pa.Array, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, BinaryIO
@@ -137,7 +138,8 @@ class _Images:
         footer = reader._head[1]
         self._spans = reader.columns([fact("tar_offset"), fact("bytes")])
         self._offset, self._size = (self._spans[fact(n)].to_numpy() for n in ("tar_offset", "bytes"))
-        self._file: BinaryIO = reader.storage.local(f"{PIXELS}/{footer['tar']}").open("rb")
+        self._opened = ExitStack()
+        self._file: BinaryIO = self._opened.enter_context(reader.storage.open(f"{PIXELS}/{footer['tar']}"))
 
     def of(self, rows: np.ndarray) -> Any:
         def read(i: int) -> bytes:
@@ -148,4 +150,4 @@ class _Images:
         return read
 
     def close(self) -> None:
-        self._file.close()
+        self._opened.close()

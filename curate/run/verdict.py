@@ -15,6 +15,7 @@ from curate.errors import UserError
 from curate.pool.columns import write_parquet
 from curate.pool.layout import part_file
 from curate.pool.storage import Storage
+from curate.run.account import Account, called
 from curate.run.reader import Places, ShardReader
 from filters.base import MISSING, VERDICT, RowFilter, sql_string
 from stages.base import Column
@@ -44,14 +45,16 @@ class RowVerdicts:
 
 def ask_rows(work: RowVerdicts, item: str) -> dict[str, Any]:
     """Write the verdicts that this shard lacks; only the columns that those filters read are opened."""
-    storage = Storage.at(work.pool)
+    account = Account(Storage.at(work.pool))
+    storage = account.storage
     reader = ShardReader(storage, int(item), work.places)
     missing = [v for v in work.verdicts if not storage.exists(part_file(v.folder, item))]
     columns = reader.columns(tuple(dict.fromkeys(c for v in missing for c in v.reads)))
     dropped = 0
     for verdict in missing:
         table = pa.Table.from_arrays([columns[c] for c in verdict.reads], names=[c.field for c in verdict.reads])
-        answer = decide(verdict, table, reader)
+        with account.spent(called(verdict.filter), reader.rows):
+            answer = decide(verdict, table, reader)
         if verdict.above is not None:
             asked = pa.array(reader.survivors(verdict.above))
             unasked = [pa.nulls(answer.num_rows, f.type) for f in VERDICT]
@@ -59,7 +62,7 @@ def ask_rows(work: RowVerdicts, item: str) -> dict[str, Any]:
             answer = pa.Table.from_arrays(masked, schema=VERDICT)
         storage.commit(part_file(verdict.folder, item), verdict_file(answer, reader.footer))
         dropped += answer.num_rows - (pc.sum(answer["keep"]).as_py() or 0) - answer["keep"].null_count
-    return {"rows": reader.rows, "filters": len(missing), "dropped": dropped}
+    return {"rows": reader.rows, "filters": len(missing), "dropped": dropped, **account.told(rows=reader.rows)}
 
 
 def verdict_file(answer: pa.Table, footer: dict[str, Any]) -> bytes:

@@ -89,7 +89,11 @@ def test_a_shard_of_files_has_facts_tar_log_and_footer(tmp_path: Path) -> None:
     images = [picture(0), b"<html>", picture(2, 700, 300), picture(3, format="PNG")]
     table = from_files(tmp_path, images)
     result = made(tmp_path / "pool", table)
-    assert {k: v for k, v in result.items() if k != "seconds"} == {
+    told = {k: result.pop(k) for k in ("seconds", "parts_rows", "bytes_read", "bytes_written")}
+    assert (list(told["seconds"]), told["parts_rows"]) == (["ingest"], {"ingest": 4})
+    assert told["bytes_read"] == sum(map(len, images))
+    assert told["bytes_written"] == sum(p.stat().st_size for p in (tmp_path / "pool").rglob("*") if p.is_file())
+    assert result == {
         "rows": 4,
         "images": 3,
         "outcomes": {"not_image": 1, "ok": 3},
@@ -275,7 +279,8 @@ def test_a_shard_that_exists_is_not_made_again(tmp_path: Path) -> None:
         before = files_of(tmp_path / "pool")
         again = made(tmp_path / "pool", table)
         assert web.asked == ["/a"]
-    assert first | {"seconds": 0.0} == again
+    assert again == {k: first[k] for k in again}
+    assert "seconds" not in again, "what was not done takes no part in a rate"
     assert files_of(tmp_path / "pool") == before
     assert not (tmp_path / "pool/fetch/00000007.1.parquet").exists()
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from curate.errors import UserError
 from curate.pool.layout import PIXELS
 from curate.pool.storage import Storage
+from curate.run.account import Account
 from curate.run.pack.cuts import Cuts, in_order, keys_of
 from curate.run.pack.members import read_members
 from curate.run.pack.spec import PackSpec
@@ -92,7 +93,8 @@ def note_name(folder: str, file: int) -> str:
 
 def fill(work: FillWork, item: str) -> dict[str, Any]:
     """Write and commit those of the files ``first-last`` that have no note yet."""
-    storage = Storage.at(work.pool)
+    account = Account(Storage.at(work.pool))
+    storage = account.storage
     first, last = (int(n) for n in item.split("-"))
     todo = [k for k in range(first, last + 1) if not storage.exists(note_name(work.folder, k))]
     if not todo:
@@ -106,7 +108,10 @@ def fill(work: FillWork, item: str) -> dict[str, Any]:
             read_images(storage, gathered, sweep, [(c.buffer, c.image_at) for c in contents])
             for block, content in zip(sweep, contents, strict=True):
                 writers.write(block.file, content, readers, last=block.last)
-    return {"files": len(todo), "samples": sum(work.cuts.size(k) for k in todo)}
+    samples = sum(work.cuts.size(k) for k in todo)
+    if storage.is_local:  # read in pieces, behind the back of the storage
+        storage.was_read(sum(int(gathered.values("bytes", block).sum()) for block in blocks))
+    return {"rows": samples, "files": len(todo), "samples": samples, **account.told("pack fill", samples)}
 
 
 def gather_members(storage: Storage, work: FillWork, first: int, last: int) -> Gathered:

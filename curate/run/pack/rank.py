@@ -20,6 +20,7 @@ from curate.pool.columns import read_table, write_parquet
 from curate.pool.layout import PIXELS, part_file
 from curate.pool.pool import Pool
 from curate.pool.storage import Storage
+from curate.run.account import Account
 from curate.run.pack.members import MEMBERS, describe_copies, write_members
 from curate.run.reader import Places, ShardReader
 from stages.base import Column
@@ -62,7 +63,8 @@ class Copies:
 
 def rank(work: PackWork, item: str) -> dict[str, Any]:
     """Write the ranks and the members of one shard; the ranks are the marker."""
-    storage = Storage.at(work.pool)
+    account = Account(Storage.at(work.pool))
+    storage = account.storage
     marker = part_file(f"{work.folder}/{RANKS}", item)
     if storage.exists(marker):
         return {}
@@ -84,7 +86,7 @@ def rank(work: PackWork, item: str) -> dict[str, Any]:
     ranks = members.select(["hash", "uid", "copy"])
     counts = {"samples": members.num_rows, "bytes": total, "kept": footer["kept"], "times": footer["times"]}
     storage.commit(marker, write_parquet(ranks, reader.footer | counts))
-    return {"samples": members.num_rows, "bytes": total}
+    return {"rows": reader.rows, "samples": members.num_rows, "bytes": total, **account.told("pack rank", reader.rows)}
 
 
 def _source_columns(work: PackWork, reader: ShardReader) -> list[pa.Array]:
