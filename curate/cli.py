@@ -277,8 +277,9 @@ def init(
 ) -> None:
     """Look at an input and write a recipe that runs."""
     from curate.init import write_recipe
+    from curate.init.say import summary
 
-    typer.echo(f"wrote {write_recipe(source, out)}; now: curate plan {out}; curate run {out}")
+    typer.echo(summary(write_recipe(source, out), out))
 
 
 @app.command()

@@ -12,6 +12,9 @@ from curate.recipe_check import ID
 from curate.recipe_models import RecipeFile
 from stages.base import Parameters
 
+FILE = "recipe.schema.json"
+HEADER = f"# yaml-language-server: $schema={FILE}"
+"""The first line of a recipe: by it editors find the schema that lies beside."""
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 OWN_NAME = f"^{OWN}$"
 

@@ -18,12 +18,13 @@ from curate.pool.lists import Findings
 from curate.recipe import Recipe, load_recipe
 from curate.run.sources import open_source
 
-LIST = {"URL": ["http://a/1", "http://a/2"], "TEXT": ["a dog", "a cat"], "similarity": [0.3, 0.4]}
+LIST = {"URL": ["http://a/1", "http://a/2"], "TEXT": ["a dog runs over the grass", "a cat sleeps on the old chair"], "similarity": [0.3, 0.4]}
 
 
 def init(folder: Path, source: Path | str) -> tuple[Recipe, str]:
-    out = write_recipe(str(source), folder / "recipe.yaml")
-    return load_recipe(str(out)), out.read_text()
+    out = folder / "recipe.yaml"
+    write_recipe(str(source), out)
+    return load_recipe(str(out)), out.read_text(encoding="utf-8")
 
 
 def test_a_list_of_urls(tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def test_a_list_of_urls(tmp_path: Path) -> None:
     assert (spec.kind, spec.url, spec.text, spec.keep) == ("urls", "URL", "TEXT", "all")
     assert 'keep: all  # carried along: "similarity" (double)' in text
     assert "# contact: https://example.org" in text
-    assert [s.id for s in recipe.steps] == ["image_size", "not_blank", "caption_length", "english", "exact"]
+    assert [s.id for s in recipe.steps] == ["image_size", "not_blank", "english", "caption_length", "exact"]
     assert recipe.name == "recipe"
     assert recipe.pool == "pools/recipe"
 
@@ -53,7 +54,7 @@ def test_jsonl(tmp_path: Path) -> None:
     recipe, _ = init(tmp_path, tmp_path / "list.jsonl")
     assert (recipe.sources[0].url, recipe.sources[0].text) == ("image_url", "alt")
     (tmp_path / "bad.jsonl").write_text("{\n")
-    with pytest.raises(UserError, match=r"bad.jsonl:1: is no JSON object"):
+    with pytest.raises(UserError, match=r"bad.jsonl:1: not a JSON object"):
         write_recipe(str(tmp_path / "bad.jsonl"), tmp_path / "bad.yaml")
 
 
@@ -61,14 +62,14 @@ def test_of_several_texts_one_is_chosen_and_the_others_are_named(tmp_path: Path)
     pq.write_table(pa.table({"url": ["u"], "title": ["t"], "caption": ["c"]}), tmp_path / "list.parquet")
     recipe, text = init(tmp_path, tmp_path / "list.parquet")
     assert recipe.sources[0].text == "caption"
-    assert '  text: caption  # or "title"\n' in text
+    assert '  text: caption  # may also be "title"\n' in text
 
 
 def test_without_a_text_no_filter_asks_for_one(tmp_path: Path) -> None:
     pq.write_table(pa.table({"url": ["u"], "words": ["t"]}), tmp_path / "list.parquet")
     recipe, text = init(tmp_path, tmp_path / "list.parquet")
     assert recipe.sources[0].text is None
-    assert '  text: null  # or "url", "words"\n' in text
+    assert '  text: null  # may also be "words"\n' in text
     assert [s.id for s in recipe.steps] == ["image_size", "not_blank", "exact"]
 
 
@@ -88,12 +89,14 @@ def test_parquet_with_bytes(tmp_path: Path) -> None:
 
 def test_tars_and_folders(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        tar.addfile(tarfile.TarInfo("1.txt"), io.BytesIO())
+        for name in ("1.jpg", "1.txt"):
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
     recipe, _ = init(tmp_path, tmp_path / "a.tar")
     assert recipe.sources[0].kind == "webdataset"
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").write_bytes(b"x")
-    recipe = load_recipe(str(write_recipe(str(tmp_path / "photos"), tmp_path / "other.yaml")))
+    write_recipe(str(tmp_path / "photos"), tmp_path / "other.yaml")
+    recipe = load_recipe(str(tmp_path / "other.yaml"))
     assert recipe.sources[0].kind == "folder"
 
 
@@ -105,8 +108,8 @@ def test_names_of_columns_and_files_stay_names(tmp_path: Path, column: str) -> N
     folder = tmp_path / column
     folder.mkdir()
     pq.write_table(pa.table({"url": ["u"], "text": ["t"], column: [1]}), folder / "list.parquet")
-    out = write_recipe(str(folder / "list.parquet"), folder / "123.yaml")
-    recipe = load_recipe(str(out))
+    write_recipe(str(folder / "list.parquet"), folder / "123.yaml")
+    recipe = load_recipe(str(folder / "123.yaml"))
     assert recipe.name == "123"
     assert recipe.sources[0].path == str(folder / "list.parquet")
 

@@ -85,26 +85,25 @@ def _raise(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
-def _samples(path: str, reading: Reading) -> Iterator[Sample]:
-    number = 0
+def images_of(path: str) -> Iterator[tuple[str, list[str]]]:
+    """(picture, its sidecars) below a folder, in order of name; nothing is opened."""
     for folder, names in _walk(path):
         there = set(names)
         for name in names:
             stem, _, suffix = name.rpartition(".")
-            if not stem or suffix.lower() not in IMAGES:
-                continue
-            number += 1
-            sample = _sample(
-                f"{folder}/{name}",
-                [f"{folder}/{stem}.{s}" for s in CAPTIONS if f"{stem}.{s}" in there],
-                number,
-                reading,
-            )
-            if sample:
-                yield sample
+            if stem and suffix.lower() in IMAGES:
+                yield f"{folder}/{name}", [f"{folder}/{stem}.{s}" for s in CAPTIONS if f"{stem}.{s}" in there]
 
 
-def _sample(image: str, sidecars: list[str], number: int, reading: Reading) -> Sample | None:
+def _samples(path: str, reading: Reading) -> Iterator[Sample]:
+    for number, (image, sidecars) in enumerate(images_of(path), 1):
+        sample = folder_sample(image, sidecars, number, reading)
+        if sample:
+            yield sample
+
+
+def folder_sample(image: str, sidecars: list[str], number: int, reading: Reading) -> Sample | None:
+    """One picture with what its sidecars say; nothing, and a count, where it or they cannot be read."""
     try:
         texts = {s.rpartition(".")[2]: _read(s) for s in sidecars}
         roles, extras = read_sidecars(texts, reading)

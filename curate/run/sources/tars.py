@@ -64,10 +64,11 @@ def read_tar(path: str, reading: Reading) -> Iterator[Raw]:
     with naming(path), open_bytes(path) as f:
         if is_gzip(f):
             raise UserError(f"{path}: is compressed; pictures are read from their places in a tar: unzip it first")
-        yield from batches(path, _samples(path, f, reading), reading)
+        yield from batches(path, tar_samples(path, f, reading), reading)
 
 
-def _samples(path: str, f: BinaryIO, reading: Reading) -> Iterator[Sample]:
+def tar_samples(path: str, f: BinaryIO, reading: Reading) -> Iterator[Sample]:
+    """The samples of an open tar, one by one; the bytes of pictures are read in the survey only."""
     group: _Group | None = None
     number = 0
     size = f.seek(0, os.SEEK_END)
