@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from curate.pool.layout import POOL, RUNS
@@ -12,8 +11,8 @@ from curate.pool.lists import claims
 from curate.pool.pool import Pool
 from curate.pool.storage import Storage
 from curate.run.job import Job
+from curate.run.planned import Planned
 from curate.run.progress import duration
-from curate.run.walk import Planned
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
@@ -35,7 +34,7 @@ def print_plan(
     rates = measured_rates(pool) if pool is not None else {}
     facts = {} if pool is None else pool_facts(pool)
     if as_json:
-        steps = [asdict(p) | {"seconds": seconds(p, rates)} for p in lines]
+        steps = [plain(p) | {"seconds": seconds(p, rates)} for p in lines]
         about = {"recipe": recipe.name, "pool": recipe.pool, **facts, "unread": [spec.list_name for spec in waiting]}
         print(json.dumps(about | {"pick": pick, "steps": steps}, indent=1))
         return
@@ -82,6 +81,10 @@ def pool_facts(pool: Pool) -> dict[str, int]:
     claimed = pool.claimed()
     shape, _ = pool.shape(pool.shards(claimed))
     return {"claimed": len(claimed), "shards": len(shape.shards), "samples": shape.total}
+
+
+def plain(p: Planned) -> dict[str, Any]:
+    return {k: getattr(p, k) for k in ("name", "kind", "folder", "total", "missing", "note")}
 
 
 def measured_rates(pool: Pool) -> dict[str, float]:

@@ -6,7 +6,7 @@
 
 Shards flow through ingest, stages and row-wise filters at once; where something needs
 all shards (a barrier, a global filter) the flow is gathered; at the end stands the pick. With `dry=True`
-nothing is run and `planned` says what would be.
+nothing is run: `planned` says what would be, and `notes` what would lie beside each folder.
 """
 
 from __future__ import annotations
@@ -22,31 +22,20 @@ from curate.pool.columns import read_footer
 from curate.pool.index import FolderIndex
 from curate.pool.layout import PIXELS, failure, folder_name, part_file, short_hash
 from curate.pool.pool import Pool
-from curate.pool.storage import Storage
+from curate.run.choice import ExecutorChoice
+from curate.run.compact import save_indexes
 from curate.run.describe import Describe, DescribeSparse, describe, describe_sparse
 from curate.run.engine import Engine, Pass, Rules, Watcher
-from curate.run.executors import Executor
 from curate.run.graph import Asked, machines
 from curate.run.phases import PhaseWork, run_phase
 from curate.run.pick import Emit, PickWork, pick
+from curate.run.planned import IMAGE_READ, UNKNOWN, Made, Planned
 from curate.run.prints import Prints, asks_survivors
 from curate.run.verdict import RowVerdict, RowVerdicts, ask_rows
 from filters.base import GlobalFilter, RowFilter
-from stages.base import Barrier, Column, Need, Phase, Shape, Stage, shard_name
+from stages.base import IMAGE, Barrier, Column, Need, Parameters, Phase, Shape, Stage, shard_name
 
 ROW_NEED = Need(deadline_s=600)
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One line of a plan: what, over how many parts, how many of them are missing, and into which folder."""
-
-    name: str
-    kind: str
-    folder: str
-    total: int | None
-    missing: int | None
-    note: str = ""
 
 
 @dataclass
@@ -59,48 +48,24 @@ class Ground:
     rules: Rules
 
 
-@dataclass(frozen=True)
-class Compact:
-    """What the workers that compact a folder share: item -> its shards, as the index knows them."""
-
-    pool: str
-    folder: str
-    groups: Mapping[str, Mapping[int, tuple[int, str, int]]]
-
-
-def compact(work: Compact, item: str) -> dict[str, Any]:
-    """Write one compacted copy of a folder."""
-    group = dict(work.groups[item])
-    return {"rows": FolderIndex(Storage.at(work.pool), work.folder, group).compact(list(group))}
-
-
-class ExecutorChoice:
-    """The executor, started only when there is something to do and kept for the whole run."""
-
-    def __init__(self, name: str = "auto", workers: int | None = None) -> None:
-        self.name, self.workers = name, workers
-        self.started: Executor | None = None
-
-    def __call__(self, passes: Sequence[Pass], seconds: float) -> Executor:
-        """Args: seconds: estimated worker-seconds of the passes, for `auto`."""
-        from curate.run.choice import start
-
-        if self.started is None or (self.name == "auto" and self.started.name == "inline"):
-            self.started = start(self.name, self.workers, passes, seconds)
-        return self.started
-
-    def close(self) -> None:
-        if self.started is not None:
-            self.started.close()
-
-
 class Walk:
-    """State of one walk through a recipe: what is queued, what has been placed, who survives."""
+    """State of one walk through a recipe: what is queued, what has been placed, who survives.
 
-    def __init__(self, ground: Ground, shards: list[int], ingest: Pass | None, *, dry: bool) -> None:
+    ahead: for a dry walk, about how many rows the shards will have that are not there yet.
+    """
+
+    def __init__(
+        self,
+        ground: Ground,
+        shards: list[int],
+        ingest: Pass | None,
+        *,
+        dry: bool,
+        ahead: Mapping[int, int] | None = None,
+    ) -> None:
         self.ground, self.dry = ground, dry
         self.pool, self.url = ground.pool, ground.pool.storage.url
-        self.shards = shards
+        self.shards, self.ahead = shards, ahead or {}
         self.prints = Prints()
         self.shape: Shape | None = None
         self.places: dict[Stage | Barrier, str] = {}
@@ -112,16 +77,18 @@ class Walk:
         self.touched: dict[str, FolderIndex] = {}
         self.failed: dict[str, list[str]] = {}
         self.planned: list[Planned] = []
+        self.notes: dict[str, dict[str, Any]] = {}
         self.unmarked: list[tuple[str, tuple[str, ...]]] = []
         if ingest is not None:
-            self._queue(ingest, "ingest", PIXELS, len(shards))
+            self._queue(ingest, "ingest", (Made(None, PIXELS, tuple(ingest.items)),))
         if ingest is None or not ingest.items:
             self._see_generation(complete=True)
 
     # ---- queueing work that looks at one shard at a time
 
-    def _queue(self, work: Pass, kind: str, folder: str, total: int, note: str = "") -> None:
-        self.planned.append(Planned(work.name, kind, folder, total, len(work.items), note))
+    def _queue(self, work: Pass, kind: str, makes: tuple[Made, ...], note: str = "") -> None:
+        total, todo = len(self.shards), len(work.items)
+        self.planned.append(Planned(work.name, kind, makes[0].folder, total, todo, note, makes, work.need))
         if work.items:
             work.after = tuple(p.name for p in self.pending)
             self.pending.append(work)
@@ -134,24 +101,28 @@ class Walk:
             lack.update(index.missing(self.shards))
         return [shard_name(s) for s in self.shards if s in lack]
 
+    def _made(self, owner: Parameters, folder: str) -> Made:
+        return Made(owner, folder, tuple(self._missing([folder])), self.notes[folder])
+
     def describe(self, stages: Sequence[Stage]) -> None:
         """Queue dense stages, those on one kind of machine in one pass."""
         for number, (need, members) in enumerate(machines([s for s in stages if s not in self.places])):
             for stage in members:
                 self.places[stage] = self.prints.stage_folder(stage)
-                self._note(self.places[stage], self.prints.about(stage, writes=stage.writes().names))
+                self._note_stage(stage)
             folders = [self.places[s] for s in members]
             work = Describe(self.url, tuple(members), dict(self.places))
             name = self._fresh("describe" if number == 0 else f"describe-{number + 1}")
             note = ", ".join(s.method() for s in members)
             todo = Pass(name, describe, work, self._missing(folders), need, on_failure=self._failure(folders[0]))
-            self._queue(todo, "columns", folders[0], len(self.shards), note)
+            makes = tuple(self._made(s, self.places[s]) for s in members)
+            self._queue(todo, "columns", makes, note)
 
     def sparse(self, stage: Stage) -> None:
         """Queue a sparse stage for the survivors of the filters so far."""
         self._close_rows()
         folder = self.places[stage] = self.prints.stage_folder(stage)
-        self._note(folder, self.prints.about(stage, writes=stage.writes().names, sparse=True))
+        self._note_stage(stage, sparse=True)
         work = DescribeSparse(self.url, stage, dict(self.places), tuple(self.above))
         above = tuple(self.above)
         done = self.shape is not None and self.pool.storage.exists(self._asked_marker(folder, above))
@@ -160,7 +131,8 @@ class Walk:
         todo = Pass(
             self._fresh(stage.method()), describe_sparse, work, items, stage.need(), on_failure=self._failure(folder)
         )
-        self._queue(todo, "sparse", folder, len(self.shards), "asks only survivors that no part has yet")
+        makes = (Made(stage, folder, tuple(items), {**self.notes[folder], "above": list(above)}),)
+        self._queue(todo, "sparse", makes, "asks only survivors that no part has yet")
 
     def _asked_marker(self, folder: str, above: tuple[str, ...]) -> str:
         """Exists once every survivor of these filters, in this generation, has been asked about."""
@@ -170,8 +142,10 @@ class Walk:
         assert isinstance(step.filter, RowFilter)
         digest = self.prints.filter(step.filter, step.reads, self.above)
         folder = folder_name("verdicts", step.filter.identity()["name"], digest)
-        self._note(folder, self.prints.about(step.filter, id=step.id, rules=dict(step.filter.rules())))
         above = tuple(self.above) if asks_survivors(step.filter, step.reads) else None
+        more: dict[str, Any] = {} if above is None else {"above": list(above)}
+        reads, rules = self._read_by(step.reads), dict(step.filter.rules())
+        self._note(folder, self.prints.about(step.filter, id=step.id, rules=rules, reads=reads, **more))
         if above is not None:
             self._close_rows()
         self.rows.append(RowVerdict(step.id, step.filter, step.reads, folder, above))
@@ -188,7 +162,7 @@ class Walk:
             work = RowVerdicts(self.url, tuple(self.rows), dict(self.places))
             name = self._fresh("filter " + "+".join(v.id for v in self.rows))
             todo = Pass(name, ask_rows, work, self._missing(folders), ROW_NEED, on_failure=self._failure(folders[0]))
-            self._queue(todo, "filter", folders[0], len(self.shards))
+            self._queue(todo, "filter", tuple(self._made(v.filter, v.folder) for v in self.rows))
             self.rows = []
 
     def _fresh(self, name: str) -> str:
@@ -205,8 +179,26 @@ class Walk:
         )
 
     def _note(self, folder: str, what: dict[str, Any]) -> None:
+        self.notes[folder] = what
         if not self.dry:
             self.pool.describe_folder(folder, what)
+
+    def _note_stage(self, stage: Stage, **more: Any) -> None:
+        reads = self._read_by(stage.reads())
+        self._note(self.places[stage], self.prints.about(stage, writes=stage.writes().names, reads=reads, **more))
+
+    def _read_by(self, columns: Sequence[Column]) -> list[str]:
+        """The columns as notes name them: ``<folder with a note>:<field>``, ``fact:<field>``, image."""
+        found = []
+        for c in columns:
+            home = "fact" if c.owner is None else "/".join(self.places[c.owner].split("/")[:2])
+            found.append(IMAGE_READ if c == IMAGE else f"{home}:{c.field}")
+        return found
+
+    def _seen(self) -> dict[str, Any]:
+        """For notes: the pool that a computation over all shards has seen."""
+        assert self.shape is not None
+        return {"generation": self.prints.generation, "seen": [len(self.shape.shards), self.shape.total]}
 
     # ---- running
 
@@ -245,7 +237,9 @@ class Walk:
             self.prints.generation = generation
         else:
             # A dry walk over a pool that is still to grow: what comes after is all to be done.
-            self.prints.generation = "to be known after ingest"
+            rows = dict(zip(self.shape.shards, self.shape.rows, strict=True)) | dict(self.ahead)
+            self.shape = Shape(tuple(rows), tuple(rows.values()))
+            self.prints.generation = UNKNOWN
 
     # ---- barriers and global filters
 
@@ -257,11 +251,9 @@ class Walk:
         self.places[owner] = folders[phases[-1].name]
         self.phase_folders[owner] = folders
         root = self.places[owner].rsplit("/", 1)[0]
-        last = phases[-1].name
-        self._note(
-            root, self.prints.about(owner, last=last, generation=self.prints.generation, writes=owner.writes().names)
-        )
-        self._phases(owner, owner.reads(), phases, folders, owner.method())
+        last, reads = phases[-1].name, self._read_by(owner.reads())
+        self._note(root, self.prints.about(owner, last=last, reads=reads, writes=owner.writes().names, **self._seen()))
+        self._phases(owner, owner.reads(), phases, folders, owner.method(), root)
 
     def global_filter(self, step: Asked) -> None:
         chosen = step.filter
@@ -271,11 +263,16 @@ class Walk:
         digest = self.prints.filter(chosen, step.reads, self.above)
         name = chosen.identity()["name"]
         verdicts = folder_name("verdicts", name, digest)
-        self._note(verdicts, self.prints.about(chosen, id=step.id, over=chosen.over, generation=self.prints.generation))
+        more: dict[str, Any] = {"above": list(self.above)} if chosen.over == "survivors" else {}
+        more["barriers"] = ["/".join(self.places[b].split("/")[:2]) for b in step.barriers]
+        reads = self._read_by(step.reads)
+        self._note(
+            verdicts, self.prints.about(chosen, id=step.id, over=chosen.over, reads=reads, **more, **self._seen())
+        )
         phases = chosen.phases(self.shape)
         folders = {p.name: folder_name("barriers", name, digest) + f"/{p.name}" for p in phases}
         folders[phases[-1].name] = verdicts
-        self._phases(chosen, step.reads, phases, folders, step.id)
+        self._phases(chosen, step.reads, phases, folders, step.id, verdicts)
         self._keep_verdict(step.id, verdicts)
 
     def _phases(
@@ -285,11 +282,15 @@ class Walk:
         phases: Sequence[Phase],
         folders: dict[str, str],
         label: str,
+        root: str,
     ) -> None:
-        """Run the phases one after another, each for the parts that it lacks."""
-        last = folders[phases[-1].name]
+        """Run the phases one after another, each for the parts that it lacks; `root` has the note."""
+        last, about = folders[phases[-1].name], self.notes[root]
         if not self._missing([last]):
-            self.planned.append(Planned(label, "all shards", last, len(self.shards), 0))
+            names = tuple(p.name for p in phases)
+            makes = (Made(owner, last, (), about, root),)
+            whole = len(self.shards)
+            self.planned.append(Planned(label, "all shards", last, whole, 0, "", makes, label=label, phases=names))
             return
         above = tuple(self.above) if isinstance(owner, GlobalFilter) and owner.over == "survivors" else None
         for number, phase in enumerate(phases):
@@ -303,7 +304,10 @@ class Walk:
             name = self._fresh(f"{label} {phase.name}")
             left = None if todo is None else len(todo)
             folder, total = folders[phase.name], None if parts is None else len(parts)
-            self.planned.append(Planned(name, "all shards", folder, total, left))
+            makes = (Made(owner, folder, tuple(todo or ()), about, root),)
+            self.planned.append(
+                Planned(name, "all shards", folder, total, left, "", makes, phase.need, label, phase.name)
+            )
             if todo and not self.dry:
                 self._run([Pass(name, run_phase, work, todo, phase.need, on_failure=self._failure(folder))])
                 self._refuse_gaps(name)
@@ -345,47 +349,31 @@ class Walk:
         folder = folder_name("picks", name, short_hash(parts))
         steps = tuple(self.verdicts)
         work = PickWork(self.url, folder, steps, emit, sources, dict(self.places), self.pool.removed_digest())
-        todo = Pass(self._fresh("pick"), pick, work, self._missing([folder]), ROW_NEED)
-        self._queue(todo, "pick", folder, len(self.shards))
-        self.flush()
-        columns = {
-            c.field: {"folder": self.places.get(c.owner) if c.owner else None, "field": c.field}
-            for c in more["columns"]
+        missing = self._missing([folder])
+        todo = Pass(self._fresh("pick"), pick, work, missing, ROW_NEED)
+        about = {
+            "recipe": name,
+            "yaml": more["yaml"],
+            "steps": [{"id": i, "folder": f, **more["steps"][i]} for i, f in self.verdicts],
+            "columns": {c.field: self._place_of(c) for c in more["columns"]},
+            "sources": {n: self._place_of(c) for n, c in sources.items()},
+            "emit": parts["emit"],
+            "removed": parts["removed"],
+            "generation": self.prints.generation,
+            "shards": self.shards,
+            "version": curate.__version__,
         }
-        self._note(
-            folder,
-            {
-                "recipe": name,
-                "yaml": more["yaml"],
-                "steps": [{"id": i, "folder": f, **more["steps"][i]} for i, f in self.verdicts],
-                "columns": columns,
-                "sources": {
-                    n: {"field": c.field, "folder": self.places.get(c.owner) if c.owner else None}
-                    for n, c in sources.items()
-                },
-                "generation": self.prints.generation,
-                "shards": self.shards,
-                "version": curate.__version__,
-            },
-        )
+        self._queue(todo, "pick", (Made(None, folder, tuple(missing), about),))
+        self.flush()
+        self._note(folder, about | {"shards": self.shards, "generation": self.prints.generation})
         return folder
 
-    def save_indexes(self) -> None:
-        """Finished folders of many shards get an index and compacted copies, so that the next plan lists nothing."""
-        for folder, index in self.touched.items():
-            fresh = index
-            if not index.known.keys() >= set(self.shards):
-                fresh = self.pool.index(folder)
-                if fresh.missing(self.shards):
-                    continue
-                fresh.save(self.shards)
-            self._compact(fresh)
+    def _place_of(self, column: Column) -> dict[str, Any]:
+        return {"field": column.field, "folder": self.places.get(column.owner) if column.owner else None}
 
-    def _compact(self, index: FolderIndex) -> None:
-        groups = {f"{shard_name(g[0])}-{shard_name(g[-1])}": g for g in index.uncompacted(self.shards)}
-        if groups:
-            work = Compact(self.url, index.folder, {i: {s: index.known[s] for s in g} for i, g in groups.items()})
-            self._run([Pass(self._fresh(f"compact {index.folder}"), compact, work, list(groups), ROW_NEED)])
+    def save_indexes(self) -> None:
+        """Index and compact the folders that this walk has seen finished."""
+        save_indexes(self.pool, self.touched, self.shards, self._run, ROW_NEED)
 
     def count(self, folder: str) -> tuple[int, int, int, dict[str, int]]:
         """(kept, times, rows, dropped by id) of a pick, from its footers."""
