@@ -103,23 +103,38 @@ class Recipe:
         Raises:
             UserError: nothing writes such a column; names all such columns of the recipe with their places.
         """
-        known = {**self.known, **{n: fact(n) for n in extra}}
+        extra = tuple(extra)
+        known = self._known_with(extra)
         if name in known:
             return known[name]
-        asked = self._asked()
-        lost = [(n, path) for n, path in asked if n not in known]
-        if name not in (n for n, _ in lost):
+        if name not in (n for n, _ in self._asked()):
             raise UserError(f"recipe {self.name}: no column {name!r}{nearest(name, known)}")
         raise UserError(
-            "\n".join(f"{self.places.at(p)}: {dotted(p)}: no column {n!r}{nearest(n, known)}" for n, p in lost)
+            "\n".join(f"{self.places.at(path)}: {dotted(path)}: {words}" for path, words in self.unknown(extra))
         )
+
+    def unknown(self, extra: Iterable[str] = ()) -> list[tuple[Where, str]]:
+        """Columns that filters and captions read and nothing writes: where the recipe says so, and what is wrong."""
+        known = self._known_with(extra)
+        return [(path, f"no column {n!r}{nearest(n, known)}") for n, path in self._asked() if n not in known]
+
+    def shadowed(self, extra: Iterable[str]) -> list[tuple[str, str]]:
+        """Input columns that hide one of a stage under the same plain name: (name, what it hides)."""
+        hidden = [(n, self.known[n].owner) for n in sorted(extra) if n in self.known]
+        return [(n, f"{n!r} of {owner.method()}") for n, owner in hidden if owner is not None]
+
+    def _known_with(self, extra: Iterable[str]) -> dict[str, Column]:
+        return {**self.known, **{n: fact(n) for n in extra}}
+
+    @cached_property
+    def step_paths(self) -> tuple[Where, ...]:
+        """Where each filter stands."""
+        return tuple(("filters", i, filter_key(item) or "") for i, item in enumerate(self.raw.get("filters", ())))
 
     def _asked(self) -> list[tuple[str, Where]]:
         """Plain names that filters and captions read, with the places where the recipe says so."""
-        found: list[tuple[str, Where]] = []
-        for i, step in enumerate(self.steps):
-            path: Where = ("filters", i, filter_key(self.raw["filters"][i]) or "")
-            found += [(c, path) for c in step.filter.reads() if isinstance(c, str)]
+        steps = zip(self.steps, self.step_paths, strict=True)
+        found = [(c, path) for step, path in steps for c in step.filter.reads() if isinstance(c, str)]
         return found + self.asked_by_captions()
 
     def asked_by_captions(self) -> list[tuple[str, Where]]:
@@ -176,14 +191,14 @@ def _check(merged: dict[str, Any], errors: Errors) -> Recipe:
     except ValidationError as e:
         errors.add_all(e, RecipeFile, given)
     steps = read_steps(given.get("filters"), errors)
-    stages = read_stages(given.get("columns"), ("columns",), errors)
+    placed = read_stages(given.get("columns"), ("columns",), errors)
     captions = given.get("captions")
     made = captions.get("make") if isinstance(captions, dict) else None
-    stages += read_stages(made, ("captions", "make"), errors, stages)
+    placed += read_stages(made, ("captions", "make"), errors, placed)
     errors.throw()
     assert file is not None
     raw = {k: given[k] for k in RecipeFile.model_fields if k in given and k != "extends"}
-    recipe = Recipe(raw, file, tuple(steps), tuple(stages), errors.places)
+    recipe = Recipe(raw, file, tuple(steps), tuple(p.stage for p in placed), errors.places)
     _check_texts(recipe, errors)
     errors.throw()
     return recipe

@@ -30,6 +30,14 @@ class Step:
     filter: Filter
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A stage that the recipe names, and where."""
+
+    stage: Stage | Barrier
+    path: Where
+
+
 def step_ids(items: Sequence[Any]) -> list[str]:
     """The id of every step: the one given, else the filter's name, else that with the first free number."""
     given = [str(item["id"]) if isinstance(item, dict) and item.get("id") else None for item in items]
@@ -117,11 +125,9 @@ def _stray(key: str, name: str, kind: type[Parameters]) -> str:
     return unknown_key(key, STEP_KEYS)
 
 
-def read_stages(
-    items: Any, section: Where, errors: Errors, before: Sequence[Stage | Barrier] = ()
-) -> list[Stage | Barrier]:
+def read_stages(items: Any, section: Where, errors: Errors, before: Sequence[Placed] = ()) -> list[Placed]:
     """The stages of `columns:` or `captions.make:`, those without an error; `before` are the recipe's others."""
-    found: list[Stage | Barrier] = []
+    found: list[Placed] = []
     for i, item in enumerate(items if isinstance(items, list) else []):
         path: Where = (*section, i)
         name, given = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, None)
@@ -136,7 +142,7 @@ def read_stages(
         stage = _stage(name, given, at, errors)
         if stage is not None:
             _check_names(stage, [*before, *found], at, errors)
-            found.append(stage)
+            found.append(Placed(stage, at))
     return found
 
 
@@ -155,16 +161,21 @@ def _stage(name: str, given: Any, at: Where, errors: Errors) -> Stage | Barrier 
     return found
 
 
-def _check_names(stage: Stage | Barrier, before: Sequence[Stage | Barrier], at: Where, errors: Errors) -> None:
+def _check_names(stage: Stage | Barrier, before: Sequence[Placed], at: Where, errors: Errors) -> None:
     """A plain name means one column: neither a fact's nor another stage's may be taken."""
     names = [n for n in stage.writes().names if n != ERROR]
     facts = [n for n in names if n in FACTS.names]
     if facts:
         errors.add(at, f"writes {', '.join(facts)}: facts of every sample; give the columns other names")
     for other in before:
-        both = [n for n in names if n in other.writes().names]
+        both = [n for n in names if n in other.stage.writes().names]
         if both:
-            errors.add(at, f"writes {', '.join(both)}, as {other.method()} above does; name one of them")
+            errors.add(
+                at,
+                f"writes {', '.join(both)}, as {other.stage.method()} at {errors.places.at(other.path)} does, and a "
+                "name means one column: leave one of them out (another recipe on the pool may have it), or write a "
+                "stage of your own whose columns have other names",
+            )
 
 
 def _construct(

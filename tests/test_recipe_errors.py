@@ -122,12 +122,12 @@ TOP = "recipe, description, paper, extends, seed, pool, shard_size, source, inge
         ("columns: [3]", "2:11: columns.0: expected a stage, as `- image_facts` or "),
         (
             "columns: [image_facts, image_facts]",
-            "2:24: columns.1: writes mean, sharpness, entropy, blank, as image_facts above",
+            "2:24: columns.1: writes mean, sharpness, entropy, blank, as image_facts at r.yaml:2:11 does, and a name ",
         ),
         ("columns: [recipe_parts:Taken]", "2:11: columns.0: writes width: facts of every sample; "),
         (
             "columns: [recipe_parts:Echo]\ncaptions: {make: [recipe_parts:Echo]}",
-            "3:19: captions.make.0: writes echo, as echo above does; name one of them",
+            "3:19: captions.make.0: writes echo, as echo at r.yaml:2:11 does, and a name means one column: leave one ",
         ),
         ("captions: {emit: []}", "2:12: captions.emit: expected at least one entry, found []"),
         ("captions: {emit: [{copies: 1.5}]}", "2:20: captions.emit.0.copies: expected a whole number, found 1.5"),

@@ -18,7 +18,11 @@ from curate.pool.lists import Findings
 from curate.recipe import Recipe, load_recipe
 from curate.run.sources import open_source
 
-LIST = {"URL": ["http://a/1", "http://a/2"], "TEXT": ["a dog runs over the grass", "a cat sleeps on the old chair"], "similarity": [0.3, 0.4]}
+LIST = {
+    "URL": ["http://a/1", "http://a/2"],
+    "TEXT": ["a dog runs over the grass", "a cat sleeps on the old chair"],
+    "similarity": [0.3, 0.4],
+}
 
 
 def init(folder: Path, source: Path | str) -> tuple[Recipe, str]:

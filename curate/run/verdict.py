@@ -128,7 +128,7 @@ def _connection() -> Any:
 
 
 def check_types(id: str, chosen: RowFilter, schema: pa.Schema) -> None:
-    """Bind a filter's rules to columns of these types, before anything runs.
+    """Ask a filter's rules of one row of nulls of these types, before anything runs.
 
     Raises:
         UserError: DuckDB's words on what does not fit.
@@ -136,7 +136,7 @@ def check_types(id: str, chosen: RowFilter, schema: pa.Schema) -> None:
     import duckdb
 
     connection = _connection()
-    connection.register("batch", pa.Table.from_batches([], schema))
+    connection.register("batch", pa.table([pa.nulls(1, f.type) for f in schema], schema=schema))
     try:
         connection.sql(f"SELECT {reason_sql(chosen)} AS reason FROM batch").fetchall()
     except duckdb.Error as e:
