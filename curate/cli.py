@@ -253,21 +253,35 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this one, resolved.")] = None, as_json: JsonOption = False
 ) -> None:
     """List the built-in recipes with their papers and needs, or print one."""
-    from curate.recipe import builtin_recipes, load_recipe
+    from curate.recipe_list import listed, one_as_json, shown, table
 
     if name is not None:
-        typer.echo(load_recipe(name).resolved_yaml())
-        return
-    for found in builtin_recipes():
-        typer.echo("{:<20} {}".format(*found[:2]) + (f" ({found[2]})" if len(found) > 2 and found[2] else ""))
+        typer.echo(one_as_json(name) if as_json else shown(name), nl=as_json)
+    elif as_json:
+        typer.echo(json.dumps([vars(found) for found in listed()], indent=1))
+    else:
+        typer.echo(table(listed()))
 
 
 @app.command()
-def schema() -> None:
-    """JSON schema of recipes, for editors."""
-    from curate.recipe_schema import schema as recipe_schema
+def schema(
+    out: Annotated[
+        Path | None, typer.Option(help="Write it there, and say which line a recipe begins with to be checked by it.")
+    ] = None,
+) -> None:
+    """JSON schema of recipes, by which editors complete and check them.
 
-    typer.echo(json.dumps(recipe_schema(), indent=1))
+    A recipe that begins with the line
+
+        # yaml-language-server: $schema=recipe.schema.json
+
+    and lies beside that file is completed and checked by every editor with yaml-language-server (VS Code, Neovim,
+    Emacs, Helix). `curate init` writes that line.
+    """
+    from curate.recipe_schema import schema as recipe_schema
+    from curate.recipe_schema import write_schema
+
+    typer.echo(json.dumps(recipe_schema(), indent=1) if out is None else write_schema(out))
 
 
 @app.command()

@@ -24,6 +24,7 @@ from curate.recipe_errors import Errors, Places
 from curate.recipe_files import base_of, builtin_recipes, find, mapping, merge
 from curate.recipe_models import Captions, Judge, RecipeFile, RunSpec
 from curate.recipe_set import override
+from curate.recipe_types import mistaken
 from curate.recipe_yaml import Document, dotted, dump
 from curate.recipe_yaml import Path as Where
 from curate.run.fetch.spec import IngestSpec
@@ -34,6 +35,7 @@ from stages.base import ERROR, Barrier, Column, Stage, fact
 __all__ = ["Recipe", "Step", "builtin_recipes", "load_recipe"]
 
 WEB = "web"  # the caption source that is the text itself
+SETTINGS = ("description", "year", "pool", "run")  # sections that no byte of a pick depends on
 INTERNAL = ("tar_offset",)  # facts that only readers of tars need
 
 
@@ -152,7 +154,7 @@ class Recipe:
         Args:
             settings: False leaves out where the pool lies and how a run goes about it, which no byte depends on.
         """
-        return dump({k: v for k, v in self.raw.items() if settings or k not in ("pool", "run", "description")})
+        return dump({k: v for k, v in self.raw.items() if settings or k not in SETTINGS})
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -188,6 +190,8 @@ def _check(merged: dict[str, Any], errors: Errors) -> Recipe:
     file: RecipeFile | None = None
     try:
         file = RecipeFile.model_validate(given)
+        for path, words in mistaken(given, file):
+            errors.add(path, words)
     except ValidationError as e:
         errors.add_all(e, RecipeFile, given)
     steps = read_steps(given.get("filters"), errors)

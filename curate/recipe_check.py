@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from curate.catalog import FILTERS, STAGES, load
 from curate.pool.facts import FACTS
 from curate.recipe_errors import Errors, keys_of, shown, unknown_key
+from curate.recipe_types import mistaken
 from curate.recipe_yaml import Path as Where
 from curate.run.pick import NO_TEXT, REMOVED
 from filters.base import Filter
@@ -185,7 +186,10 @@ def _construct(
     try:
         found = _validated(kind, given, more or {})
         hash(found)
-        return found
+        wrong = list(mistaken(given, found, at))
+        for path, words in wrong:
+            errors.add(path, words)
+        return None if wrong else found
     except ValidationError as e:
         errors.add_all(e, kind, given, at, {key: (*at[:-1], key) for key in more or ()})
     except TypeError as e:  # a list in a class of the user's

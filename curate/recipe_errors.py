@@ -187,12 +187,12 @@ def _model_at(model: type[BaseModel], location: Sequence[str | int]) -> type[Bas
     """The model that an error's location lies in."""
     for part in location:
         field = model.model_fields.get(part) if isinstance(part, str) else None
-        for inner in _models_in(field.annotation) if field else []:
+        for inner in models_in(field.annotation) if field else []:
             model = inner
     return model
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [m for a in get_args(annotation) for m in _models_in(a)]
+    return [m for a in get_args(annotation) for m in models_in(a)]

@@ -34,15 +34,17 @@ class Section(BaseModel):
 class TextChoice(Section):
     """One source of texts and its share: "web", or a column of strings or of texts."""
 
-    source: str = "web"
-    p: float = Field(default=1.0, gt=0)
+    source: str = Field(default="web", description='"web", the text itself, or the name of a column')
+    p: float = Field(default=1.0, gt=0, description="its share among the texts of this entry")
 
 
 class EmitSpec(Section):
     """One way in which a kept sample goes on: copies of it, each with one of the texts, by probability."""
 
-    copies: int = Field(default=1, ge=1, le=10_000)
-    texts: tuple[TextChoice, ...] = Field(default=(TextChoice(),), min_length=1)
+    copies: int = Field(default=1, ge=1, le=10_000, description="how often each kept sample is written")
+    texts: tuple[TextChoice, ...] = Field(
+        default=(TextChoice(),), min_length=1, description="of which each copy gets one, by probability"
+    )
 
 
 class Captions(Section):
@@ -52,19 +54,25 @@ class Captions(Section):
     """
 
     make: tuple[Any, ...] = Field(default=(), description="captioner stages, as under columns:")
-    emit: tuple[EmitSpec, ...] = Field(default=(EmitSpec(),), min_length=1)
+    emit: tuple[EmitSpec, ...] = Field(
+        default=(EmitSpec(),),
+        min_length=1,
+        description="ways in which each kept sample goes on; all of them are written",
+    )
 
 
 class Judge(Section):
     """The model that says whether this recipe is better; read by `curate compare`, not by `curate run`."""
 
-    family: Family = "clip"
-    scale: Scale = "tiny"
-    seeds: int = Field(default=3, ge=1)
+    family: Family = Field(default="clip", description="what is trained")
+    scale: Scale = Field(default="tiny", description="how large a model, on how many samples")
+    seeds: int = Field(default=3, ge=1, description="trainings of each recipe, to tell a gain from luck")
     model: str | None = Field(default=None, description="a configuration of open_clip; default: the scale's")
     pretrained: str | None = Field(default=None, description="weights to start from, by path or name")
     samples_seen: int | None = Field(default=None, ge=1, description="default: the scale's; equal for all recipes")
-    controls: tuple[Literal["no_filter", "random", "a_a"], ...] = ("no_filter", "random", "a_a")
+    controls: tuple[Literal["no_filter", "random", "a_a"], ...] = Field(
+        default=("no_filter", "random", "a_a"), description="recipes that are trained besides, to compare with"
+    )
     evaluate: tuple[str, ...] = Field(default=(), description="evaluation sets, by name or path; default: the scale's")
     parameters: dict[str, Any] = Field(default={}, description="of the family's training; see its docstring")
 
@@ -72,8 +80,10 @@ class Judge(Section):
 class RunSpec(Section):
     """How a run goes about it. Nothing here changes what is kept."""
 
-    executor: Literal["auto", "inline", "ray"] = "auto"
-    workers: int | None = Field(default=None, ge=1)
+    executor: Literal["auto", "inline", "ray"] = Field(
+        default="auto", description="inline: in one process; auto: that for little work, else ray"
+    )
+    workers: int | None = Field(default=None, ge=1, description="at most; default: what the machines have room for")
     tries: int = Field(default=3, ge=1, description="for a shard, before it counts as failed")
     allow_failed: float = Field(default=0.0, ge=0, le=1, description="share of shards that may fail for good")
 
@@ -86,8 +96,13 @@ class RecipeFile(Section):
     """
 
     recipe: Name = Field(description="its own name, also where it extends another")
-    description: str = ""
-    paper: str = Field(default="", description="what it follows, and where it departs from that")
+    description: str = Field(default="", description="what it keeps, in one line")
+    paper: str = Field(
+        default="",
+        description="what it follows, as NAME (AUTHORS YEAR), and after a comma what of it and where it departs; "
+        "'none: why' where it follows none",
+    )
+    year: int | None = Field(default=None, ge=1950, le=2100, description="of the paper")
     extends: str | None = Field(
         default=None, description="a built-in recipe or a path; one level only; maps merge, lists replace"
     )
@@ -95,15 +110,15 @@ class RecipeFile(Section):
     pool: str | None = Field(default=None, description="folder or URL; default pools/<recipe>")
     shard_size: int = Field(default=10_000, ge=1, le=1_000_000, description="samples in a shard of the pool")
     source: tuple[SourceSpec, ...] = Field(default=(), description="one list or several; none: what the pool has")
-    ingest: IngestSpec = IngestSpec()
+    ingest: IngestSpec = Field(default=IngestSpec(), description="how images are fetched, and how they are stored")
     columns: tuple[Any, ...] = Field(
         default=(), description="stages to compute besides those that filters need, or with other parameters"
     )
     filters: tuple[Any, ...] = Field(default=(), description="in order; each sees what the ones above it kept")
-    captions: Captions = Captions()
+    captions: Captions = Field(default=Captions(), description="which texts a training set uses")
     pack: PackSpec | None = Field(default=None, description="how training shards are written")
     judge: Judge | None = Field(default=None, description="the model that compares recipes")
-    run: RunSpec = RunSpec()
+    run: RunSpec = Field(default=RunSpec(), description="how a run goes about it; nothing here changes what is kept")
 
     @field_validator("source", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from filters.base import RowFilter
+from filters.base import Margin, RowFilter
 
 COLUMNS = {
     "datacomp": ("n_words", "n_chars"),
@@ -27,6 +27,9 @@ class CaptionLength(RowFilter):
     """Keeps texts within all bounds that are given; each is inclusive, and its name is the reason.
 
     Where a reference says "more than 2 words", that is `min_words: 3`.
+
+    min_words, max_words: words of the text. min_chars, max_chars: its characters (code points).
+    count: whose definition of both: datacomp splits at white space, fasttext by its tokenizer, coyo after cleaning.
     """
 
     min_words: int | None = Field(None, ge=0)
@@ -60,3 +63,12 @@ class CaptionLength(RowFilter):
             "max_chars": (chars, "<=", self.max_chars),
         }
         return {reason: f"{column} {sign} {n}" for reason, (column, sign, n) in bounds.items() if n is not None}
+
+    def margins(self) -> tuple[Margin, ...]:
+        found = []
+        for what, column in zip(("words", "chars"), COLUMNS[self.count], strict=True):
+            least, most = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
+            low = () if least is None else ((float(least), "above", f"min_{what} {least}"),)
+            high = () if most is None else ((float(most), "below", f"max_{what} {most}"),)
+            found += [Margin(what, column, (*low, *high))] if low or high else []
+        return tuple(found)

@@ -8,15 +8,19 @@ DataComp (Gadre et al. 2023), `baselines/apply_filter.py`. Names are those of th
 
 from __future__ import annotations
 
+import struct
+
 from pydantic import Field, field_validator
 
-from filters.base import RowFilter, sql_number, sql_string
+from filters.base import Margin, RowFilter, sql_number, sql_string
 
 
 class Language(RowFilter):
     """Keeps texts whose `lang` is among `keep`, and whose `lang_prob` is at least `min_prob` where that is given.
 
     Reasons: "language", "low_probability". Text without a word has no language: `on_missing` decides.
+
+    keep: languages as the model names them, such as en, de, zh. min_prob: least probability of the best answer, 0 to 1.
     """
 
     keep: tuple[str, ...] = Field(min_length=1)
@@ -39,3 +43,9 @@ class Language(RowFilter):
             # The column is a float32: 0.7 as a double is above 0.7 as a float.
             rules["low_probability"] = f"lang_prob >= {sql_number(self.min_prob)}::FLOAT"
         return rules
+
+    def margins(self) -> tuple[Margin, ...]:
+        if self.min_prob is None:
+            return ()
+        (least,) = struct.unpack("f", struct.pack("f", self.min_prob))  # as the rule compares
+        return (Margin("lang_prob", "lang_prob", ((least, "above", f"min_prob {sql_number(self.min_prob)}"),)),)

@@ -12,12 +12,15 @@ from typing import Self
 
 from pydantic import field_validator
 
-from filters.base import RowFilter
+from filters.base import Margin, RowFilter
 from filters.sql_guard import check_predicate
+from filters.sql_margins import predicate_margins
 
 
 class Where(RowFilter):
     """Keeps rows for which `sql`, a boolean expression in DuckDB's dialect, is true. Reason: "where".
+
+    sql: the predicate, which may be the bare value: `- where: "sharpness >= 50"`.
 
     A value that cannot be cast ends the run: use TRY_CAST, whose NULL then falls under `on_missing`.
     """
@@ -42,3 +45,6 @@ class Where(RowFilter):
 
     def rules(self) -> dict[str, str]:
         return {"where": f"({self.sql})"}
+
+    def margins(self) -> tuple[Margin, ...]:
+        return predicate_margins(self.sql)

@@ -280,7 +280,7 @@ def test_recipes_are_listed_and_printed(call: Call) -> None:
 def test_schema_is_json(call: Call) -> None:
     status, out, _ = call("schema")
     assert status == 0
-    assert json.loads(out)["$schema"].startswith("https://json-schema.org/")
+    assert json.loads(out)["$schema"].startswith("http://json-schema.org/")
 
 
 def test_init_writes_a_recipe_that_a_plan_accepts(call: Call, tmp_path: Path) -> None:

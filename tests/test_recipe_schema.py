@@ -19,11 +19,11 @@ jsonschema = pytest.importorskip("jsonschema", reason="no jsonschema: the editor
 
 @pytest.fixture(scope="module")
 def validator() -> Any:
-    return jsonschema.Draft202012Validator(schema())
+    return jsonschema.Draft7Validator(schema())
 
 
 def test_it_is_a_schema_of_its_draft(validator: Any) -> None:
-    jsonschema.Draft202012Validator.check_schema(validator.schema)
+    jsonschema.Draft7Validator.check_schema(validator.schema)
     assert validator.schema["$schema"] == DRAFT
     assert json.loads(json.dumps(validator.schema)) == validator.schema
 
@@ -91,8 +91,27 @@ def test_what_does_not_load_is_not_valid(validator: Any, tmp_path: Path, text: s
     assert culprit in str(found) + str(found.instance)
 
 
-def test_editors_can_tell_what_keys_are_for(validator: Any) -> None:
+def described(schema: Any, path: str = "") -> Any:
+    """(path, schema) of every key that may stand in a recipe."""
+    if isinstance(schema, dict):
+        for name, value in schema.get("properties", {}).items():
+            if value is not False:
+                yield f"{path}.{name}", value
+        for key, value in schema.items():
+            yield from described(value, f"{path}.{key}")
+    elif isinstance(schema, list):
+        for i, value in enumerate(schema):
+            yield from described(value, f"{path}.{i}")
+
+
+def test_editors_can_tell_what_every_key_is_for(validator: Any) -> None:
+    found = dict(described(validator.schema))
+    assert len(found) > 100
+    assert [path for path, value in found.items() if len(value.get("description", "")) < 6] == []
     properties = validator.schema["properties"]
     assert "lists replace" in properties["extends"]["description"]
     steps = validator.schema["$defs"]["Step"]["properties"]
-    assert steps["image_size"]["anyOf"][0]["description"].startswith("Keeps pictures within all bounds")
+    assert steps["image_size"]["description"].startswith("Keeps pictures within all bounds")
+    assert steps["image_size"]["properties"]["min_side"]["description"] == "shorter side in pixels."
+    assert "sharpness (image_facts)" in steps["where"]["description"]
+    assert properties["extends"]["anyOf"][0]["anyOf"][0]["enum"] == [n for n, _, _ in builtin_recipes()]

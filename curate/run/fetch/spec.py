@@ -39,7 +39,7 @@ class IngestSpec(BaseModel):
     shard_deadline_s: PositiveFloat = Field(3600.0, description="URLs unfinished by then are given up")
     concurrency: PositiveInt = Field(128, description="URLs at a time in one worker")
     per_host: PositiveInt = Field(8, description="of these, to one host")
-    max_redirects: int = Field(5, ge=0)
+    max_redirects: int = Field(5, ge=0, description="of one URL")
     decode_threads: PositiveInt = Field(2, description="threads that decode while others download")
     contact: str | None = Field(None, description="a URL or mail address where site owners reach you")
     user_agent: str | None = Field(None, description="instead of curate/<version> (+<contact>)")

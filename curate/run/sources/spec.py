@@ -25,11 +25,14 @@ class SourceSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str | tuple[str, ...]
-    kind: Literal["auto", "urls", "webdataset", "folder", "parquet"] = "auto"
+    kind: Literal["auto", "urls", "webdataset", "folder", "parquet"] = Field(
+        default="auto",
+        description="urls: a table of URLs; webdataset: tars; folder: of images; parquet: with image bytes",
+    )
     name: str | None = Field(default=None, description="of the list; by default made from the path")
     url: str | None = AUTO
     text: str | None = AUTO
-    uid: str | None = AUTO
+    uid: str | None = Field(default=AUTO, description="column of the samples' own names; null: made of text and url")
     sha256: str | None = Field(
         default=AUTO,
         description="expected digest of the bytes. Of tars only where named: downloaders write there the digest of "
