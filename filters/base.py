@@ -28,20 +28,27 @@ VERDICT = pa.schema([("keep", pa.bool_()), ("reason", pa.string())])
 MISSING = "missing"  # the reason when a value is null and the policy is to drop
 
 OnMissing = Literal["drop", "keep", "error"]
+Side = Literal["above", "below"]
+Bound = tuple[float, Side, str]
 
 
 @dataclass(frozen=True)
 class Margin:
     """A quantity that a filter bounds, so that a person can be shown its spread, its bound, and who stands near it.
 
-    name: in the recipe's words. value: SQL over the columns of `reads()` (plain names; those of a given stage as the
-    quoted field name), a number or NULL. bounds: (number, which side of it is kept, label), inclusive, at least one
-    unless the bound is known only after a run (top_fraction's).
+    name: in the recipe's words ("shorter side"). value: SQL over the columns of `reads()` (plain names; those of a
+    given stage as the quoted field name) and of `extra_verdicts()`, a number or NULL. bounds: (number, which side of
+    it is kept, label), inclusive: ``(200, "above", "min_side 200")``. cut: instead, where the bound is known only after
+    a run: (which side is kept, label); the bound is then the last value that was kept, and stands behind the label.
+
+        def margins(self):
+            return (Margin("sharpness", "sharpness", ((self.at_least, "above", f"at_least {self.at_least}"),)),)
     """
 
     name: str
     value: str
-    bounds: tuple[tuple[float, Literal["above", "below"], str], ...] = ()
+    bounds: tuple[Bound, ...] = ()
+    cut: tuple[Side, str] | None = None
 
 
 class Filter(Parameters):
@@ -55,7 +62,11 @@ class Filter(Parameters):
         return pa.schema([])
 
     def margins(self) -> tuple[Margin, ...]:
-        """Quantities that the decision hangs on; none where it hangs on no number. Decides nothing: for reports."""
+        """Quantities that the decision hangs on; none where it hangs on no number.
+
+        Decides nothing. A report shows for each how it is spread over the rows that were asked, the bounds, and the
+        samples nearest to a bound on both sides: the quickest way to see whether a threshold is right.
+        """
         return ()
 
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from filters.base import RowFilter, sql_number
+from filters.base import Bound, Margin, RowFilter, sql_number
 
 
 class ImageSize(RowFilter):
@@ -57,3 +57,25 @@ class ImageSize(RowFilter):
         if self.max_pixels is not None:
             rules["max_pixels"] = f"{pixels} <= {self.max_pixels}"
         return rules
+
+    def margins(self) -> tuple[Margin, ...]:
+        width, height = self.reads()
+        # NULL where a side is NULL: least() and greatest() would give the other.
+        shorter = f"CASE WHEN {width} <= {height} THEN {width} WHEN {width} > {height} THEN {height} END"
+        longer = f"CASE WHEN {width} >= {height} THEN {width} WHEN {width} < {height} THEN {height} END"
+        aspect = f"greatest({width} / {height}, {height} / {width})"
+        found = (
+            Margin("shorter side", shorter, self._bounds("min_side")),
+            Margin("longer side", longer, self._bounds("max_side")),
+            Margin("longer by shorter side", aspect, self._bounds("max_aspect")),
+            Margin("pixels", f"{width}::BIGINT * {height}", self._bounds("min_pixels", "max_pixels")),
+        )
+        return tuple(m for m in found if m.bounds)
+
+    def _bounds(self, *names: str) -> tuple[Bound, ...]:
+        given = [(name, getattr(self, name)) for name in names]
+        return tuple(
+            (float(at), "above" if name.startswith("min") else "below", f"{name} {sql_number(at)}")
+            for name, at in given
+            if at is not None
+        )

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
-from filters.base import VERDICT, GlobalFilter
+from filters.base import VERDICT, Bound, GlobalFilter, Margin
 from stages.base import Barrier, Column, Inputs, Output, Phase, PhaseFile, Shape, ShardColumns
 from stages.components import component_labels
 from stages.hash_groups import By, HashGroups
@@ -98,6 +98,11 @@ class KeepOne(GlobalFilter):
 
     def extra_verdicts(self) -> pa.Schema:
         return pa.schema([("dup_of", pa.binary(16)), ("distance", pa.int16())])
+
+    def margins(self) -> tuple[Margin, ...]:
+        """The distance to the sample that stayed: who was dropped lies within the bound, who stayed has none."""
+        beyond: Bound = (self.distance + 1.0, "above", f"distance {self.distance}")
+        return (Margin("distance to the one that stayed, bits", "distance", (beyond,)),) if self.distance else ()
 
     def _order(self) -> list[tuple[str, list[str], int]]:
         """(name, columns to multiply, sign that makes the best smallest) of each entry of `prefer`."""

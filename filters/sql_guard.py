@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,10 @@ REFUSED_NODES = {
 OPERATORS = frozenset(
     {"ARRAY_CONSTRUCTOR", "ARRAY_EXTRACT", "ARRAY_SLICE", "COMPARE_IN", "COMPARE_NOT_IN", "OPERATOR_COALESCE"}
     | {"OPERATOR_IS_NOT_NULL", "OPERATOR_IS_NULL", "OPERATOR_NOT", "OPERATOR_NULLIF", "OPERATOR_TRY", "STRUCT_EXTRACT"}
+)
+NUMBERS = frozenset(
+    {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"}
+    | {"FLOAT", "DOUBLE", "BIGNUM"}
 )
 _NAMES = """
     + - * / // % ** ^ & | ~ << >> || ~~ !~~ ~~* !~~* ~~~ ^@ @ @> <@ &&
@@ -100,6 +105,28 @@ def check_predicate(sql: str, columns: Mapping[str, pa.DataType] | Iterable[str]
     if isinstance(columns, Mapping):
         _check_type(sql, {name: columns[name] for name in found})
     return found
+
+
+def tree_of(sql: str) -> Any:
+    """DuckDB's tree of an expression that `check_predicate` has passed: dicts and lists; each node has a `class`."""
+    return _parse(sql)
+
+
+def sql_of(tree: Any) -> str:
+    """The SQL of a tree or of a part of one, as DuckDB writes it: names quoted where they must be."""
+    query = _statement("1", "SELECT {}")
+    whole = {"error": False, "statements": [{"node": query | {"select_list": [tree]}, "named_param_map": []}]}
+    row = _connection().execute("SELECT json_deserialize_sql($1::JSON)", [json.dumps(whole)]).fetchone()
+    return str(row[0]).removeprefix("SELECT ")  # type: ignore[index]
+
+
+def number_of(tree: Any) -> float | None:
+    """The value of an expression without columns; None where it is no finite number."""
+    row = _connection().execute(f"SELECT typeof(x), try(x)::VARCHAR FROM (SELECT {sql_of(tree)} AS x)").fetchone()
+    kind, value = row  # type: ignore[misc]
+    if value is None or not (kind in NUMBERS or kind.startswith("DECIMAL")):
+        return None
+    return float(value) if math.isfinite(float(value)) else None
 
 
 def _check_column(name: str, known: Collection[str] | None) -> None:

@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from filters.base import MISSING, VERDICT, GlobalFilter, OnMissing
+from filters.base import MISSING, VERDICT, GlobalFilter, Margin, OnMissing, Side
 from stages.base import Inputs, Output, Phase, PhaseFile, Shape, ShardColumns
 from stages.shuffle import Layout, halves
 
@@ -61,6 +61,12 @@ class TopFraction(GlobalFilter):
 
     def reads(self) -> tuple[str, ...]:
         return (self.column,)
+
+    def margins(self) -> tuple[Margin, ...]:
+        side: Side = "below" if self.lowest else "above"
+        which = "lowest" if self.lowest else "top"
+        column = '"' + self.column.replace('"', '""') + '"'
+        return (Margin(self.column, column, cut=(side, f"{which} {100 * self.fraction:.6g} %")),)
 
     def phases(self, shape: Shape) -> tuple[Phase, ...]:
         layout = Layout(shape)
