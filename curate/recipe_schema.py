@@ -120,18 +120,17 @@ def _step(definitions: Schema) -> Schema:
         },
         "patternProperties": {OWN_NAME: {"description": "a filter of your own, by import path"}},
         "additionalProperties": False,
-        "oneOf": [*map(_alone, FILTERS), own],
+        "oneOf": [*({"required": [name]} for name in FILTERS), own],
+        "allOf": [
+            {"if": {"required": [name]}, "then": {"properties": {"on_missing": False}}}
+            for name in FILTERS
+            if "on_missing" not in _kind(name).model_fields
+        ],
     }
 
 
 def _kind(name: str) -> type[Parameters]:
     return load(name, FILTERS)
-
-
-def _alone(name: str) -> Schema:
-    """A step of this filter; some have no on_missing."""
-    only: Schema = {"required": [name]}
-    return only if "on_missing" in _kind(name).model_fields else only | {"properties": {"on_missing": False}}
 
 
 def _stage_entry(definitions: Schema) -> Schema:

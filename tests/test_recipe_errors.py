@@ -19,7 +19,10 @@ def errors_of(folder: Path, text: str, *overrides: str, name: str = "r.yaml") ->
     return [line.replace(f"{folder}/", "") for line in str(e.value).splitlines()]
 
 
-TOP = "recipe, description, paper, year, extends, seed, pool, shard_size, source, ingest, columns, filters, captions, pack"
+TOP = (
+    "recipe, description, paper, year, extends, seed, pool, shard_size, source, ingest, columns, filters, captions, "
+    "pack"
+)
 
 
 @pytest.mark.parametrize(

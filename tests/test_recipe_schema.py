@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curate.errors import UserError
 from curate.recipe import builtin_recipes, load_recipe
 from curate.recipe_files import find
-from curate.recipe_schema import DRAFT, schema
-from curate.recipe_yaml import Document
+from curate.recipe_schema import DRAFT, HEADER, schema, write_schema
+from curate.recipe_yaml import Document, dump
 
 jsonschema = pytest.importorskip("jsonschema", reason="no jsonschema: the editors' schema is not checked")
 
@@ -47,6 +52,9 @@ RIGHT = [
     "judge: {family: meru, scale: xlarge, seeds: 3, samples_seen: 1.28e8, evaluate: [flickr]}",
     "run: {executor: ray, workers: 3, allow_failed: 0.1, tries: 1}",
     "ingest: {resize: none, format: null}",
+    "filters:\npack:\nseed:\nsource:\n",
+    "columns: [{hash_groups: {by: phash64, distance: 4}}]",
+    "year: 2023",
 ]
 
 
@@ -77,6 +85,21 @@ WRONG = [
     ("pack: {samples: 0}", "0"),
     ("judge: {family: clap}", "clap"),
     ("recipe: a b", "a b"),
+    ("seed: true", "True"),
+    ('seed: "3"', "3"),
+    ("year: soon", "soon"),
+    ("ingest: {only_if_bigger: 1}", "1"),
+    ("ingest: {allow_loopback: yes}", "yes"),
+    ('filters: [{language: {keep: [en], min_prob: "0.5"}}]', "0.5"),
+    ("filters: [{where: 3}]", "3"),
+    ("filters: [{image_size: {}}]", "{}"),
+    ("filters: [{image_size: null}]", "None"),
+    ("filters: [{where: a, id: removed}]", "removed"),
+    ("filters: [{keep_one: {by: sha256, over: pool}, on_missing: drop}]", "drop"),
+    ("filters: [{top_fraction: {column: mean, fraction: 1.5, over: pool}}]", "1.5"),
+    ("columns: [hash_groups]", "hash_groups"),
+    ("columns: [{hash_groups: null}]", "None"),
+    ("recipe: null", "None"),
 ]
 
 
@@ -115,3 +138,141 @@ def test_editors_can_tell_what_every_key_is_for(validator: Any) -> None:
     assert steps["image_size"]["properties"]["min_side"]["description"] == "shorter side in pixels."
     assert "sharpness (image_facts)" in steps["where"]["description"]
     assert properties["extends"]["anyOf"][0]["anyOf"][0]["enum"] == [n for n, _, _ in builtin_recipes()]
+
+
+# ---------------------------------------------------------------- documents
+
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def fenced() -> Iterator[Any]:
+    """Recipes and sections of recipes in the documents."""
+    for document in DOCUMENTS:
+        for i, text in enumerate(re.findall(r"^```yaml\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)):
+            yield pytest.param(text, id=f"{document.name}-{i}")
+
+
+@pytest.mark.parametrize("text", list(fenced()))
+def test_recipes_of_the_documents_are_valid(validator: Any, text: str) -> None:
+    validator.validate({"recipe": "fragment", **Document("document", text).value})
+
+
+def test_the_header_line_is_shown_where_it_is_looked_for(tmp_path: Path) -> None:
+    said = write_schema(tmp_path / "recipe.schema.json")
+    assert said.splitlines()[-1] == HEADER == "# yaml-language-server: $schema=recipe.schema.json"
+    assert json.loads((tmp_path / "recipe.schema.json").read_text()) == schema()
+    assert write_schema(tmp_path / "other.json").endswith("$schema=other.json")
+    assert HEADER in (ROOT / "README.md").read_text()
+    with pytest.raises(UserError, match=r"recipe.yaml: the schema is JSON, not a recipe"):
+        write_schema(tmp_path / "recipe.yaml")
+
+
+# ---------------------------------------------------------------- schema and loader agree
+
+WHOLE = """
+recipe: whole
+description: all
+year: 2023
+seed: 7
+pool: somewhere
+shard_size: 500
+source:
+  - {path: [a.parquet, b.parquet], url: URL, text: TEXT, keep: [similarity], quotes: false}
+  - {path: photos, kind: folder, text: null}
+ingest: {resize: short, side: 256, only_if_bigger: true, quality: 80, timeout_s: 2.5, per_host: 4}
+columns:
+  - image_facts
+  - language: {model: lid.176.ftz}
+  - hash_groups: {by: phash64, distance: 4}
+filters:
+  - image_size: {min_side: 200, max_aspect: 3}
+    id: large
+  - where: "sharpness > 1e-4"
+    on_missing: drop
+  - where: {sql: "not blank", on_missing: keep}
+  - language: {keep: [no, nn], min_prob: 0.5}
+  - caption_length: {min_words: 3, count: coyo}
+  - top_fraction: {column: mean, fraction: 0.3, over: pool, convention: n+1, lowest: true}
+  - keep_one: {by: sha256, over: survivors, prefer: [original_width desc]}
+  - in_subset: {path: subset.npy, over: pool}
+captions:
+  emit:
+    - {copies: 2, texts: [{source: web, p: 0.8}, {source: web, p: 0.2}]}
+pack: {samples: 100, format: parquet, repeat: weight}
+judge: {family: siglip, scale: tiny, seeds: 5, samples_seen: 1280, controls: [random]}
+run: {executor: inline, workers: 2, tries: 1, allow_failed: 0.01}
+"""
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of all scalars."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(inner, (*path, key))
+    else:
+        yield path
+
+
+def keys(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of all keys of maps."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(value, dict):
+                yield (*path, key)
+            yield from keys(inner, (*path, key))
+
+
+def at(value: Any, path: tuple[Any, ...]) -> Any:
+    for part in path:
+        value = value[part]
+    return value
+
+
+def loads(value: Any) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "r.yaml"
+        path.write_text(dump(value))
+        try:
+            load_recipe(str(path))
+        except UserError:
+            return False
+        return True
+
+
+def both(validator: Any, value: Any) -> tuple[bool, bool]:
+    """(the loader takes it, the schema takes it)."""
+    return loads(value), bool(validator.is_valid(value))
+
+
+def test_the_whole_recipe_is_right(validator: Any) -> None:
+    assert both(validator, Document("w", WHOLE).value) == (True, True)
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_both_refuse_a_misspelt_key(validator: Any, data: st.DataObject) -> None:
+    value = Document("w", WHOLE).value
+    path = data.draw(st.sampled_from(list(keys(value))))
+    here, key = at(value, path[:-1]), path[-1]
+    i = data.draw(st.integers(0, len(key) - 1))
+    wrong = data.draw(st.sampled_from([key[:i] + key[i + 1 :], key[:i] + "q" + key[i:], key.upper(), f"{key}_"]))
+    if wrong in (*here, "") or wrong in validator.schema["properties"]:
+        return
+    items = [(wrong if k == key else k, v) for k, v in here.items()]
+    here.clear()
+    here.update(items)
+    assert both(validator, value) == (False, False), (path, wrong)
+
+
+@given(st.data())
+@settings(max_examples=250, deadline=None)
+def test_both_refuse_a_value_of_another_type(validator: Any, data: st.DataObject) -> None:
+    value = Document("w", WHOLE).value
+    path = data.draw(st.sampled_from(list(leaves(value))))
+    here, old = at(value, path[:-1]), at(value, path)
+    others = {str: [3, 2.5, True], bool: ["yes", "true", 1, 0, 2.5], int: ["3", "many", True], float: ["0.5", False]}
+    wrong = [{"zz": 1}, [{"zz": 1}], *others.get(type(old), [3])]
+    here[path[-1]] = data.draw(st.sampled_from(wrong))
+    assert both(validator, value) == (False, False), (path, here[path[-1]])

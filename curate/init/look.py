@@ -187,7 +187,8 @@ def captions(texts: Sequence[Any]) -> Captions:
     languages: Counter[str] = Counter()
     for text in full:
         name, probability = predict(model, text[:LONGEST])
-        languages[name if name and (probability or 0) >= SURE else "?"] += 1
+        sure = name is not None and (probability or 0) >= SURE and not _one_code(text)
+        languages[str(name) if sure else "?"] += 1
     return Captions(
         len(texts),
         len(texts) - len(full),
@@ -196,6 +197,11 @@ def captions(texts: Sequence[Any]) -> Captions:
         languages,
         tuple(spread(full[len(full) // 6 :], EXAMPLES)),
     )
+
+
+def _one_code(text: str) -> bool:
+    """One word of plain letters and digits, such as IMG_4894, of which the model is oddly sure."""
+    return text.isascii() and len(text.split()) == 1
 
 
 def hosts(urls: Sequence[Any]) -> Hosts:

@@ -46,6 +46,8 @@ def take_tables(files: Sequence[str], size: Count) -> Sample:
         for name in dict.fromkeys([*values, *rows]):
             values.setdefault(name, [None] * taken).extend(rows.get(name, [None] * n))
         taken += n
+    kept = spread(range(taken), ROWS)
+    values = {name: [column[i] for i in kept] for name, column in values.items()}
     return Sample(len(chosen), _rows(files, chosen, counts), size, columns, values)
 
 
