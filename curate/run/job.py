@@ -12,22 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from curate.errors import UserError
-from curate.pool.facts import FACTS
 from curate.pool.layout import PIXELS, failure
 from curate.pool.lists import Claim, claims, listed, register
 from curate.pool.pool import Pool
 from curate.pool.storage import Storage
 from curate.run.engine import Engine, Pass, Rules
 from curate.run.fetch.spec import IngestSpec
-from curate.run.graph import Asked, asked, is_sparse, needs_all_shards, owners
+from curate.run.graph import Asked, is_sparse, needs_all_shards, owners
 from curate.run.ingest import ingest_shard
 from curate.run.pack import PackSpec, pack, pack_folder
 from curate.run.pick import Emit
 from curate.run.progress import Progress
-from curate.run.verdict import check_types
+from curate.run.steps import asked_steps
 from curate.run.walk import ExecutorChoice, Ground, Planned, Walk
 from filters.base import RowFilter
 from stages.base import Barrier, Column, Need, Stage, shard_name
@@ -129,6 +126,8 @@ class Job:
             claim = register(pool.storage, open_source(spec), self.recipe.shard_size)
             found.append(claim)
             progress.say(describe_claim(claim, new=(claim.list, claim.hash) not in before))
+        for name, hidden in self.recipe.shadowed(self.extras(found)):
+            progress.say(f"input column {name!r} hides {hidden}; to use that, leave it out of `keep:` under `source:`")
         return found
 
     def walk(self, pool: Pool, progress: Progress, *, dry: bool) -> Walk:
@@ -154,13 +153,12 @@ class Job:
         return frozenset(n for c in known for n in c.columns)
 
     def steps(self, known: Sequence[Claim]) -> list[Asked]:
-        extra = self.extras(known)
-        found = [asked(s.id, s.filter, lambda name: self.recipe.resolve(name, extra)) for s in self.recipe.steps]
-        for step in found:
-            schema = known_types(step.reads)
-            if isinstance(step.filter, RowFilter) and schema is not None:
-                check_types(step.id, step.filter, schema)
-        return found
+        """The recipe's filters with the columns that they read.
+
+        Raises:
+            UserError: columns that nothing writes, rules that do not fit their types: all of them, with their places.
+        """
+        return asked_steps(self.recipe, known)
 
     def columns(self, known: Sequence[Claim]) -> list[Column]:
         """All columns of the stages that the recipe names, and those that captions come from."""
@@ -185,17 +183,6 @@ class Job:
         yaml = self.recipe.resolved_yaml(settings=False)
         more = {"yaml": yaml, "columns": columns, "steps": notes}
         return walk.choose(self.recipe.name, self.emit(), self.sources(known), more)
-
-
-def known_types(columns: Sequence[Column]) -> pa.Schema | None:
-    """Types of columns, as far as they are known before a run: None where an input's further column is read."""
-    fields = []
-    for c in columns:
-        schema = FACTS if c.owner is None else c.owner.writes()
-        if c.field not in schema.names:
-            return None
-        fields.append(schema.field(c.field))
-    return pa.schema(fields)
 
 
 def describe_claim(claim: Claim, *, new: bool) -> str:
