@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,17 @@ from curate.pool.layout import PIXELS, failure
 from curate.pool.lists import Claim, claims, listed, register
 from curate.pool.pool import Pool
 from curate.pool.storage import Storage
+from curate.run.choice import ExecutorChoice
 from curate.run.engine import Engine, Pass, Rules
 from curate.run.fetch.spec import IngestSpec
 from curate.run.graph import Asked, is_sparse, needs_all_shards, owners
 from curate.run.ingest import ingest_shard
 from curate.run.pack import PackSpec, pack, pack_folder
 from curate.run.pick import Emit
+from curate.run.planned import Planned
 from curate.run.progress import Progress
 from curate.run.steps import asked_steps
-from curate.run.walk import ExecutorChoice, Ground, Planned, Walk
+from curate.run.walk import Ground, Walk
 from filters.base import RowFilter
 from stages.base import Barrier, Column, Need, Stage, shard_name
 
@@ -82,8 +84,9 @@ class Job:
         progress.storage = pool.storage
         progress.tick()  # from here on `curate status` and gc know of this run
         self.claim_lists(pool, progress)
-        walk = self._walked = self.walk(pool, progress, dry=False)
-        folder = self._choose(walk)
+        known = claims(pool.storage)
+        walk = self._walked = self.walk(pool, progress, dry=False, known=known)
+        folder = self._choose(walk, known)
         walk.save_indexes()
         kept, times, rows, dropped = walk.count(folder)
         state = progress.states.get("ingest")
@@ -112,9 +115,17 @@ class Job:
             return None, [], ""
         pool = Pool.open(self.recipe.pool)
         pool.refuse_other_settings(self.recipe.ingest.pixels(), self.recipe.shard_size)
-        walk = self.walk(pool, Progress(None, "plan"), dry=True)
-        folder = self._choose(walk)
+        walk, folder = self.foresee(pool, claims(storage), {})
         return pool, walk.planned, folder
+
+    def foresee(self, pool: Pool, known: Sequence[Claim], ahead: Mapping[int, int]) -> tuple[Walk, str]:
+        """(a dry walk, the pick's folder) over these claims, also of lists that nobody has read yet.
+
+        Args:
+            ahead: about how many samples the shards will have whose images are not there.
+        """
+        walk = self.walk(pool, Progress(None, "plan"), dry=True, known=known, ahead=ahead)
+        return walk, self._choose(walk, known)
 
     def claim_lists(self, pool: Pool, progress: Progress) -> list[Claim]:
         """Read the recipe's lists and give them shard numbers; lists that the pool has cost nothing."""
@@ -130,21 +141,30 @@ class Job:
             progress.say(f"input column {name!r} hides {hidden}; to use that, leave it out of `keep:` under `source:`")
         return found
 
-    def walk(self, pool: Pool, progress: Progress, *, dry: bool) -> Walk:
-        """Walk the recipe's filters and columns over the pool."""
-        known = tuple(claims(pool.storage))
+    def walk(
+        self,
+        pool: Pool,
+        progress: Progress,
+        *,
+        dry: bool,
+        known: Sequence[Claim] | None = None,
+        ahead: Mapping[int, int] | None = None,
+    ) -> Walk:
+        """Walk the recipe's filters and columns over the pool; `known`: its claims, if not as they stand there."""
+        known = claims(pool.storage) if known is None else known
         shards = [n for c in known for n in c.numbers]
         ground = Ground(pool, progress, self.choice, self.rules)
-        walk = Walk(ground, shards, self._ingest(pool, known, shards), dry=dry)
+        walk = Walk(ground, shards, self.ingest_pass(pool, known, shards), dry=dry, ahead=ahead)
         walk_recipe(walk, self.steps(known), self.columns(known))
         return walk
 
-    def _ingest(self, pool: Pool, known: tuple[Claim, ...], shards: list[int]) -> Pass:
+    def ingest_pass(self, pool: Pool, known: Sequence[Claim], shards: Sequence[int]) -> Pass:
+        """Fetch the shards that are not there."""
         spec = self.recipe.ingest
         need = Need(memory_gb=2, deadline_s=spec.shard_deadline_s + 600)
         missing = [shard_name(s) for s in pool.index(PIXELS).missing(shards)]
         return Pass(
-            "ingest", ingest, Ingest(pool.storage.url, known, spec), missing, need, pure=False,
+            "ingest", ingest, Ingest(pool.storage.url, tuple(known), spec), missing, need, pure=False,
             on_failure=lambda item, text: pool.storage.put(failure(PIXELS, item), text.encode()[-20000:]),
         )  # fmt: skip
 
@@ -174,8 +194,7 @@ class Job:
     def emit(self) -> tuple[Emit, ...]:
         return tuple(Emit(e.copies, tuple((t.source, t.p) for t in e.texts)) for e in self.recipe.captions.emit)
 
-    def _choose(self, walk: Walk) -> str:
-        known = claims(walk.pool.storage)
+    def _choose(self, walk: Walk, known: Sequence[Claim]) -> str:
         steps = self.steps(known)
         columns = [c for s in steps for c in s.reads if c.owner is not None] + self.columns(known)
         notes = {s.id: {"filter": s.filter.method(), "over": getattr(s.filter, "over", "row")} for s in steps}

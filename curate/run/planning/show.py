@@ -1,0 +1,162 @@
+"""A plan for a person: what there is, a line a step with the reasons below it, the sums; at most 110 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from curate.run.planning.amounts import Totals, totals, wall_seconds
+from curate.run.planning.groups import Group, grouped
+from curate.run.planning.plan import Plan
+from curate.run.planning.units import clock, hours, size
+
+WIDTH = 108
+NAME = 42  # columns of a step's name
+FLEETS = (1, 100, 1000)  # workers for which times are told
+
+
+def plain(text: str) -> str:
+    """Text of recipes, lists and errors, without what would steer a terminal."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def as_lines(plan: Plan, rows: float | None) -> list[str]:
+    """The plan; with `rows`, also the price of the recipe for so many rows of input."""
+    lines = [*_head(plan), "", _row("", "to do", "rows", "read", "written", "work")]
+    for group in grouped(plan.steps):
+        lines += _line(group)
+    lines += ["", *_sums(plan)]
+    if rows is not None:
+        lines += ["", *_for_rows(plan, rows)]
+    return [plain(line).rstrip() for line in lines]
+
+
+def _head(plan: Plan) -> Iterator[str]:
+    yield f"plan of recipe {plan.recipe.name}, pool {plan.recipe.pool}"
+    if plan.exists:
+        yield f"{plan.shards:,} of {plan.claimed:,} shards have images, {plan.samples:,} samples"
+    else:
+        yield "there is no pool yet: a run makes it"
+    for u in plan.ahead:
+        rows = f"{'' if u.exact else 'about '}{u.claim.rows:,} rows"
+        yield from _wrapped(
+            f"list {u.claim.list}: not read yet; {rows} in {u.claim.shards:,} shards, fewer if some recur or are known",
+        )
+    for name, hidden in plan.shadowed:
+        yield from _wrapped(
+            f"input column {name!r} hides {hidden}; to use that, leave it out of `keep:` under `source:`"
+        )
+
+
+# ---------------------------------------------------------------- a line a step
+
+
+def _line(group: Group) -> Iterator[str]:
+    if not group.busy:
+        yield _row(group.title, "there")
+    else:
+        amount = group.todo
+        rows = f"{'<' if any(p.at_most for p in group.busy) else ''}{amount.rows:,}"
+        written = _bytes(amount.written, "~" if any(p.guessed for p in group.busy) else "")
+        yield _row(group.title, group.parts, rows, _bytes(amount.read), written, _work(group))
+    for reason in group.reasons:
+        yield from _wrapped(reason, "      ")
+
+
+def _work(group: Group) -> str:
+    seconds = group.todo.seconds
+    if seconds is None:
+        return "?"
+    return clock(seconds) + ("+" if any(p.unmeasured for p in group.busy) else "")
+
+
+def _row(name: str, todo: str, rows: str = "", read: str = "", written: str = "", work: str = "") -> str:
+    shown = name if len(name) <= NAME else name[: NAME - 3] + "..."
+    return f"  {shown:<{NAME}} {todo:>15} {rows:>14} {read:>9} {written:>9} {work:>10}"
+
+
+def _bytes(value: float | None, about: str = "") -> str:
+    return "?" if value is None else about + size(value)
+
+
+def _wrapped(text: str, indent: str = "", further: str | None = None) -> list[str]:
+    """Lines of at most WIDTH columns, those after the first set in."""
+    rest = indent + "  " if further is None else further
+    return textwrap.wrap(plain(text), WIDTH, initial_indent=indent, subsequent_indent=rest, break_on_hyphens=False)
+
+
+# ---------------------------------------------------------------- sums
+
+
+def _sums(plan: Plan) -> Iterator[str]:
+    if any(p.open for p in plan.steps):
+        yield from _totals(plan.totals)
+        yield _entry("time", _time(plan))
+        yield from _unmeasured(plan.totals)
+        yield from _origins(plan)
+    else:
+        yield "nothing to do: all of it is there"
+    yield _entry("pick", plan.pick or "has its name once all shards are there")
+
+
+def _entry(name: str, text: str) -> str:
+    return f"{name:<10} {text}"
+
+
+def _totals(found: Totals) -> Iterator[str]:
+    least = "at least " if found.unmeasured else ""
+    read = ("at least " if found.unknown_read else "") + size(found.read)
+    written = ("at least " if found.unknown_written else "") + size(found.written)
+    yield _entry("bytes", f"{read} read, {written} written")
+    gpu = f", {least}{hours(found.gpu_hours)} GPU-hours" if found.gpu_hours else ""
+    yield _entry("work", f"{least}{hours(found.cpu_hours)} CPU-hours{gpu}")
+
+
+def _time(plan: Plan) -> str:
+    """By the clock, on what the run would use."""
+    least = "at least " if plan.totals.unmeasured else ""
+    wall = wall_seconds(plan.steps, plan.machine)
+    if wall is not None:
+        return f"{least}{clock(wall)} on {plan.machine}"
+    if plan.machine.cluster:
+        one = wall_seconds(plan.steps, plan.machine, 1)
+        return f"{least}{clock(one or 0)} of one worker on {plan.machine}"
+    return "not here: a step needs a GPU, or more memory, than this machine has"
+
+
+def _unmeasured(found: Totals) -> list[str]:
+    if not found.unmeasured:
+        return []
+    text = f"{', '.join(found.unmeasured)}: left out of work and time; --sample 3 measures it, or a run of a small list"
+    return _wrapped(_entry("unmeasured", text), "", " " * 11)
+
+
+def _origins(plan: Plan) -> Iterator[str]:
+    """Where the rates come from."""
+    if plan.sampled:
+        yield _entry("sample", plan.sampled)
+    by_origin: dict[str, list[str]] = {}
+    for name, rate in plan.rates.items():
+        by_origin.setdefault(rate.origin, []).append(name)
+    for origin, names in by_origin.items():
+        yield from _wrapped(_entry("rates", f"{origin}: {', '.join(names)}"), "", " " * 11)
+
+
+def _for_rows(plan: Plan, rows: float) -> Iterator[str]:
+    """The price of the whole recipe for so many rows of input."""
+    steps = plan.for_rows(rows)
+    if not steps:
+        yield f"for {rows:,.0f} rows: no list has a row, so that there is nothing to go by"
+        return
+    yield f"for {rows:,.0f} rows of input, if nothing were there and all grew in proportion:"
+    yield _row("", "shards", "rows", "read", "written", "work")
+    for group in grouped(steps):
+        amount = group.todo
+        shards = "" if group.kind in ("all shards", "pack") else f"{group.steps[0].step.total:,}"
+        yield _row(group.title, shards, f"{amount.rows:,}", _bytes(amount.read), _bytes(amount.written), _work(group))
+    found = totals(steps)
+    yield from _totals(found)
+    least = "at least " if found.unmeasured else ""
+    times = ((n, wall_seconds(steps, plan.machine, n) or 0.0) for n in FLEETS)
+    yield _entry("time", least + ", ".join(f"{clock(t)} with {n:,} worker{'s' * (n > 1)}" for n, t in times))
+    yield from _unmeasured(found)

@@ -1,0 +1,111 @@
+"""Bytes a row: of the files of a folder, of another folder of the same method, or by the width of its schema.
+
+    sizes = Sizes(pool, {0: 10_000, 1: 9_874})
+    sizes.folder("columns/language@0123456789ab")      # 1.2, or None where nothing of it is there
+
+No file is opened: sizes come from the folder's index, else from a listing of some hundred shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import pyarrow as pa
+
+from curate.pool.layout import PIXELS
+from curate.pool.pool import Pool
+from curate.run.fetch.spec import IngestSpec
+from filters.base import VERDICT, Filter, GlobalFilter
+from stages.base import Barrier, Parameters, Stage
+
+FILE = 1500  # bytes of a parquet file besides its rows: schema and footer
+TEXT = 40.0  # bytes of a text of which nothing is known
+JPEG = 0.25  # bytes a pixel of a JPEG of quality 95, about
+PACKED = 0.3  # zstd on columns of few different values (verdicts, reasons)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes a row, and whether that is measured on files or guessed from types."""
+
+    bytes: float
+    measured: bool = True
+
+
+class Sizes:
+    """Sizes of one pool. `rows`: rows of the shards that are there."""
+
+    def __init__(self, pool: Pool, rows: Mapping[int, int]) -> None:
+        self.pool, self.rows = pool, rows
+        self.folder = cache(self._folder)
+        self._names = cache(pool.storage.folders)
+
+    def _folder(self, folder: str) -> float | None:
+        """Bytes a row of the parquet files of a folder; None where there are none."""
+        known = self.pool.index(folder).known
+        if known:
+            rows = sum(r for r, _, _ in known.values())
+            return sum(b for _, _, b in known.values()) / rows if rows else None
+        return self._listed(folder, ".parquet")
+
+    def images(self) -> float | None:
+        """Bytes of tar a sample with an image."""
+        return self._listed(PIXELS, ".tar")
+
+    def _listed(self, folder: str, suffix: str) -> float | None:
+        """By a listing of the first hundred shards, or of all where those are not there."""
+        for prefix in ("000000", ""):
+            files = [e for e in self.pool.storage.list(folder, prefix) if e.name.endswith(suffix)]
+            sizes = [(int(e.name[:8]), e.size) for e in files if e.name[:8].isdecimal()]
+            there = {shard for shard, _ in sizes}
+            rows = sum(self.rows.get(shard, 0) for shard in there)
+            if rows:
+                return sum(size for shard, size in sizes if shard in self.rows) / rows
+        return None
+
+    def like(self, folder: str) -> float | None:
+        """Bytes a row of another folder of the same method."""
+        kind, _, name = folder.partition("/")
+        method = name.split("/")[0].rpartition("@")[0]
+        for other in reversed([n for n in self._names(kind) if n.rpartition("@")[0] == method]):
+            size = self.folder(f"{kind}/{other}" + name[len(name.split("/")[0]) :])
+            if size is not None:
+                return size
+        return None
+
+
+def guess(owner: Parameters | None) -> Size:
+    """Bytes a row by the types that the owner writes."""
+    if isinstance(owner, GlobalFilter):
+        return Size(width(pa.schema([*VERDICT, *owner.extra_verdicts()])) * PACKED, measured=False)
+    if isinstance(owner, Filter):
+        return Size(width(VERDICT) * PACKED * PACKED, measured=False)
+    if isinstance(owner, Stage | Barrier):
+        return Size(width(owner.writes()), measured=False)
+    return Size(TEXT * PACKED, measured=False)
+
+
+def width(schema: pa.Schema) -> float:
+    return sum(_width(field.type) for field in schema)
+
+
+def _width(kind: pa.DataType) -> float:
+    if pa.types.is_fixed_size_list(kind):
+        return float(kind.list_size) * _width(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return 4 + _width(kind.value_type)
+    if pa.types.is_struct(kind):
+        return sum(_width(f.type) for f in kind)
+    if pa.types.is_boolean(kind):
+        return 0.125
+    try:
+        return kind.bit_width / 8
+    except ValueError:
+        return TEXT
+
+
+def stored_image(spec: IngestSpec) -> float | None:
+    """About how many bytes of a shrunk image; None where images are kept as they come."""
+    return None if spec.resize == "none" else JPEG * 0.75 * spec.side**2
