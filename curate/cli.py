@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -314,20 +315,32 @@ def _again() -> str:
     return shlex.join(["curate", *sys.argv[1:]])
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, heard where Ctrl-C would be."""
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends with the words that matter then: nothing finished is lost, and how to go on."""
+    """Ctrl-C and SIGTERM end with the words that matter then: nothing finished is lost, and how to go on."""
+
+    def terminate(number: int, _: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)  # so that the terminal is put right and the status written
     try:
         yield
-    except KeyboardInterrupt:
-        typer.echo(f"\ncurate: interrupted; what was finished is kept. Go on with: {_again()}", err=True)
-        sys.exit(130)
+    except KeyboardInterrupt as e:
+        how, status = ("terminated", 143) if isinstance(e, Terminated) else ("interrupted", 130)
+        typer.echo(f"\ncurate: {how}; what was finished is kept. Go on with: {_again()}", err=True)
+        sys.exit(status)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main() -> None:
     """Entry point: errors that a person can mend are printed without a traceback.
 
-    Exit status: 0 done, 1 an error to mend, 2 wrong usage, 3 shards failed for good, 130 interrupted.
+    Exit status: 0 done, 1 an error to mend, 2 wrong usage, 3 shards failed for good, 130 interrupted, 143 terminated.
     """
     try:
         app()

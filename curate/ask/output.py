@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 
 from curate.errors import UserError
+from curate.text import visible
 
 if TYPE_CHECKING:
     from curate.ask.sql import Result
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 FORMATS = ("table", "csv", "json", "jsonl", "parquet")
 TABLE_ROWS = 100  # rows that the table format shows
 CELL = 60  # columns of a terminal that a cell of it may take
+
+
+__all__ = ["FORMATS", "print_result", "table_text", "visible"]
 
 
 def print_result(table: pa.Table | Result, format: str, out: BinaryIO) -> None:
@@ -133,23 +137,6 @@ def _flat(value: Any) -> Any:
 
 
 # ---------------------------------------------------------------- the table
-
-
-def visible(text: str, keep: str = "") -> str:
-    """Control, format and surrogate characters (escape codes, text direction, joiners) as \\u001b or \\u202e."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escape(c) if c not in keep and _hidden(c) else c for c in text)
-
-
-def _hidden(c: str) -> bool:
-    return unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-
-
-def _escape(c: str) -> str:
-    n = ord(c)
-    known = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-    return known.get(c) or (f"\\u{n:04x}" if n < 0x10000 else f"\\U{n:08x}")
 
 
 def _width(text: str) -> int:

@@ -28,7 +28,10 @@ LOOK_AGAIN_S = 10.0  # nodes come and go while a run goes on
 
 @dataclass
 class Pass:
-    """One function over items. `pure` work may be issued twice when it straggles; ingest may not."""
+    """One function over items. `pure` work may be issued twice when it straggles; ingest may not.
+
+    folder: where the items' files go, for who looks for what is missing.
+    """
 
     name: str
     function: Function
@@ -38,6 +41,7 @@ class Pass:
     after: tuple[str, ...] = ()
     pure: bool = True
     on_failure: Callable[[str, str], None] | None = None
+    folder: str = ""
 
 
 class Watcher(Protocol):

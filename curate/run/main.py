@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from curate.pool.pool import Pool
 from curate.pool.storage import full_disk
 from curate.run.choice import EXECUTORS
 from curate.run.job import Job, Outcome
-from curate.run.progress import Progress, Telling
+from curate.run.progress import Progress, Telling, duration
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
@@ -40,15 +42,22 @@ def run_recipe(
         raise UserError(f"--executor {executor}: it is one of {', '.join(EXECUTORS)}")
     job = Job(recipe, executor, workers)
     with Progress(None, command, telling=telling or Telling()) as progress:
+        progress.facts["recipe"] = recipe.name
         try:
             outcome = job.run(progress)
+            progress.facts["pick"] = outcome.pick
             manifest = job.pack(progress, outcome.pick) if pack and (recipe.pack or always_pack) else None
         except OSError as e:
             if e.errno in FULL:
                 raise full_disk(e, recipe.pool) from e
             raise
         finally:
+            if job.choice.started is not None:
+                progress.facts["executor"] = job.choice.started.name
             job.choice.close()
+    if not progress.telling.quiet and progress.telling.log == "text":
+        for line in summary_lines(progress):
+            print(line, file=sys.stderr)
     for line in funnel_lines(recipe, outcome):
         print(line)
     if manifest is not None:
@@ -67,12 +76,23 @@ def run_recipe(
     return outcome
 
 
+def summary_lines(progress: Progress) -> list[str]:
+    """What the run did, in words: time, each pass with its rate, and where the log lies."""
+    lines = [f"done in {duration(time.time() - progress.began)}, log: {progress.log}"]
+    for name, s in progress.states.items():
+        if s.done:
+            took = s.ended - s.began
+            rate = f", {s.rows / took:,.0f} rows/s" if s.rows and took > 0 else ""
+            lines.append(f"  {name}: {s.done:,} done in {duration(took)}{rate}")
+    return lines
+
+
 def funnel_lines(recipe: Recipe, outcome: Outcome) -> list[str]:
     """The funnel in words: samples with an image, what each filter dropped first, what is left."""
     lines = []
     if outcome.outcomes:
         kinds = sorted(outcome.outcomes.items(), key=lambda kv: -kv[1])
-        lines.append("fetched: " + ", ".join(f"{kind} {count:,}" for kind, count in kinds))
+        lines.append("fetched in this run: " + ", ".join(f"{kind} {count:,}" for kind, count in kinds))
     left = outcome.rows
     lines.append(f"{'samples with an image':<32} {left:>12,}")
     for name in [*(s.id for s in recipe.steps), "removed", "no_text"]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from curate.pool.storage import Storage
-from curate.run import progress as progress_module
+from curate.run import telling as progress_module
 from curate.run.engine import Engine, Pass, Rules
 from curate.run.executors import InlineExecutor
 from curate.run.progress import PassState, Progress, describe_state, duration
@@ -236,6 +236,6 @@ def test_on_a_terminal_there_are_bars_and_lines_stand_above_them() -> None:
         progress.say("a [bold]list[/bold] of 3 samples")
     text = out.getvalue()
     assert "ingest" in text
-    assert "2/2" in text
+    assert "ingest: 2 of 2" in text, "a finished pass is a line"
     assert "ok 16" in text
     assert "a [bold]list[/bold] of 3 samples" in text, "what comes from the input is text, not markup"
