@@ -46,6 +46,7 @@ TOP = (
         ("ingest: {contact: é}", "2:1: ingest: contact must be printable ASCII: it is sent in a header"),
         ("source: {pathh: a}", "2:1: source.path: is missing"),
         ("source: {path: 4}", "2:10: source.path: expected a string or a list, found 4"),
+        ("source: {path: []}", "2:10: source.path: expected a string or at least one entry, found []"),
         ("source: {path: [a, 1]}", "2:20: source.path.1: expected a string, found 1"),
         ("source: {path: a, keep: {b: 1}}", "2:19: source.keep: expected a list or 'all', found {"),
         ("source: {path: a, keep: [1]}", "2:26: source.keep.0: expected a string, found 1"),

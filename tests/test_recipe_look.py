@@ -26,7 +26,9 @@ from curate.init.pictures import Sizes
 from curate.init.sample import BYTES, ROWS, Count, Thinned, spread
 from curate.init.say import summary
 from curate.init.tables import WHOLE
+from curate.pool.lists import Findings
 from curate.recipe import load_recipe
+from curate.run.sources.source import open_source
 
 # ---------------------------------------------------------------- counts and samples
 
@@ -178,6 +180,23 @@ def test_tars_and_folders_give_captions_sizes_and_further_columns(tmp_path: Path
     assert folder.captions == found.captions
     assert folder.sizes is not None
     assert sorted(folder.sizes.pixels) == sorted(found.sizes.pixels)
+
+
+def test_a_table_in_a_folder_gives_the_captions_that_no_sidecar_gives(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "train").mkdir(parents=True)
+    rows = [f"train/{i}.png,{ENGLISH[i % 2]},{i}" for i in range(10)]
+    for i in range(10):
+        (folder / "train" / f"{i}.png").write_bytes(picture((300, 200), "PNG"))
+    (folder / "metadata.csv").write_text("\n".join(["file_name,caption,score", *rows]))
+    recipe, text = written(tmp_path, folder)
+    spec = recipe.sources[0]
+    assert (spec.kind, spec.table, spec.file, spec.text) == ("folder", "metadata.csv", "file_name", "caption")
+    assert 'carried along: "score" (int64)' in text
+    rows_read = list(open_source(spec).survey(Findings()))
+    assert [t for r in rows_read for t in r.table["text"].to_pylist()] == ENGLISH * 5
+    (folder / "metadata.csv").write_text("file_name,caption\nelsewhere.png,a dog\n")
+    assert seen(folder).roles == {}
 
 
 def test_parquet_with_bytes_is_looked_at_by_headers_and_hostile_pictures_are_counted(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import ipaddress
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
 from curate.errors import UserError
+from curate.init.folder_table import table_of
 from curate.init.pictures import Sizes, claimed_sizes, sizes_of
 from curate.init.sample import Sample, spread
 from curate.init.take import take
@@ -111,6 +112,13 @@ def look(found: ListSource) -> Seen:
     else:
         roles = {}
         texts, urls = [m.roles["text"] for m in sample.members], [m.roles["url"] for m in sample.members]
+        table = None if any(texts) else table_of(found)
+        if table is not None:
+            more = table.sample
+            sample = replace(sample, rows=more.rows, columns=more.columns, values=more.values)
+            text = _named("text", sample, {table.file}) or _by_values(sample, _is_prose, {table.file}) or Role(None)
+            roles = {"table": Role(table.name), "file": Role(table.file), "text": text}
+            texts = _of(sample, text.name) or texts
     seen = Seen(found, sample, roles)
     seen.captions = captions(texts) if texts is not None and any(t is not None for t in texts) else None
     seen.hosts = hosts(urls) if urls is not None and any(urls) else None
