@@ -90,6 +90,7 @@ class Walk:
         total, todo = len(self.shards), len(work.items)
         self.planned.append(Planned(work.name, kind, makes[0].folder, total, todo, note, makes, work.need))
         if work.items:
+            work.folder = work.folder or makes[-1].folder  # committed last: missing where something is
             work.after = tuple(p.name for p in self.pending)
             self.pending.append(work)
 
@@ -309,7 +310,8 @@ class Walk:
                 Planned(name, "all shards", folder, total, left, "", makes, phase.need, label, phase.name)
             )
             if todo and not self.dry:
-                self._run([Pass(name, run_phase, work, todo, phase.need, on_failure=self._failure(folder))])
+                failed = self._failure(folder)
+                self._run([Pass(name, run_phase, work, todo, phase.need, on_failure=failed, folder=folder)])
                 self._refuse_gaps(name)
 
     def _parts(self, phase: Phase, before: Sequence[Phase], folders: dict[str, str]) -> list[str] | None:

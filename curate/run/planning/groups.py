@@ -33,7 +33,7 @@ class Group:
         step = self.steps[0].step
         owner = step.makes[0].owner
         if self.kind == "all shards" and owner is not None:
-            return f"{step.label} ({owner.method()})" if isinstance(owner, Filter) else called(owner)
+            return "* " + (f"{step.label} ({owner.method()})" if isinstance(owner, Filter) else called(owner))
         gpu = " (GPU)" if step.need.gpus else ""
         return {"filter": "filters", "pack": "pack"}.get(self.kind, step.name) + gpu
 

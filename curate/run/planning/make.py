@@ -101,9 +101,11 @@ def make_plan(recipe: Recipe, *, executor: str | None = None, workers: int | Non
     rates = Rates.of_pool(scene.pool.storage, name)
     images = scene.images or rates.images_a_row()
     walk, pick = Job(recipe).foresee(scene.pool, scene.claims, scene.coming(images))
-    measured = measure(recipe, scene.pool, walk, list(scene.there), scene.ahead, sample) if sample else Measured()
-    images = images or measured.images
-    prices, steps, pack = _priced(recipe, scene, walk, pick, measured.before(rates), images, measured.bytes)
+    measured = Measured()
+    if sample:
+        measured = measure(recipe, scene.pool, walk, list(scene.there), scene.ahead, rates, sample)
+        rates, images = measured.before(rates), images or measured.images
+    prices, steps, pack = _priced(recipe, scene, walk, pick, rates, images, measured)
     settled = walk.prints.generation != UNKNOWN
     return Plan(
         recipe=recipe,
@@ -130,15 +132,15 @@ def _priced(
     pick: str,
     rates: Rates,
     images: float | None,
-    sampled: Mapping[str, float],
+    measured: Measured,
 ) -> tuple[Prices, tuple[Priced, ...], str | None]:
     """(prices, the steps with theirs, the pack's folder)."""
     coming = scene.coming(images)
     rows = {**scene.there, **coming}
-    left = shares(scene.pool, walk, pick)
+    left = shares(scene.pool, walk, pick) or measured.shares
     known = Known(
         rates=rates,
-        volumes=Volumes(Sizes(scene.pool, scene.there), sampled, stored_image(recipe.ingest)),
+        volumes=Volumes(Sizes(scene.pool, scene.there), measured.bytes, stored_image(recipe.ingest)),
         listed=scene.listed,
         rows=rows,
         ids={folder: id for id, folder in walk.verdicts},

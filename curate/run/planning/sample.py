@@ -3,10 +3,10 @@
     measured = measure(recipe, pool, walk, present, ahead, 3)
     measured.before(rates)             # rates of the sample, and of earlier runs where it has none
 
-The scratch pool lies outside of the pool and is removed; columns that the pool has are taken over, so that only what is
-missing is measured. Where nothing is fetched yet, the first rows of a list that brings its images are ingested; nothing
-is ever fetched from the web. Left out: stages for survivors only (an endpoint may cost money), those that need a GPU
-where there is none, and the filters that read them.
+The scratch pool lies outside of the pool and is removed. Columns that the pool has are taken over: only what is
+missing, or was never measured, is done. Where nothing is fetched yet, the first rows of a list that brings its images
+are ingested; nothing is ever fetched from the web. Left out: stages for survivors only (an endpoint may cost money),
+those that need a GPU where there is none, and the filters that read these.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ from curate.pool.columns import read_table, uid_digest, write_parquet
 from curate.pool.layout import PIXELS, marker, part_file
 from curate.pool.lists import Claim, Findings, Rows, claims, commit_claim, listed, register
 from curate.pool.pool import Pool
+from curate.run.account import called
 from curate.run.choice import ExecutorChoice
-from curate.run.engine import Pass, Rules
+from curate.run.engine import Engine, Pass, Rules
 from curate.run.graph import Asked, is_sparse, owners
 from curate.run.job import Job, walk_recipe
+from curate.run.pack import PackSpec, pack
 from curate.run.pick import Emit
-from curate.run.planned import IMAGE_READ
 from curate.run.planning.lists import Unread
 from curate.run.planning.machine import gpus
 from curate.run.planning.rates import Rates, Run, add_pass
+from curate.run.planning.shares import Shares, shares
 from curate.run.planning.sizes import Sizes
 from curate.run.walk import Ground, Walk
 from stages.base import Barrier, Column, Stage, fact, shard_name
@@ -51,6 +53,7 @@ class Measured:
     run: Run | None = None
     bytes: Mapping[str, float] = field(default_factory=dict)
     images: float | None = None
+    shares: Shares | None = None
     words: str = ""
 
     def before(self, rates: Rates) -> Rates:
@@ -59,12 +62,13 @@ class Measured:
 
 
 def measure(
-    recipe: Recipe, pool: Pool, walk: Walk, present: Sequence[int], ahead: Sequence[Unread], count: int
+    recipe: Recipe, pool: Pool, walk: Walk, present: Sequence[int], ahead: Sequence[Unread], rates: Rates, count: int
 ) -> Measured:
     """Do the work that a dry walk found missing on a sample.
 
     Args:
         present: shards with images. ahead: lists that are not read, of which one is taken where `present` is empty.
+        rates: of earlier runs.
 
     Raises:
         UserError: a stage or filter fails on the sample, as it would in a run.
@@ -73,45 +77,66 @@ def measure(
     if not present and own is None:
         return Measured(words="nothing is fetched yet, and a plan does not touch the web: run a small list first")
     with tempfile.TemporaryDirectory(prefix="curate-sample-") as folder:
+        ready: list[Stage | Barrier] = []
         scratch = Pool.create(folder, recipe.ingest.pixels(), recipe.shard_size)
         if present:
             chosen = [present[i * len(present) // min(count, len(present))] for i in range(min(count, len(present)))]
             said = f"{len(chosen)} of {len(present)} shards"
-            _copy(pool, walk, chosen, scratch)
+            ready = _ready(walk, rates)
+            _copy(pool, [walk.places[o] for o in ready], chosen, scratch)
         else:
             assert own is not None
             said = f"the first rows of list {own.claim.list}"
             if not _take(own, count * ROWS, scratch):
                 return Measured(words=f"list {own.claim.list} has rows without bytes, which would come from the web")
         print(f"measuring on {said}, {ROWS:,} rows of each at most", file=sys.stderr)
-        return _measured(recipe, scratch, walk, said)
+        return _measured(recipe, scratch, walk, ready, said)
 
 
-def _measured(recipe: Recipe, scratch: Pool, walk: Walk, said: str) -> Measured:
+def _ready(walk: Walk, rates: Rates) -> list[Stage | Barrier]:
+    """Dense stages whose columns are there for every shard, and whose rates are known: they are not done again."""
+    missing = {m.folder for p in walk.planned for m in p.makes if m.todo}
+    dense = [o for o in walk.places if isinstance(o, Stage) and not o.sparse]
+    return [o for o in dense if walk.places[o] not in missing and rates.method(called(o)) is not None]
+
+
+def _measured(recipe: Recipe, scratch: Pool, walk: Walk, ready: Sequence[Stage | Barrier], said: str) -> Measured:
+    """Walk the recipe over the scratch pool, pick and pack."""
     meter = Meter()
     job = Job(replace(recipe, file=recipe.file.model_copy(update={"pool": scratch.storage.url})), "inline")
     known = claims(scratch.storage)
     shards = [n for c in known for n in c.numbers]
     ground = Ground(scratch, meter, ExecutorChoice("inline"), Rules(tries=1))
     done = Walk(ground, shards, job.ingest_pass(scratch, known, shards), dry=False)
-    steps = [s for s in job.steps(known) if not any(map(_left_out, _owners_of(s)))]
-    columns = [c for c in job.columns(known) if c.owner is None or not _left_out(c.owner)]
+    steps = [s for s in job.steps(known) if not any(_left_out(o, ready) for o in _owners_of(s))]
+    columns = [c for c in job.columns(known) if c.owner is None or not _left_out(c.owner, ready)]
     walk_recipe(done, steps, columns)
     more = {"yaml": "", "columns": [], "steps": {s.id: {} for s in steps}}
     pick = done.choose(recipe.name, (Emit(1, (("web", 1.0),)),), {"web": fact("text")}, more)
     assert done.shape is not None
-    rows = dict(zip(done.shape.shards, done.shape.rows, strict=True))
+    sizes = Sizes(scratch, dict(zip(done.shape.shards, done.shape.rows, strict=True)))
+    found, left = _bytes(sizes, done, walk, pick), shares(scratch, done, pick)
+    if recipe.pack is not None and left is not None and left.kept:
+        _pack(recipe, scratch, done, pick, meter)
     images = done.shape.total / max(sum(c.rows for c in known), 1)
-    return Measured(meter.run(), _bytes(Sizes(scratch, rows), done, walk, pick), images, f"measured on {said}")
+    return Measured(meter.run(), found, images, left, f"measured on {said}")
+
+
+def _pack(recipe: Recipe, scratch: Pool, done: Walk, pick: str, meter: Meter) -> None:
+    def run(passes: list[Pass]) -> dict[str, dict[str, str]]:
+        return Engine(passes, done.ground.executor(passes, 0), meter, done.ground.rules).run()
+
+    spec = recipe.pack or PackSpec()
+    pack(scratch, pick, scratch.about(pick), spec, recipe.seed, {"web": fact("text")}, done.places, run)
 
 
 def _owners_of(step: Asked) -> list[Stage | Barrier]:
     return [c.owner for c in step.reads if c.owner is not None] + list(step.barriers)
 
 
-def _left_out(owner: Stage | Barrier) -> bool:
+def _left_out(owner: Stage | Barrier, ready: Sequence[Stage | Barrier]) -> bool:
     """Is it, or what it reads, for survivors only, or for a GPU that is not here?"""
-    chain = owners([Column(owner, "")])
+    chain = [o for o in owners([Column(owner, "")]) if o not in ready]
     on_gpu = any(o.need().gpus for o in chain if isinstance(o, Stage))
     return is_sparse(owner) or (on_gpu and not gpus())
 
@@ -130,24 +155,19 @@ def _bytes(sizes: Sizes, done: Walk, walk: Walk, pick: str) -> dict[str, float]:
 # ---------------------------------------------------------------- the scratch pool
 
 
-def _copy(pool: Pool, walk: Walk, shards: Sequence[int], scratch: Pool) -> None:
-    """The first rows of these shards, with the columns that are there for all; images stay where they lie."""
-    missing = {m.folder for p in walk.planned for m in p.makes if m.todo}
-    ready = [place for place in walk.places.values() if place.startswith("columns/") and place not in missing]
-    images = any(IMAGE_READ in m.about.get("reads", []) for p in walk.planned for m in p.makes if m.todo)
+def _copy(pool: Pool, ready: Sequence[str], shards: Sequence[int], scratch: Pool) -> None:
+    """The first rows of these shards, and of the folders that are ready; images stay where they lie."""
     extra = {n: t for c in claims(pool.storage) for n, t in c.columns.items()}
     for shard in shards:
         facts, footer = read_table(pool.storage, marker(shard))
         facts = facts.slice(0, ROWS).combine_chunks()
         aligned = {"rows": facts.num_rows, "uid_digest": uid_digest(facts.column("uid"))}
         for rel in (part_file(f, shard_name(shard)) for f in ready):
-            if pool.storage.exists(rel):
-                table, note = read_table(pool.storage, rel)
-                scratch.storage.commit(rel, write_parquet(table.slice(0, ROWS).combine_chunks(), note | aligned))
-        if images:
-            link = Path(scratch.storage.url) / PIXELS / footer["tar"]
-            link.parent.mkdir(exist_ok=True)
-            link.symlink_to(pool.storage.local(f"{PIXELS}/{footer['tar']}"))
+            table, note = read_table(pool.storage, rel)
+            scratch.storage.commit(rel, write_parquet(table.slice(0, ROWS).combine_chunks(), note | aligned))
+        link = Path(scratch.storage.url) / PIXELS / footer["tar"]
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(pool.storage.local(f"{PIXELS}/{footer['tar']}"))
         scratch.storage.commit(marker(shard), write_parquet(facts, footer | aligned))
         claim = Claim(list="sample", hash=f"{shard:012x}", first=shard, shards=1, rows=facts.num_rows, columns=extra)
         commit_claim(scratch.storage, claim)

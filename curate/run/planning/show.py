@@ -8,27 +8,24 @@ from collections.abc import Iterator
 from curate.run.planning.amounts import Totals, totals, wall_seconds
 from curate.run.planning.groups import Group, grouped
 from curate.run.planning.plan import Plan
-from curate.run.planning.units import clock, hours, size
+from curate.run.planning.units import clock, machine_time, size
+from curate.text import visible
 
 WIDTH = 108
-NAME = 42  # columns of a step's name
+NAME = 41  # columns of a step's name
+LEGEND = "(* waits for all shards)"
 FLEETS = (1, 100, 1000)  # workers for which times are told
-
-
-def plain(text: str) -> str:
-    """Text of recipes, lists and errors, without what would steer a terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def as_lines(plan: Plan, rows: float | None) -> list[str]:
     """The plan; with `rows`, also the price of the recipe for so many rows of input."""
-    lines = [*_head(plan), "", _row("", "to do", "rows", "read", "written", "work")]
+    lines = [*_head(plan), "", _row(LEGEND, "to do", "rows", "read", "written", "worker time")]
     for group in grouped(plan.steps):
         lines += _line(group)
     lines += ["", *_sums(plan)]
     if rows is not None:
         lines += ["", *_for_rows(plan, rows)]
-    return [plain(line).rstrip() for line in lines]
+    return [visible(line).rstrip() for line in lines]
 
 
 def _head(plan: Plan) -> Iterator[str]:
@@ -72,7 +69,7 @@ def _work(group: Group) -> str:
 
 def _row(name: str, todo: str, rows: str = "", read: str = "", written: str = "", work: str = "") -> str:
     shown = name if len(name) <= NAME else name[: NAME - 3] + "..."
-    return f"  {shown:<{NAME}} {todo:>15} {rows:>14} {read:>9} {written:>9} {work:>10}"
+    return f"  {shown:<{NAME}} {todo:>15} {rows:>14} {read:>9} {written:>9} {work:>11}"
 
 
 def _bytes(value: float | None, about: str = "") -> str:
@@ -82,7 +79,7 @@ def _bytes(value: float | None, about: str = "") -> str:
 def _wrapped(text: str, indent: str = "", further: str | None = None) -> list[str]:
     """Lines of at most WIDTH columns, those after the first set in."""
     rest = indent + "  " if further is None else further
-    return textwrap.wrap(plain(text), WIDTH, initial_indent=indent, subsequent_indent=rest, break_on_hyphens=False)
+    return textwrap.wrap(visible(text), WIDTH, initial_indent=indent, subsequent_indent=rest, break_on_hyphens=False)
 
 
 # ---------------------------------------------------------------- sums
@@ -108,8 +105,8 @@ def _totals(found: Totals) -> Iterator[str]:
     read = ("at least " if found.unknown_read else "") + size(found.read)
     written = ("at least " if found.unknown_written else "") + size(found.written)
     yield _entry("bytes", f"{read} read, {written} written")
-    gpu = f", {least}{hours(found.gpu_hours)} GPU-hours" if found.gpu_hours else ""
-    yield _entry("work", f"{least}{hours(found.cpu_hours)} CPU-hours{gpu}")
+    gpu = f", {least}{machine_time(found.gpu_hours, 'GPU')}" if found.gpu_hours else ""
+    yield _entry("work", f"{least}{machine_time(found.cpu_hours, 'CPU')}{gpu}")
 
 
 def _time(plan: Plan) -> str:
@@ -148,8 +145,8 @@ def _for_rows(plan: Plan, rows: float) -> Iterator[str]:
     if not steps:
         yield f"for {rows:,.0f} rows: no list has a row, so that there is nothing to go by"
         return
-    yield f"for {rows:,.0f} rows of input, if nothing were there and all grew in proportion:"
-    yield _row("", "shards", "rows", "read", "written", "work")
+    yield f"for {rows:,.0f} rows of input, with nothing there, all in proportion (* may grow faster):"
+    yield _row(LEGEND, "shards", "rows", "read", "written", "worker time")
     for group in grouped(steps):
         amount = group.todo
         shards = "" if group.kind in ("all shards", "pack") else f"{group.steps[0].step.total:,}"

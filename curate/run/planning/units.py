@@ -22,11 +22,11 @@ def size(value: float) -> str:
 def clock(seconds: float) -> str:
     """A length of time in the unit that suits it."""
     if 0 < seconds < 0.95:
-        return "under 1 s"
+        return "< 1 s"
     name, unit = next(((n, u) for n, u in TIMES if seconds >= 2 * u), TIMES[-1])
     return f"{short(seconds / unit)} {name}" if name not in ("s", "min") else f"{seconds / unit:,.0f} {name}"
 
 
-def hours(value: float) -> str:
-    """CPU- or GPU-hours."""
-    return f"{value:.2g}" if 0 < value < 0.95 else short(value)
+def machine_time(hours: float, kind: str) -> str:
+    """``46,001 CPU-hours``; what is less than two hours in smaller units: ``38 s of CPU``."""
+    return f"{short(hours)} {kind}-hours" if hours >= 2 else f"{clock(3600 * hours)} of {kind}"
