@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def work(shared: Any, item: str) -> dict[str, Any]:
 def run(pool: Pool, items: list[str], bad: str = "", title: str = "curate run x") -> None:
     with Progress(pool.storage, title, io.StringIO()) as progress:
         rules = Rules(tries=1, allow_failed=1)
-        Engine([Pass("ingest", work, bad, items)], InlineExecutor(), progress, rules).run()
+        Engine([Pass("ingest", work, bad, items, folder="pixels")], InlineExecutor(), progress, rules).run()
 
 
 def change(pool: Pool, **more: Any) -> None:
@@ -86,17 +87,87 @@ def test_a_finished_run(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(pool, capsys)
     assert "(curate run x)" in text
     assert ": finished, 0 s ago" in text
-    assert "ingest: 2 of 2, 0 failed" in text
+    assert re.search(r"ingest +━{20} 2 of 2, [\d,]+ rows/s, [\d,]+ rows a worker-second\n", text)
     assert "ok 18, http_4xx 2" in text
     assert "left" not in text
 
 
 def test_the_last_error_of_a_failed_item_is_shown(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
-    run(pool, ["00000000", "00000001"], bad="00000001")
+    run(pool, ["00000000", "00000009"], bad="00000009")
     text = printed(pool, capsys)
-    assert "ingest: 1 of 2, 1 failed" in text
-    assert "failed: ingest 00000001: the disk sings" in text
-    assert "Traceback" in pool_status(pool.storage.url)["run"]["errors"]["ingest 00000001"]
+    assert re.search(r"ingest +━{10}─{10} 1 of 2, 1 failed", text)
+    assert "failed: ingest 00000009: the disk sings" in text
+    assert "to go on, the same command again: curate run x" in text
+    assert "Traceback" in pool_status(pool.storage.url)["run"]["errors"]["ingest 00000009"]
+
+
+def test_what_failed_earlier_is_told_until_it_is_there(pool: Pool) -> None:
+    run(pool, ["00000009"], bad="00000009", title="first")
+    run(pool, ["00000000"], title="second")
+    (failed,) = pool_status(pool.storage.url)["failed"]
+    assert (failed["pass"], failed["item"], failed["folder"]) == ("ingest", "00000009", "pixels")
+    pool.storage.commit("pixels/00000009.parquet", pool.storage.read("pixels/00000000.parquet"))
+    assert pool_status(pool.storage.url)["failed"] == []
+
+
+def test_a_stopped_run_tells_its_message_harmlessly(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped() -> None:
+        with Progress(pool.storage, "curate run x", io.StringIO()) as progress:
+            progress.say("begins")
+            raise UserError("no column 'a\x1b[31m'\nthe nearest is 'b'")
+
+    with pytest.raises(UserError):
+        stopped()
+    text = printed(pool, capsys)
+    assert "stopped: UserError, 0 s ago" in text
+    assert "the nearest is 'b'" in text
+    assert "\x1b" not in text
+
+
+def test_all_living_runs_are_shown(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
+    run(pool, ["00000000"], title="one")
+    change(pool, state="running")
+    note = json.loads(pool.storage.read(f"runs/{pool.storage.folders('runs')[-1]}/status.json"))
+    for number, title in ((1, "two"), (2, "three")):
+        there = note | {"title": title, "run": title, "state": "running" if number == 2 else "finished"}
+        pool.storage.put(f"runs/2999010{number}-000000-aaaaaa/status.json", json.dumps(there).encode())
+    text = printed(pool, capsys)
+    assert "(three)" in text
+    assert "(two)" not in text, "over, and not the newest"
+    assert "(one)" in text
+
+
+def test_another_process_of_the_same_number_is_not_the_run(pool: Pool) -> None:
+    run(pool, ["00000000"])
+    change(pool, state="running")
+    assert pool_status(pool.storage.url)["run"]["state"] == "running", "this very process"
+    change(pool, state="running", pid_started="another boot:17")
+    assert pool_status(pool.storage.url)["run"]["state"].startswith("dead: ")
+
+
+def test_a_straggler_is_set_beside_the_median(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
+    run(pool, ["00000000"])
+    change(pool, state="running", longest=[{"pass": "ingest", "item": "7", "seconds": 90, "median_s": 4.5}])
+    assert "longest: ingest 7 for 1m 30s, 20.0 times the median of 4.5 s" in printed(pool, capsys)
+
+
+def test_watching_ends_with_the_run(
+    pool: Pool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(pool, ["00000000"])
+    change(pool, state="running")
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            change(pool, state="finished")
+
+    monkeypatch.setattr("curate.ask.status.time.sleep", sleep)
+    print_status(pool.storage.url, as_json=False, watch=True)
+    assert capsys.readouterr().out.count("(curate run x)") == 3
+    with pytest.raises(UserError, match="--watch is for a person"):
+        print_status(pool.storage.url, as_json=True, watch=True)
 
 
 def test_a_living_run_shows_what_takes_long(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
