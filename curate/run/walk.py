@@ -342,7 +342,7 @@ class Walk:
         self.flush()
         parts = {
             "steps": self.verdicts,
-            "emit": [[e.copies, e.texts] for e in emit],
+            "emit": [[e.copies, [list(t) for t in e.texts]] for e in emit],
             "sources": {n: self.prints.column(c) for n, c in sources.items()},
             "removed": self.pool.removed_digest(),
             "generation": self.prints.generation,

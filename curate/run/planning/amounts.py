@@ -14,16 +14,20 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Amount:
-    """Rows, worker-seconds, bytes read and written; None where nothing is known of it."""
+    """Rows, worker-seconds, bytes read and written; None where nothing is known of it.
+
+    unmeasured: methods of which no rate is known: the seconds leave them out.
+    """
 
     rows: int = 0
     seconds: float | None = None
     read: float | None = None
     written: float | None = None
+    unmeasured: tuple[str, ...] = ()
 
     def scaled(self, factor: float) -> Amount:
-        values = (None if v is None else v * factor for v in (self.seconds, self.read, self.written))
-        return Amount(round(self.rows * factor), *values)
+        seconds, read, written = (None if v is None else v * factor for v in (self.seconds, self.read, self.written))
+        return Amount(round(self.rows * factor), seconds, read, written, self.unmeasured)
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,14 @@ class Priced:
     """A step with its price.
 
     todo: of what is missing; all: as if nothing were there. why: of each folder that the step fills, "" where nothing
-    is missing in it. unmeasured: methods of which no rate is known: the seconds leave them out. guessed: the bytes are
-    by types, not by files. at_most: fewer rows may come, since it is not known what filters or downloads leave over.
+    is missing in it. guessed: the bytes are by types, not by files. at_most: fewer rows may come, since it is not known
+    what filters or downloads leave over.
     """
 
     step: Planned
     why: tuple[str, ...]
     todo: Amount
     all: Amount
-    unmeasured: tuple[str, ...] = ()
     guessed: bool = False
     at_most: bool = False
 
@@ -80,7 +83,7 @@ def totals(steps: Sequence[Priced]) -> Totals:
         sum(p.todo.written or 0 for p in busy),
         sum((p.todo.seconds or 0) * p.step.need.cpus for p in busy) / HOUR,
         sum((p.todo.seconds or 0) * p.step.need.gpus for p in busy) / HOUR,
-        tuple(dict.fromkeys(m for p in busy for m in p.unmeasured)),
+        tuple(dict.fromkeys(m for p in busy for m in p.todo.unmeasured)),
         tuple(p.step.name for p in busy if p.todo.read is None),
         tuple(p.step.name for p in busy if p.todo.written is None),
     )

@@ -59,9 +59,9 @@ def _step(priced: Priced) -> dict[str, Any]:
         "total": step.total,
         "missing": step.missing,
         "note": step.note,
+        "why": next((w for w in priced.why if w), None),
         **_amount(priced.todo),
         "all": _amount(priced.all),
-        "unmeasured": list(priced.unmeasured),
         "bytes_guessed": priced.guessed,
         "at_most": priced.at_most,
         "need": {"cpus": step.need.cpus, "gpus": step.need.gpus, "memory_gb": step.need.memory_gb},
@@ -78,6 +78,7 @@ def _amount(amount: Amount) -> dict[str, Any]:
         "seconds": amount.seconds,
         "bytes_read": amount.read,
         "bytes_written": amount.written,
+        "unmeasured": list(amount.unmeasured),
     }
 
 
@@ -98,6 +99,6 @@ def _totals(plan: Plan, found: Totals, steps: Sequence[Priced]) -> dict[str, Any
 def _scaled(plan: Plan, rows: float, steps: Sequence[Priced]) -> dict[str, Any]:
     return {
         "rows": rows,
-        "steps": [{"name": p.step.name, **_amount(p.all), "unmeasured": list(p.unmeasured)} for p in steps],
+        "steps": [{"name": p.step.name, **_amount(p.all)} for p in steps],
         "totals": _totals(plan, totals(steps), steps),
     }

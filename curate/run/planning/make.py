@@ -98,7 +98,7 @@ def make_plan(recipe: Recipe, *, executor: str | None = None, workers: int | Non
     name, limit = executor or recipe.run.executor, workers or recipe.run.workers
     machine(name, limit, 0)  # refuses a name before anything is looked at
     scene = look(recipe)
-    rates = Rates.of_pool(scene.pool.storage, name)
+    rates = Rates.of_pool(scene.pool.storage, "" if name == "auto" else name)
     images = scene.images or rates.images_a_row()
     walk, pick = Job(recipe).foresee(scene.pool, scene.claims, scene.coming(images))
     measured = Measured()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from curate.run.account import FILES, called
 from curate.run.pack.fill import OVERHEAD
@@ -46,12 +46,15 @@ class _Draft:
     at_most: bool = False
 
     def done(self, step: Planned, why: tuple[str, ...], todo: Amount, every: Amount) -> Priced:
-        return Priced(step, why, todo, every, tuple(self.unmeasured), self.guessed, self.at_most)
+        return Priced(step, why, self._told(todo), self._told(every), self.guessed, self.at_most)
+
+    def _told(self, amount: Amount) -> Amount:
+        return replace(amount, unmeasured=amount.unmeasured or tuple(self.unmeasured))
 
 
 def times(rows: float, seconds: float | None, read: float | None, written: float | None) -> Amount:
     """So many rows at so much a row."""
-    return Amount(round(rows), *(None if v is None else v * rows for v in (seconds, read, written)))
+    return Amount(1, seconds, read, written).scaled(rows)
 
 
 class Prices:
@@ -112,20 +115,21 @@ class Prices:
     def _rowwise(self, step: Planned, draft: _Draft) -> tuple[Amount, Amount]:
         """Stages or filters that share a pass: seconds of each, and once those of reading and writing."""
         family = family_of(step.name)
-        rates = [self._method(m.owner, draft) for m in step.makes if m.owner is not None]
-        whole = self.rates.work(family) if not any(rates) else None
-        if whole is not None:  # runs of an older curate told no methods
-            draft.unmeasured.clear()
-            self.used[family] = whole
+        methods = [called(m.owner) if m.owner is not None else "" for m in step.makes]
+        rates = [self.rates.method(name) for name in methods]
+        whole = self.rates.work(family) if not any(rates) else None  # runs of an older curate told no methods
         files = self.rates.method(f"{family} {FILES}")
+        self.used |= {name: r for name, r in zip(methods, rates, strict=True) if r is not None}
+        self.used |= {family: whole} if whole else {}
         draft.guessed = not all(self.volumes.of(m).measured for m in step.makes)
         read = self.volumes.read(step.makes)
 
         def amount(of_each: Sequence[int], rows: int, parts: int) -> Amount:
             seconds = [r.seconds * n for r, n in zip(rates, of_each, strict=True) if r is not None]
             seconds += [rate.seconds * rows for rate in (files if seconds else None, whole) if rate is not None]
+            lack = [m for m, r, n in zip(methods, rates, of_each, strict=True) if n and r is None and whole is None]
             written = [self.volumes.written(m, n, parts) for m, n in zip(step.makes, of_each, strict=True)]
-            return Amount(rows, sum(seconds) if seconds else None, read * rows, sum(written))
+            return Amount(rows, sum(seconds) if seconds else None, read * rows, sum(written), tuple(lack))
 
         each = [self._of_parts(m.todo, self.known.rows) for m in step.makes]
         rows = self._of_parts(tuple({p for m in step.makes for p in m.todo}), self.known.rows)

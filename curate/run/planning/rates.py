@@ -68,11 +68,12 @@ class Rates:
     """Rates of some runs, the newest first."""
 
     def __init__(self, runs: Sequence[Run], executor: str = "") -> None:
+        """Args: executor: of which rates go before others; "" for any."""
         here = socket.gethostname()
         self.runs = sorted(runs, key=lambda r: -r.when)
         near = [r for r in self.runs if r.host in ("", here)]
         self._levels = [
-            ("this pool", [r for r in near if r.executor in ("", executor)]),
+            ("this pool", [r for r in near if not executor or r.executor in ("", executor)]),
             ("this pool with another executor", near),
             ("this pool on another machine", self.runs),
         ]

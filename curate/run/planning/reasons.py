@@ -14,11 +14,13 @@ from typing import Any
 from curate.pool.layout import failure
 from curate.pool.pool import Pool
 from curate.run.planned import Made, Planned
-from curate.run.planning.differ import Look, Note, differences, pick_differences, said
+from curate.run.planning.differ import Look, Note, differences, pick_differences
+from curate.text import one_line
 
 NEVER = "never computed here"
 FETCHED = "never fetched"
 AHEAD = "after ingest"
+OLDER = "what is there was made by an older curate, which did not note from what"
 SUFFIX = ".failed.json"
 MOST = 3  # differences that are told
 Compare = Callable[[Note, Note, Look], list[str]]
@@ -76,12 +78,13 @@ class Reasons:
     def _compared(self, made: Made, compare: Compare) -> str:
         """The fewest differences to a folder of the same method that this plan does not use."""
         home = made.root or made.folder
-        found = [compare(made.about, self.note(f), self.note) for f in self._others(home, made.about)]
-        if not found:
+        others = self._others(home, made.about)
+        if not others:
             return AHEAD if self.waiting and not self._any_there(made) else NEVER
-        nearest = min(found, key=len)
+        found = [compare(made.about, self.note(f), self.note) for f in others]
+        nearest: list[str] = min((f for f in found if f), key=lambda f: len(f), default=[])
         if not nearest:
-            return "an older curate, or another pool state, made what is there"
+            return OLDER
         more = len(nearest) - MOST
         return "; ".join(nearest[:MOST]) + (f"; and {more} more" if more > 0 else "")
 
@@ -96,7 +99,8 @@ class Reasons:
         with ThreadPoolExecutor(16) as threads:
             notes = dict(zip(others, threads.map(self.note, others), strict=True))
         # Of filters, a step of another id is another filter, not what this one was before.
-        return [f for f in others if notes[f] and ("id" not in about or notes[f].get("id") == about["id"])]
+        alike = [f for f in others if notes[f] and ("id" not in about or notes[f].get("id") == about["id"])]
+        return [f for f in alike if notes[f].keys() >= about.keys()] or alike  # older notes say less
 
     def _note(self, folder: str) -> Note:
         return self.notes[folder] if folder in self.notes else self.pool.about(folder)
@@ -110,4 +114,4 @@ def last_line(data: bytes) -> str:
     except ValueError:
         value = text
     error = str(value.get("error", "")) if isinstance(value, dict) else text
-    return said((error.strip().splitlines() or ["unknown"])[-1])
+    return one_line(error, 120) or "no error was kept"

@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,7 +36,9 @@ from curate.run.planning.machine import gpus
 from curate.run.planning.rates import Rates, Run, add_pass
 from curate.run.planning.shares import Shares, shares
 from curate.run.planning.sizes import Sizes
+from curate.run.states import PassState
 from curate.run.walk import Ground, Walk
+from curate.text import one_line
 from stages.base import Barrier, Column, Stage, fact, shard_name
 
 if TYPE_CHECKING:
@@ -220,34 +221,27 @@ class Meter:
     """Watcher of the sample's engine: sums as a run's status has them. The first failure ends the sample."""
 
     def __init__(self) -> None:
-        self._passes: dict[str, dict[str, Any]] = {}
+        self._passes: dict[str, PassState] = {}
 
     def begin(self, passes: Sequence[Pass]) -> None:
-        for p in passes:
-            zero = {"done": 0, "rows": 0, "worker_seconds": 0.0, "bytes_read": 0, "bytes_written": 0}
-            counts: dict[str, Any] = {n: Counter() for n in ("outcomes", "parts_seconds", "parts_rows")}
-            self._passes[p.name] = {"total": len(p.items), **zero, **counts}
+        self._passes |= {p.name: PassState(len(p.items), began=time.time()) for p in passes}
 
     def started(self, name: str, item: str) -> None: ...
 
     def finished(self, name: str, item: str, result: dict[str, Any], seconds: float) -> None:
-        state = self._passes[name]
-        state["done"] += 1
-        state["worker_seconds"] += seconds
-        for key in ("rows", "bytes_read", "bytes_written"):
-            state[key] += result.get(key, 0)
-        for key, of in (("outcomes", "outcomes"), ("parts_seconds", "seconds"), ("parts_rows", "parts_rows")):
-            state[key].update(result.get(of, {}))
+        self._passes[name].add(result, seconds, time.time())
 
     def failed(self, name: str, item: str, error: str, final: bool) -> None:
-        last = error.strip().splitlines()[-1]
-        raise UserError(f"--sample: {name} fails on the first rows of shard {item}, and would in a run: {last}")
+        raise UserError(
+            f"--sample: {name} fails on the first rows of shard {item}, and would in a run: {one_line(error)}"
+        )
 
     def tick(self) -> None: ...
 
     def run(self) -> Run:
-        run = Run(time.time())
+        now = time.time()
+        run = Run(now)
         for name, state in self._passes.items():
-            if state["done"]:
-                add_pass(run, name, state)
+            if state.done:
+                add_pass(run, name, state.counts(now))
         return run

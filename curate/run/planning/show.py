@@ -64,7 +64,7 @@ def _work(group: Group) -> str:
     seconds = group.todo.seconds
     if seconds is None:
         return "?"
-    return clock(seconds) + ("+" if any(p.unmeasured for p in group.busy) else "")
+    return clock(seconds) + ("+" if any(p.todo.unmeasured for p in group.busy) else "")
 
 
 def _row(name: str, todo: str, rows: str = "", read: str = "", written: str = "", work: str = "") -> str:
