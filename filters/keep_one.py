@@ -100,9 +100,9 @@ class KeepOne(GlobalFilter):
         return pa.schema([("dup_of", pa.binary(16)), ("distance", pa.int16())])
 
     def margins(self) -> tuple[Margin, ...]:
-        """The distance to the sample that stayed: who was dropped lies within the bound, who stayed has none."""
+        """Bits between the hash of a sample and of the one that stayed for it; who stays has no such number."""
         beyond: Bound = (self.distance + 1.0, "above", f"distance {self.distance}")
-        return (Margin("distance to the one that stayed, bits", "distance", (beyond,)),) if self.distance else ()
+        return (Margin("bits apart", "distance", (beyond,)),) if self.distance else ()
 
     def _order(self) -> list[tuple[str, list[str], int]]:
         """(name, columns to multiply, sign that makes the best smallest) of each entry of `prefer`."""

@@ -5,7 +5,9 @@ shown = look_up(pool, [(17, 3), (17, 5)])     # (shard, row) -> what a page or a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +17,8 @@ from curate.pool.pool import Pool
 from stages.base import shard_name
 
 SIDE = 176  # pixels of the longer side of a thumbnail
+THREADS = 8  # at most, each over one shard: decoding lets go of Python's lock
+LARGE = 10_000  # bytes: what is larger, as noise is, is encoded again, so that a page of pictures stays a page
 FACTS_SHOWN = ["uid", "url", "text", "width", "height", "tar_offset", "bytes"]
 
 
@@ -48,7 +52,9 @@ def look_up(pool: Pool, places: Sequence[tuple[int, int]], verdicts: str | None 
     by_shard: dict[int, list[int]] = {}
     for shard, row in places:
         by_shard.setdefault(shard, []).append(row)
-    found = {(s.shard, s.row): s for shard, rows in by_shard.items() for s in of_shard(pool, shard, rows, verdicts)}
+    with ThreadPoolExecutor(min(THREADS, len(os.sched_getaffinity(0)))) as threads:
+        shown = threads.map(lambda of: of_shard(pool, of[0], list(dict.fromkeys(of[1])), verdicts), by_shard.items())
+        found = {(s.shard, s.row): s for samples in shown for s in samples}
     return [found[place] for place in places]
 
 
@@ -93,4 +99,6 @@ def small(stored: bytes, side: int = SIDE) -> tuple[bytes | None, str]:
     except DecodeError as e:
         return None, str(e)
     image.thumbnail((side, side), Image.Resampling.BOX, reducing_gap=2.0)
-    return encode(image.convert("RGB"), "webp", 60), ""
+    pixels = image.convert("RGB")
+    thumbnail = encode(pixels, "webp", 60)
+    return (thumbnail if len(thumbnail) <= LARGE else encode(pixels, "webp", 20)), ""

@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.base import Filter, Margin, RowFilter
@@ -53,6 +53,7 @@ def labels(chosen: Filter) -> list[tuple[str, list[str]]]:
 SIDES = st.integers(1, 300)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=20),
     st.fixed_dictionaries(
@@ -73,6 +74,7 @@ def test_a_size_of_which_one_side_is_unknown_has_no_value() -> None:
     assert values(chosen.margins(), pa.table(columns)) == [[None, None]] * 4
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 12), st.integers(0, 60)), min_size=1, max_size=20),
     st.none() | st.integers(0, 5),
@@ -92,6 +94,7 @@ def test_lengths(rows: list[tuple[int, int]], least: int | None, most: int | Non
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1, width=32), min_size=1), st.floats(0, 1))
 def test_probabilities_of_languages(probs: list[float], least: float) -> None:
     table = pa.table({"lang": ["en"] * (len(probs) + 1), "lang_prob": pa.array([*probs, least], pa.float32())})
@@ -119,6 +122,7 @@ def predicates(draw: Any) -> str:
             return f"NOT ({left} {draw(SIGN)} ({number!r})::DOUBLE OR a > 19.5)"
 
 
+@settings(deadline=None)
 @given(st.lists(predicates(), min_size=1, max_size=4), st.lists(st.tuples(NUMBER, NUMBER), min_size=1, max_size=20))
 def test_predicates_that_are_comparisons(parts: list[str], rows: list[tuple[float, float]]) -> None:
     a, b = zip(*rows, strict=True)

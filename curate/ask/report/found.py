@@ -15,7 +15,11 @@ from curate.ask.pictures import Shown
 
 @dataclass(frozen=True)
 class Threshold:
-    """A bound that a filter drew on a quantity. keeps: the side on which a value stays; bounds are inclusive."""
+    """A bound that a filter drew on a quantity. keeps: the side on which a value stays.
+
+    value: where the line stands, which is an edge of the histogram. Bounds are inclusive; of whole numbers that stay
+    below, the line stands at the next number, as bin n is [n, n + 1).
+    """
 
     value: float
     keeps: Literal["above", "below"]
@@ -28,7 +32,7 @@ class Histogram:
 
     edges: n + 1 ascending numbers; bin i is [edges[i], edges[i + 1]), the last one closed. Per bin, disjoint:
     kept: rows of the final pick. lost: dropped by this filter first. other: the rest, dropped by other filters.
-    below, above: rows outside the edges. missing: rows without a value.
+    below, above: rows outside the edges. missing: rows without a value. All together: the rows that were asked.
     log: the edges grow by factors: draw the axis logarithmic.
     """
 
@@ -117,6 +121,7 @@ class Timing:
 class UidList:
     """Uids that a filter dropped first for one reason. uids: 32 hex digits each, sorted; None: too many for a page.
 
+    step: the filter's id, or a reason of the pick itself (no_text), whose `reason` is "". Removed samples are in none.
     query: SQL for `curate sql`, which gives all of them.
     """
 
@@ -129,8 +134,8 @@ class UidList:
 
 @dataclass
 class FilterFound:
-    """What one filter did. lost, kept: drawn by uid. borderline: nearest to a threshold, those just lost first,
-    then those just kept (`reason` tells which; `score` says the value)."""
+    """What one filter did. lost, kept (by it and all above it): drawn by uid. borderline: nearest to a threshold, those
+    just lost first, then those just kept (`reason`, None where kept, tells which). `score` says the values."""
 
     histograms: tuple[Histogram, ...] = ()
     lost: list[Shown] = field(default_factory=list)

@@ -8,13 +8,28 @@ runs, may differ.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
 from curate.ask.funnel import funnel
-from curate.ask.report.choose import choose
-from curate.ask.report.counts import counts, outcomes
-from curate.ask.report.found import Counts, Downloads, FilterFound, Found
+from curate.ask.pictures import Shown, look_up
+from curate.ask.report.candidates import Candidate, Place, score
+from curate.ask.report.downloads import downloads
+from curate.ask.report.found import FilterFound, Found, Group
+from curate.ask.report.groups import GROUPS, MEMBERS, Members, find_samples, largest_groups
+from curate.ask.report.histograms import Axis
+from curate.ask.report.margins import Asked, find_steps
+from curate.ask.report.shards import Ground, Sight, walk
+from curate.ask.report.survey import OfStep, Survey, axes, bounded, survey
+from curate.ask.report.tables import tables
+from curate.ask.report.timings import timings
+from curate.ask.report.uid_lists import uid_lists
 from curate.ask.sql import Session
 from curate.ask.views import Views
 from curate.pool.pool import Pool
+
+SHEETS = 33  # full contact sheets' worth of pictures in all: with more filters, sheets are smaller
+FEWEST = 4  # samples on a sheet, however many filters there are
 
 
 def gather(pool: Pool, pick_folder: str, *, samples: int = 24) -> Found:
@@ -22,7 +37,7 @@ def gather(pool: Pool, pick_folder: str, *, samples: int = 24) -> Found:
 
     Args:
         pick_folder: ``picks/<recipe>@<hash>``.
-        samples: pictures on each contact sheet.
+        samples: pictures on each contact sheet; fewer where there are so many filters that the page would burst.
 
     Raises:
         UserError: the pick is not finished, or its files do not fit the pool.
@@ -30,18 +45,95 @@ def gather(pool: Pool, pick_folder: str, *, samples: int = 24) -> Found:
     pick = funnel(pool, pick_folder)
     about = pool.about(pick_folder)
     session = Session(Views(pool, pick_folder))
-    sheets = choose(pool, pick, about["shards"], samples)
-    said = outcomes(session)
+    ground = bounded(Ground(pool, pick_folder, find_steps(pool, about), sorted(about["shards"])))
+    lines = axes(ground)
+    seen = survey(ground, lines, sheet_size(samples, len(ground.steps)))
+    groups, sizes = largest_groups(session, ground)
+    said = _said(ground, {s.number: _shown(of) for s, of in zip(ground.steps, seen.steps, strict=True)})
+    stays = {v.dup_of for of_step in said.values() for v in of_step.values() if v.dup_of is not None}
+    places = find_samples(ground, stays | {g.keeper for g in groups}, groups)
+    album = _album(pool, seen, groups, places.values())
     return Found(
         pick=pick,
         about=about,
-        filters={s.id: FilterFound(lost=sheets.lost[s.id], kept=sheets.kept[s.id]) for s in pick.steps if s.folder},
-        keepers=sheets.keepers,
-        groups=[],
-        group_sizes=[],
-        downloads=Downloads(tuple(said), (), 0, ()) if said else None,
-        counts=[Counts(title, tuple(rows)) for title, rows in counts(session).items()],
-        timings=[],
-        uid_lists=[],
-        final=sheets.final,
+        filters={s.id: _filter(s, lines[s.number], seen.steps[s.number], said[s.number], album) for s in ground.steps},
+        keepers={uid: album[place] for uid, place in places.items()},
+        groups=[_group(g, places, album) for g in groups],
+        group_sizes=sizes,
+        downloads=downloads(session),
+        counts=tables(session),
+        timings=timings(pool),
+        uid_lists=uid_lists(session, pick_folder, [s.id for s in pick.steps]),
+        final=[album[c.place] for c in seen.final.found],
     )
+
+
+def sheet_size(samples: int, filters: int) -> int:
+    """Samples on each sheet of a filter: lost, those that stayed for them, kept, borderline."""
+    left = SHEETS * samples - samples - GROUPS * (MEMBERS + 1)
+    return min(samples, max(left // max(4 * filters, 1), FEWEST))
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a filter said of a sample."""
+
+    reason: str | None
+    dup_of: bytes | None
+
+
+def _said(ground: Ground, wanted: Mapping[int, set[Place]]) -> dict[int, dict[Place, Said]]:
+    """By number of the filter, its verdicts on these samples."""
+    found: dict[int, dict[Place, Said]] = {number: {} for number in wanted}
+
+    def look(sight: Sight) -> dict[int, dict[Place, Said]]:
+        rows = {n: sorted(row for shard, row in places if shard == sight.shard) for n, places in wanted.items()}
+        return {n: _said_of(sight, ground.steps[n], r) for n, r in rows.items() if r}
+
+    for of_shard in walk(ground, look, sorted({shard for places in wanted.values() for shard, _ in places})):
+        for number, of_step in of_shard.items():
+            found[number] |= of_step
+    return found
+
+
+def _said_of(sight: Sight, step: Asked, rows: Sequence[int]) -> dict[Place, Said]:
+    verdicts = sight.verdict(step, ["reason", "dup_of"]).take(rows).to_pylist()
+    return {(sight.shard, row): Said(v["reason"], v.get("dup_of")) for row, v in zip(rows, verdicts, strict=True)}
+
+
+def _shown(of_step: OfStep) -> set[Place]:
+    return {c.place for c in (*of_step.lost.found, *of_step.kept.found, *of_step.borderline())}
+
+
+def _album(pool: Pool, seen: Survey, groups: Sequence[Members], more: Iterable[Place]) -> dict[Place, Shown]:
+    """Everything that is shown, each sample looked up once."""
+    places = {c.place for c in seen.final.found}.union(more, *(_shown(of_step) for of_step in seen.steps))
+    places |= {c.place for g in groups for c in g.lost.found}
+    ordered = sorted(places)
+    return dict(zip(ordered, look_up(pool, ordered), strict=True))
+
+
+def _filter(
+    step: Asked, lines: Sequence[Axis | None], of_step: OfStep, said: Mapping[Place, Said], album: Mapping[Place, Shown]
+) -> FilterFound:
+    def shown(candidates: Iterable[Candidate]) -> list[Shown]:
+        return [_with_score(step, c, said[c.place], album[c.place]) for c in candidates]
+
+    return FilterFound(
+        of_step.histograms(step.margins, lines),
+        shown(of_step.lost.found),
+        shown(of_step.kept.found),
+        shown(of_step.borderline()),
+    )
+
+
+def _with_score(step: Asked, candidate: Candidate, said: Said, sample: Shown) -> Shown:
+    words = score(step.margins, candidate.values, lost=said.reason is not None)
+    return replace(sample, reason=said.reason, dup_of=said.dup_of, score=words)
+
+
+def _group(group: Members, places: Mapping[bytes, Place], album: Mapping[Place, Shown]) -> Group:
+    """Its members are as a sheet shows them: dropped, and for whom."""
+    lost = [replace(album[c.place], dup_of=group.keeper) for c in group.lost.found]
+    keeper = album[places[group.keeper]] if group.keeper in places else None
+    return Group(group.step.id, group.size, keeper, tuple(lost))
