@@ -36,8 +36,11 @@ class Handle:
     """A pool opened for questions; see `curate.open`."""
 
     def __init__(self, path: str, recipe: str | None = None, *, clip: str | None = None) -> None:
+        from curate.ask.clip import Clip
+
         self.pool = Pool.open(str(path))
-        self._session = Session(Views(self.pool, None if recipe is None else pick_of(self.pool, recipe)))
+        tower = None if clip is None else Clip.named(clip)
+        self._session = Session(Views(self.pool, None if recipe is None else pick_of(self.pool, recipe)), tower)
 
     def sql(self, query: str) -> Result:
         """Ask in SQL over `samples`, `fetches`, `picks`, `funnel`, `removed`.

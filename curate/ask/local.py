@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
+from curate.ask.scratch import own_folder
 from curate.errors import UserError
 from curate.pool.storage import Storage
 from filters.base import sql_string
 
 DOWNLOADS = 16  # at once
+EXPANDED = "*?["  # characters of a path that DuckDB takes for a pattern
 
 
 class LocalFiles:
@@ -33,23 +32,39 @@ class LocalFiles:
             return self.storage.local("")
         from curate.pool.objects import cache_root
 
-        cache_root().mkdir(parents=True, exist_ok=True)  # links need one file system
-        folder = Path(tempfile.mkdtemp(prefix="sql-", dir=cache_root()))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return folder
+        return own_folder(cache_root(), "sql-", self)  # in the cache: links need one file system
 
     def sql(self, rels: Sequence[str]) -> str:
         """The files as an SQL list.
 
         Raises:
-            UserError: DuckDB would expand the path.
+            UserError: DuckDB would expand the path, or a link leads out of the pool.
         """
-        if any(c in str(self.root) for c in "*?["):
+        if any(c in str(self.root) for c in EXPANDED):
             raise UserError(f"{self.root}: SQL cannot read below a folder with * ? [ in its name; rename the folder")
-        if not self.storage.is_local:
+        for rel in rels:
+            if any(c in rel for c in EXPANDED) or ".." in rel.split("/"):
+                raise UserError(f"{self.storage}/{rel}: no name that curate gives; delete this file")
+        if self.storage.is_local:
+            self._refuse_links(rels)
+        else:
             with ThreadPoolExecutor(DOWNLOADS) as threads:
                 list(threads.map(self._link, rels))
         return "[" + ", ".join(sql_string(str(self.root / rel)) for rel in rels) + "]"
+
+    def _refuse_links(self, rels: Sequence[str]) -> None:
+        """A pool may be a stranger's: a link in it must not show a file from elsewhere as a column."""
+        home = self.root.resolve()
+        folders = {os.path.dirname(rel) for rel in rels}
+        suspects = [f for f in folders if (self.root / f).resolve() != home / f]
+        suspects += [rel for rel in rels if os.path.islink(self.root / rel)]
+        for rel in suspects:
+            target = (self.root / rel).resolve()
+            if not target.is_relative_to(home):
+                raise UserError(
+                    f"{self.storage}/{rel} is a link that leads out of the pool, to {target}: SQL reads the pool "
+                    "alone; put the file itself there, or mount its folder there"
+                )
 
     def _link(self, rel: str) -> None:
         link = self.root / rel

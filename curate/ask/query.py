@@ -1,7 +1,8 @@
-"""Judge a query before it runs: one statement that only asks, by functions that only answer.
+"""Judge a query before it runs: one statement that only asks, of the views, by functions that only answer.
 
-A query may be SELECT, FROM, WITH, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN. What it mentions tells which
-files have to be opened for it.
+A query may be SELECT, FROM, WITH, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN. It names no file: the views alone
+decide what is opened, so a link in the pool leads nowhere and a removed sample stays removed. What a query mentions
+tells which files have to be opened for it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from curate.errors import UserError
 
 ALLOWED = "SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW and EXPLAIN"
 
-# Functions that make a table. Those that take addresses in memory, run other SQL or change the database are not here.
+# Functions that make a table of their arguments or of DuckDB's own notes. Those that open files, take addresses in
+# memory, run other SQL or change the database are not here.
 TABLE_FUNCTIONS = frozenset(
     [
         "generate_series",
@@ -28,22 +30,6 @@ TABLE_FUNCTIONS = frozenset(
         "histogram",
         "histogram_values",
         "summary",
-        "glob",
-        "read_parquet",
-        "parquet_scan",
-        "parquet_schema",
-        "parquet_metadata",
-        "parquet_file_metadata",
-        "parquet_kv_metadata",
-        "read_csv",
-        "read_csv_auto",
-        "sniff_csv",
-        "read_json",
-        "read_json_auto",
-        "read_ndjson",
-        "read_ndjson_auto",
-        "read_text",
-        "read_blob",
         "duckdb_columns",
         "duckdb_functions",
         "duckdb_keywords",
@@ -57,6 +43,13 @@ TABLE_FUNCTIONS = frozenset(
     ]
 )
 
+# Functions of values that leave something behind.
+SCALAR_REFUSED = frozenset({"write_log", "nextval", "setval", "setseed"})
+
+SCHEMAS = frozenset({"", "main", "temp", "memory", "information_schema", "pg_catalog", "system"})
+CLIP_TEXT = "clip_text"
+LONGEST_TEXT = 10_000  # characters given to clip_text: far more than any CLIP reads
+
 # DuckDB 2 lets a WITH clause delete, insert, update and copy to files: those nodes have other names.
 QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 
@@ -65,11 +58,16 @@ _EXPLAIN = re.compile(r"(?is)^\s*explain\b(\s+analyze\b)?(\s*\([^()]*\))?\s*")
 
 @dataclass(frozen=True)
 class Query:
-    """A query that may run. `names`: the lower-case identifiers in it, or None where it may mean any column."""
+    """A query that may run.
+
+    names: the lower-case identifiers in it, or None where it may mean any column. tables: likewise.
+    clip_texts: what it gives to clip_text, in order, each once.
+    """
 
     statement: Any  # duckdb.Statement
     names: frozenset[str] | None
     tables: frozenset[str] | None
+    clip_texts: tuple[str, ...] = ()
 
 
 def judged(connection: Any, text: str) -> Query:
@@ -84,10 +82,10 @@ def judged(connection: Any, text: str) -> Query:
         inner = _EXPLAIN.sub("", statement.query, count=1)
         if inner == statement.query or _only_statement(connection, inner).type.name != "SELECT":
             raise UserError("EXPLAIN is for queries only; give it a SELECT")
-        return Query(statement, *_mentions(connection, inner))
+        return _query(connection, statement, inner)
     if kind != "SELECT":
         raise UserError(f"{kind.replace('_', ' ')} is refused: a pool is only read here. Allowed are {ALLOWED}")
-    return Query(statement, *_mentions(connection, statement.query))
+    return _query(connection, statement, statement.query)
 
 
 def _only_statement(connection: Any, text: str) -> Any:
@@ -102,28 +100,69 @@ def _only_statement(connection: Any, text: str) -> Any:
     return statements[0]
 
 
-def _mentions(connection: Any, text: str) -> tuple[frozenset[str] | None, frozenset[str] | None]:
-    """(identifiers, tables) of a query, as `Query` has them."""
+def _query(connection: Any, statement: Any, text: str) -> Query:
+    """The query with what it mentions, from the tree that DuckDB makes of it."""
     ((answer,),) = connection.execute("SELECT json_serialize_sql(?)", [text]).fetchall()
     tree = json.loads(answer)
     if tree.get("error"):
         raise UserError(f"this form of query is refused ({tree.get('error_message')}); allowed are {ALLOWED}")
     nodes = list(_nodes(tree))
     for node in nodes:
-        kind = str(node.get("type", ""))
-        if kind.endswith("_NODE") and kind not in QUERY_NODES:
-            name = kind.removesuffix("_NODE").removesuffix("_QUERY")
-            raise UserError(f"{name} is refused, also inside WITH: a pool is only read here. Allowed are {ALLOWED}")
-        if kind == "TABLE_FUNCTION":
-            name = str(node["function"].get("function_name", "")).lower()
-            if name not in TABLE_FUNCTIONS:
-                raise UserError(
-                    f"table function {name}() is refused; a query may use: {', '.join(sorted(TABLE_FUNCTIONS))}"
-                )
-    tables = {str(n.get("table_name", "")).lower() for n in nodes if n.get("type") in ("BASE_TABLE", "SHOW_REF")}
+        _refuse(node)
+    texts = tuple(dict.fromkeys(_clip_text(n) for n in nodes if _function(n) == CLIP_TEXT))
     if any(n.get("type") == "SHOW_REF" and n.get("table_name") for n in nodes):
-        return None, None  # SHOW TABLES, SHOW samples
-    return (None if _means_any_column(nodes) else frozenset(_strings(tree))), frozenset(tables)
+        return Query(statement, None, None, texts)  # SHOW TABLES, SHOW samples
+    tables = frozenset(str(n.get("table_name", "")).lower() for n in nodes if n.get("type") == "BASE_TABLE")
+    return Query(statement, None if _means_any_column(nodes) else frozenset(_strings(tree)), tables, texts)
+
+
+def _refuse(node: dict[str, Any]) -> None:
+    """Raises: UserError, if this node of a query's tree would do more than ask the views."""
+    kind = str(node.get("type", ""))
+    if kind.endswith("_NODE") and kind not in QUERY_NODES:
+        name = kind.removesuffix("_NODE").removesuffix("_QUERY")
+        raise UserError(f"{name} is refused, also inside WITH: a pool is only read here. Allowed are {ALLOWED}")
+    if kind == "TABLE_FUNCTION":
+        name = str(node["function"].get("function_name", "")).lower()
+        if name not in TABLE_FUNCTIONS:
+            allowed = ", ".join(sorted(TABLE_FUNCTIONS))
+            raise UserError(
+                f"table function {name}() is refused: a query asks the views and opens no file by name, runs no other "
+                f"SQL and changes no setting; it may use: {allowed}"
+            )
+    elif _function(node) in SCALAR_REFUSED:
+        raise UserError(f"function {_function(node)}() is refused: it leaves something behind, and a query only asks")
+    elif kind in ("BASE_TABLE", "SHOW_REF"):
+        _refuse_file(node)
+
+
+def _refuse_file(node: dict[str, Any]) -> None:
+    """FROM 'x.parquet', FROM x.parquet and FROM 'https://...' would open what they name."""
+    table = str(node.get("table_name", ""))
+    around = [str(node.get(k) or "").lower() for k in ("catalog_name", "schema_name")]
+    if any(c in table for c in "/\\.:*?[") or not set(around) <= SCHEMAS:
+        named = ".".join(n for n in (*around, table) if n)
+        raise UserError(
+            f"{named!r} as a table is refused: a query opens no file by name and no hidden table; "
+            "it asks samples, fetches, picks, funnel and removed (DESCRIBE samples shows the columns of one)"
+        )
+
+
+def _function(node: dict[str, Any]) -> str:
+    """Lower-case name of the function that a node calls; empty if it calls none."""
+    return str(node.get("function_name", "")).lower() if node.get("class") in ("FUNCTION", "WINDOW") else ""
+
+
+def _clip_text(node: dict[str, Any]) -> str:
+    """The text that a call of clip_text is given."""
+    given = [a.get("expression", a) for a in node.get("arguments") or node.get("children") or ()]
+    literal = given[0].get("literal", {}) if len(given) == 1 else {}
+    if literal.get("kind") != "STRING":
+        raise UserError("clip_text takes one text in single quotes, such as clip_text('a dog on a beach')")
+    text = str(literal["text"])
+    if len(text) > LONGEST_TEXT:
+        raise UserError(f"clip_text: a text of {len(text):,} characters; at most {LONGEST_TEXT:,} (a CLIP reads fewer)")
+    return text
 
 
 def _means_any_column(nodes: list[dict[str, Any]]) -> bool:

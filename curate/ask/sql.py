@@ -10,20 +10,23 @@ folder of its own.
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import tempfile
-import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curate.ask.query import Query, judged
+from curate.ask.query import CLIP_TEXT, Query, judged
+from curate.ask.scratch import own_folder
 from curate.ask.views import REMOVED_TABLE, VIEWS, Views
 from curate.errors import UserError
+
+if TYPE_CHECKING:
+    from curate.ask.clip import Clip
 
 BATCH_ROWS = 100_000  # rows that a streamed answer hands out at once
 
@@ -61,15 +64,18 @@ def locked_connection(removed: str, folder: Path, spill: str) -> Any:
 
 @dataclass
 class Session:
-    """Questions to one pool. What it holds is looked up once, when the first question is asked."""
+    """Questions to one pool. What it holds is looked up once, when the first question is asked.
+
+    clip: what clip_text('...') asks; None: a query that has it is refused.
+    """
 
     views: Views
+    clip: Clip | None = None
+    _running: Any = None  # the cursor of the newest question
 
     @cached_property
     def _spill(self) -> str:
-        folder = tempfile.mkdtemp(prefix="curate-sql-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return folder
+        return str(own_folder(Path(tempfile.gettempdir()), "curate-sql-", self))
 
     @cached_property
     def connection(self) -> Any:
@@ -84,25 +90,63 @@ class Session:
         import duckdb
 
         query = judged(self.connection, text)
+        vectors = self._vectors(query)
         try:
-            return self._run(query, query.names)
+            return self._run(query, query.names, vectors)
         except duckdb.BinderException as e:
             if query.names is None:
-                raise UserError(str(e)) from e
+                raise UserError(self._explained(e, query, vectors)) from e
         except duckdb.Error as e:
             raise UserError(str(e)) from e
         try:
-            return self._run(query, None)  # so that the error names the nearest of all columns
+            return self._run(query, None, vectors)  # so that the error names the nearest of all columns
         except duckdb.Error as e:
-            raise UserError(str(e)) from e
+            raise UserError(self._explained(e, query, vectors)) from e
 
-    def _run(self, query: Query, names: frozenset[str] | None) -> Result:
+    def interrupt(self) -> None:
+        """End the newest question, from another thread: its reader gets a UserError."""
+        if self._running is not None:
+            self._running.interrupt()
+
+    def _vectors(self, query: Query) -> Mapping[str, Any]:
+        """What clip_text gives for the query's texts, known before anything of it runs."""
+        if not query.clip_texts:
+            return {}
+        if self.clip is None:
+            from curate.ask.clip import EXAMPLE, HOW
+
+            raise UserError(f"clip_text needs a CLIP: {HOW}; {EXAMPLE}")
+        return self.clip.vectors(query.clip_texts)
+
+    def _run(self, query: Query, names: frozenset[str] | None, vectors: Mapping[str, Any]) -> Result:
         """Each query has a cursor with views made for it: they open only the files it needs."""
-        cursor = self.connection.cursor()
+        cursor = self._running = self.connection.cursor()
         for view in VIEWS:
             if query.tables is None or view in query.tables:
                 cursor.execute(f"CREATE TEMP VIEW {view} AS {self.views.sql(view, names)}")
+        if vectors:
+            from curate.ask.clip import macro
+
+            cursor.execute(macro(vectors))
         return Result(cursor, cursor.sql(query.statement))
+
+    def _explained(self, error: Exception, query: Query, vectors: Mapping[str, Any]) -> str:
+        """DuckDB's words, and both lengths where a vector of the CLIP meets one of another length."""
+        said = str(error)
+        if not vectors or "array" not in said.lower():
+            return said
+        length = len(next(iter(vectors.values())))
+        columns = [
+            f"{name} is {kind}"
+            for name, kind in self.views.types.items()
+            if re.fullmatch(r"\w+\[\d+\]", kind) and (query.names is None or name.lower() in query.names)
+        ]
+        if not columns:
+            return said
+        return (
+            f"{said}\n{CLIP_TEXT} of {self.clip} is FLOAT[{length}]; {', '.join(columns)}: compare with a column that "
+            "this CLIP made, or give the CLIP that made the column"
+        )
 
 
 class Result:

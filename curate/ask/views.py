@@ -7,6 +7,7 @@ are a UNION ALL. Only folders of which a query names a field are joined.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,8 +25,10 @@ from curate.pool.layout import REMOVED
 from curate.pool.pool import Pool
 from filters.base import sql_string
 
+FETCH_LOG = re.compile(r"\d{8}\.\d+\.parquet")
 REMOVED_TABLE = "hidden.removed_uids"  # uid BLOB, filled before the connection is locked
 VIEWS = ("samples", "fetches", "picks", "funnel", "removed")
+HOST = "host"  # computed from the url, where no column has that name
 
 
 @dataclass
@@ -57,6 +60,12 @@ class Views:
         if missing:
             raise UserError(f"{self.pool.storage}: {self.pick} reads {missing[0]}, which is gone; run its recipe again")
         return name_columns(self.facts, list(self.sources.values()), plain)
+
+    @cached_property
+    def has_host(self) -> bool:
+        """Do samples have a computed column `host`?"""
+        lower = {n.lower() for n in self.names}
+        return "url" in lower and HOST not in lower
 
     @cached_property
     def types(self) -> dict[str, str]:
@@ -106,13 +115,15 @@ class Views:
 
     def _samples(self, wanted: frozenset[str] | None) -> str:
         chosen = {n: p for n, p in self.names.items() if wanted is None or n.lower() in wanted}
-        folders = [f for f in dict.fromkeys(folder for folder, _ in chosen.values()) if f != FACTS_KEY]
+        host = self.has_host and (wanted is None or HOST in wanted)
+        needed = chosen | ({"url": self.names["url"]} if host else {})
+        folders = [f for f in dict.fromkeys(folder for folder, _ in needed.values()) if f != FACTS_KEY]
         used = [self.sources[f] for f in folders]
         sparse = {s.folder: f"x{i}" for i, s in enumerate(s for s in used if s.sparse)}
         dense = [s for s in used if not s.sparse]
         placed = wanted is None or bool(wanted & {"shard", "row"})
-        of_facts = placed or FACTS_KEY in {f for f, _ in chosen.values()} or self._removed or sparse or not dense
-        inner = {n: place for n, place in chosen.items() if n != "uid" and place[0] not in sparse}
+        of_facts = placed or FACTS_KEY in {f for f, _ in needed.values()} or self._removed or sparse or not dense
+        inner = {n: place for n, place in needed.items() if n != "uid" and place[0] not in sparse}
         own = ["uid"] * bool(of_facts) + ["shard", "row"] * placed
         branches = [self._branch(shards, have, inner, own) for shards, have in grouped(self.facts, dense)]
         union = "\nUNION ALL BY NAME\n".join(branches) or self._nothing(inner, own)
@@ -122,6 +133,7 @@ class Views:
             for n, (f, name) in chosen.items()
             if n != "uid"
         ]
+        columns += [f"{host_of('u.url')} AS {HOST}"] * host
         columns += [f"u.{n}" for n in own if n != "uid"]
         joins = "".join(f"\nLEFT JOIN {self._parts(f)} AS {x} ON u.uid = {x}.uid" for f, x in sparse.items())
         return f"SELECT {', '.join(columns)} FROM (\n{union}\n) AS u{joins}{self._not_removed('u.uid')}"
@@ -183,14 +195,15 @@ class Views:
         return f"\nWHERE {uid} NOT IN (SELECT uid FROM {REMOVED_TABLE})" if self._removed else ""
 
     def _fetches(self) -> str:
-        names = [e.name for e in self.pool.storage.list("fetch") if e.name.endswith(".parquet")]
+        names = [e.name for e in self.pool.storage.list("fetch") if FETCH_LOG.fullmatch(e.name)]
         rest = ", ".join(quoted(n) for n in FETCHES.names if n != "uid")
         if not names:
             typed = ", ".join(f"CAST(NULL AS {sql_type(f.type)}) AS {quoted(f.name)}" for f in FETCHES)
-            return f"SELECT {typed}, CAST(NULL AS INTEGER) AS shard WHERE false"
+            return f"SELECT {typed}, CAST(NULL AS VARCHAR) AS {HOST}, CAST(NULL AS INTEGER) AS shard WHERE false"
         shard = "CAST(split_part(parse_filename(f.filename), '.', 1) AS INTEGER) AS shard"
         read = f"{self._read_parquet([f'fetch/{n}' for n in names])} AS f"
-        return f"SELECT lower(hex(f.uid)) AS uid, {rest}, {shard} FROM {read}{self._not_removed('f.uid')}"
+        host = f"{host_of('f.url')} AS {HOST}"
+        return f"SELECT lower(hex(f.uid)) AS uid, {rest}, {host}, {shard} FROM {read}{self._not_removed('f.uid')}"
 
     def _picks(self) -> str:
         folders = [self.pick] if self.pick else pick_folders(self.pool)
@@ -253,6 +266,12 @@ class Views:
         given = values or "(" + ", ".join(["NULL"] * len(columns)) + ")"
         named = ", ".join(quoted(c) for c in columns)
         return f"SELECT {typed} FROM (VALUES {given}) AS t({named})" + ("" if rows else " WHERE false")
+
+
+def host_of(url: str) -> str:
+    """SQL for the lower-case host of a URL, without user, port and path; NULL where there is none."""
+    pattern = r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?(\[[^\]/?#]*\]|[^/:?#]*)"
+    return f"nullif(lower(regexp_extract({url}, {sql_string(pattern)}, 1)), '')"
 
 
 def grouped(facts: Facts, sources: Sequence[Source]) -> list[tuple[list[int], list[Source]]]:
