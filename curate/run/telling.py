@@ -110,11 +110,11 @@ class JsonTeller(QuietTeller):
 
     def show(self, states: Mapping[str, PassState], *, begins: bool = False) -> None:
         now = time.time()
-        if begins or now - self._at <= LINE_EVERY_S:
+        if not begins and now - self._at <= LINE_EVERY_S:
             return
         self._at = now
         for name, state in states.items():
-            if state.done < state.total:
+            if state.done < state.total and not begins:
                 self.event("progress", {"pass": name, **state.counts(now)})
 
     def say(self, text: str, *, error: bool = False) -> None:
