@@ -29,6 +29,7 @@ from stages.base import shard_name
 
 DEFAULT_AGE_S = 2 * 3600.0  # longer than any shard may take
 FRESH_S = 600.0  # a file committed later than this may be about to be named, whatever age was asked for
+FAILED = ".failed.json"
 TAR = re.compile(r"(\d{8})\.[0-9a-f]+\.tar")
 
 
@@ -42,7 +43,7 @@ class Leftover:
 
 
 def leftovers(pool: Pool, older_than_s: float = DEFAULT_AGE_S) -> list[Leftover]:
-    """What `gc` would remove: temporaries, tars and uid runs that lost a race or whose writer died.
+    """What `gc` would remove: temporaries, tars and uid runs that lost a race or whose writer died, overcome failures.
 
     A run that finds a dead one's tar or uid run takes it over as it is, whatever its age; so, while a run is alive,
     what it may yet name stays.
@@ -50,7 +51,8 @@ def leftovers(pool: Pool, older_than_s: float = DEFAULT_AGE_S) -> list[Leftover]
     temporaries, living = _temporaries(pool, older_than_s)
     busy = living or _running(pool)
     age = max(older_than_s, FRESH_S)
-    return [*temporaries, *_orphan_tars(pool, age, busy), *([] if busy else _orphan_runs(pool, age))]
+    orphans = [*_orphan_tars(pool, age, busy), *([] if busy else _orphan_runs(pool, age))]
+    return [*temporaries, *orphans, *_overcome(pool)]
 
 
 def collect(pool: Pool, found: list[Leftover]) -> None:
@@ -140,6 +142,22 @@ def _is_named(pool: Pool, rel: str) -> bool:
     if folder != PIXELS or number is None or not pool.storage.exists(marker(int(number[1]))):
         return False
     return bool(read_footer(pool.storage, marker(int(number[1])))["tar"] == name)
+
+
+def _overcome(pool: Pool) -> Iterator[Leftover]:
+    """Notes of failures whose part has come since."""
+    folders = [PIXELS]
+    for kind in ("columns", "verdicts", "picks"):
+        folders += [f"{kind}/{name}" for name in pool.storage.folders(kind)]
+    for name in pool.storage.folders("barriers"):
+        folders += [f"barriers/{name}/{phase}" for phase in pool.storage.folders(f"barriers/{name}")]
+    for folder in folders:
+        entries = pool.storage.list(folder)
+        notes = [e for e in entries if e.name.endswith(FAILED)]
+        there = {e.name for e in entries} if notes else set()
+        for entry in notes:
+            if f"{entry.name.removesuffix(FAILED)}.parquet" in there:
+                yield Leftover(f"{folder}/{entry.name}", entry.size, "a failure that was overcome")
 
 
 def _orphan_runs(pool: Pool, age: float) -> Iterator[Leftover]:

@@ -208,6 +208,21 @@ def test_what_came_into_use_between_looking_and_removing_stays(pool: Pool) -> No
     assert {f"pixels/{named}", run} <= files(pool)
 
 
+@pytest.mark.parametrize("folder", ["pixels", "columns/x@1", "barriers/y@2/edges"])
+def test_a_failure_is_forgotten_once_its_part_is_there(pool: Pool, folder: str) -> None:
+    marker_bytes = pool.storage.read(marker(0))
+    for name in ("00000000.failed.json", "00000007.failed.json"):
+        pool.storage.put(f"{folder}/{name}", b"{}")
+    if folder != "pixels":
+        pool.storage.commit(f"{folder}/00000000.parquet", marker_bytes)
+    found = leftovers(pool)
+    assert [(f.rel, f.why) for f in found] == [(f"{folder}/00000000.failed.json", "a failure that was overcome")]
+    collect(pool, found)
+    assert not pool.storage.exists(f"{folder}/00000000.failed.json")
+    assert pool.storage.exists(f"{folder}/00000007.failed.json"), "this one is still missing"
+    assert pool.storage.read(marker(0)) == marker_bytes
+
+
 def test_gc_on_an_object_store(s3_root: str) -> None:
     pool = tiny_pool(s3_root, shards=1, rows=2)
     pool.storage.put("pixels/00000009.deadbeef.tar", b"lost")
