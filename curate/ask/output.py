@@ -95,13 +95,13 @@ def _csv(first: pa.RecordBatch, rest: Iterable[pa.RecordBatch]) -> Iterator[str]
 
 
 def _jsonl(first: pa.RecordBatch, rest: Iterable[pa.RecordBatch]) -> Iterator[str]:
-    return (_dump(row) + "\n" for row in _rows(first, rest))
+    return (dump(row) + "\n" for row in _rows(first, rest))
 
 
 def _json(first: pa.RecordBatch, rest: Iterable[pa.RecordBatch]) -> Iterator[str]:
     before = "["
     for row in _rows(first, rest):
-        yield before + _dump(row)
+        yield before + dump(row)
         before = ",\n "
     yield "[]\n" if before == "[" else "]\n"
 
@@ -116,7 +116,8 @@ def _write_parquet(first: pa.RecordBatch, rest: Iterable[pa.RecordBatch], out: B
             writer.write_batch(_unique(batch))
 
 
-def _dump(value: Any) -> str:
+def dump(value: Any) -> str:
+    """A value as JSON on one line."""
     import orjson
 
     return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
@@ -130,7 +131,7 @@ def _plain(value: Any) -> Any:
 def _flat(value: Any) -> Any:
     """A value in one csv cell: nothing for null, JSON for what is nested."""
     if isinstance(value, list | dict | tuple):
-        return _dump(value)
+        return dump(value)
     if isinstance(value, bool):
         return str(value).lower()
     return value.hex() if isinstance(value, bytes) else value

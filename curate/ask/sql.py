@@ -103,6 +103,10 @@ class Session:
         except duckdb.Error as e:
             raise UserError(self._explained(e, query, vectors)) from e
 
+    def internal(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of a query that no user wrote, and that may read the pool's files by name."""
+        return list(self.connection.cursor().execute(query).fetchall())
+
     def interrupt(self) -> None:
         """End the newest question, from another thread: its reader gets a UserError."""
         if self._running is not None:

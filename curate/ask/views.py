@@ -24,8 +24,10 @@ from curate.pool.index import COMPACT
 from curate.pool.layout import REMOVED
 from curate.pool.pool import Pool
 from filters.base import sql_string
+from stages.base import shard_name
 
 FETCH_LOG = re.compile(r"\d{8}\.\d+\.parquet")
+LIST_SHARD = re.compile(r"\d{8}\.parquet")
 REMOVED_TABLE = "hidden.removed_uids"  # uid BLOB, filled before the connection is locked
 VIEWS = ("samples", "fetches", "picks", "funnel", "removed")
 HOST = "host"  # computed from the url, where no column has that name
@@ -204,6 +206,17 @@ class Views:
         read = f"{self._read_parquet([f'fetch/{n}' for n in names])} AS f"
         host = f"{host_of('f.url')} AS {HOST}"
         return f"SELECT lower(hex(f.uid)) AS uid, {rest}, {host}, {shard} FROM {read}{self._not_removed('f.uid')}"
+
+    def listed(self, shard: int | None = None) -> str:
+        """SELECT of uid, url, text and shard of what was listed, fetched or not; of one shard or of all."""
+        claims = [c for c in self.pool.claims() if shard is None or c["first"] <= shard < c["first"] + c["shards"]]
+        folders = [f"lists/{c['list']}@{c['hash']}" for c in claims]
+        files = [f"{f}/{e.name}" for f in folders for e in self.pool.storage.list(f) if LIST_SHARD.fullmatch(e.name)]
+        wanted = [f for f in files if shard is None or f.endswith(f"/{shard_name(shard)}.parquet")]
+        if not wanted:
+            return "SELECT '' AS uid, '' AS url, '' AS text, 0 AS shard WHERE false"
+        number = "CAST(substr(filename, -16, 8) AS INTEGER) AS shard"
+        return f"SELECT lower(hex(uid)) AS uid, url, text, {number} FROM {self._read_parquet(wanted)}"
 
     def _picks(self) -> str:
         folders = [self.pick] if self.pick else pick_folders(self.pool)
