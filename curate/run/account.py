@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,13 +33,16 @@ IN_PIECES = (".tar", ".arrow")
 def called(owner: Parameters) -> str:
     """The method, with those parameters of a stage or barrier that are not their defaults: they decide what it costs.
 
-    ``language``, ``clip(model=ViT-L-14)``, ``keep_one``.
+    ``language``, ``clip(model=ViT-L-14)``, ``keep_one``. Of files only the names.
     """
-    if isinstance(owner, Filter):
-        return owner.method()
-    fields = type(owner).model_fields
+    return owner.method() if isinstance(owner, Filter) else _with_parameters(owner)
+
+
+@lru_cache(maxsize=256)
+def _with_parameters(owner: Parameters) -> str:
+    fields, files = type(owner).model_fields, owner.files()
     changed = {n: v for n, v in owner.model_dump(mode="json").items() if getattr(owner, n) != fields[n].default}
-    said = ", ".join(f"{n}={v}" for n, v in changed.items())
+    said = ", ".join(f"{n}={Path(v).name if v in files else v}" for n, v in changed.items())
     return f"{owner.method()}({said[:LONGEST]})" if said else owner.method()
 
 

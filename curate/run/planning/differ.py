@@ -8,6 +8,7 @@ Notes are the about.json that lie beside folders; `look` gives the note of anoth
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -55,7 +56,8 @@ def _identity(new: Note, old: Note) -> list[str]:
             weights = True
             found.append(f"weights differ (digest {_short(before)} -> {_short(after)})")
         else:
-            found.append(f"parameter `{path}`: {said(before)} -> {said(after)}")
+            name = "where" if (new.get("name"), path) == ("where", "sql") else path  # as recipes have it
+            found.append(f"parameter `{name}`: {said(before)} -> {said(after)}")
     files = [old.get("files", []), new.get("files", [])]
     if files[0] != files[1] and not weights:
         before, after = (", ".join(f[:8] for f in of if f not in files[1 - i]) for i, of in enumerate(files))
@@ -123,8 +125,9 @@ def _home(read: str) -> str:
 
 
 def _method(folder: str) -> str:
-    """``columns/language@0123`` -> language; without a folder, a fact."""
-    return folder.rpartition("/")[2].rpartition("@")[0] or "the facts"
+    """``columns/language@0123`` -> language, ``columns/my.module.MyStage@0123`` -> my_stage; no folder: the facts."""
+    name = folder.rpartition("/")[2].rpartition("@")[0].rpartition(".")[2]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() or "the facts"
 
 
 def _above(new: Note, old: Note, look: Look) -> list[str]:

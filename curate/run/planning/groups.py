@@ -9,6 +9,7 @@ from itertools import groupby
 from curate.run.account import called
 from curate.run.planned import Made
 from curate.run.planning.amounts import Amount, Priced
+from curate.run.planning.reasons import AHEAD
 from filters.base import Filter
 
 TOGETHER = ("all shards", "pack")
@@ -54,17 +55,24 @@ class Group:
     @property
     def reasons(self) -> list[str]:
         """Why there is something to do, for whom where that is not plain; and what is there."""
-        several = len(self.steps[0].step.makes) > 1
+        named = self.kind in ("columns", "filter")
         found: dict[str, dict[str, None]] = {}
         there = []
         for priced in self.steps:
             for made, why in zip(priced.step.makes, priced.why, strict=True):
                 if why:
                     found.setdefault(why, {})[owner_name(made)] = None
-                elif several:
+                elif named:
                     there.append(owner_name(made))
-        lines = [f"{', '.join(names)}: {why}" if several else why for why, names in found.items()]
-        return lines + ([("there: " if lines else "") + ", ".join(there)] if there else [])
+        lines = [_told(why, ", ".join(names) if named else "") for why, names in found.items()]
+        return [x for x in lines if x] + ([("there: " if found else "") + ", ".join(there)] if there else [])
+
+
+def _told(why: str, names: str) -> str:
+    """That something comes after ingest needs no words where all of it does."""
+    if why == AHEAD:
+        return names
+    return f"{names}: {why}" if names else why
 
 
 def owner_name(made: Made) -> str:

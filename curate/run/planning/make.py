@@ -140,7 +140,7 @@ def _priced(
     left = shares(scene.pool, walk, pick) or measured.shares
     known = Known(
         rates=rates,
-        volumes=Volumes(Sizes(scene.pool, scene.there), measured.bytes, stored_image(recipe.ingest)),
+        volumes=Volumes(Sizes(scene.pool, scene.there), measured.bytes, stored_image(recipe.ingest, scene.received)),
         listed=scene.listed,
         rows=rows,
         ids={folder: id for id, folder in walk.verdicts},
@@ -150,7 +150,7 @@ def _priced(
     )
     copies = round(sum(rows.values()) * (left.copies if left else 1.0))
     pack, packing, why = plan_pack(recipe, scene.pool, walk, pick, copies)
-    reasons = Reasons(scene.pool, walk.notes, frozenset(map(shard_name, coming)))
+    reasons = Reasons(scene.pool, walk.notes, frozenset(map(shard_name, coming)), empty=not scene.there)
     prices = Prices(known, walk.planned)
     steps = [prices.of(step, reasons.of(step)) for step in walk.planned]
     steps += [prices.of(step, (why if step.missing else "",)) for step in packing]

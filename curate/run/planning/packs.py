@@ -11,7 +11,7 @@ from curate.run.pack.rank import RANKS
 from curate.run.pack.write import NOTES
 from curate.run.planned import UNKNOWN, Made, Planned
 from curate.run.planning.differ import said
-from curate.run.planning.reasons import NEVER
+from curate.run.planning.reasons import AHEAD, NEVER
 from curate.run.walk import Walk
 from stages.base import Need, shard_name
 
@@ -51,6 +51,8 @@ def plan_pack(recipe: Recipe, pool: Pool, walk: Walk, pick: str, samples: int) -
 def _why(recipe: Recipe, pool: Pool, walk: Walk, folder: str, pick: str, begun: bool) -> str:
     if begun:
         return "an interrupted run"
+    if walk.prints.generation == UNKNOWN:
+        return AHEAD
     assert recipe.pack is not None
     spec: dict[str, Any] = recipe.pack.model_dump() | {"seed": recipe.seed}
     others = [n for n in pool.storage.folders("packs") if n.rpartition("@")[0] == recipe.name]
@@ -59,7 +61,7 @@ def _why(recipe: Recipe, pool: Pool, walk: Walk, folder: str, pick: str, begun: 
         if not pool.storage.exists(f"{other}/{MANIFEST}"):
             continue
         manifest = json.loads(pool.storage.read(f"{other}/{MANIFEST}"))
-        changed = [] if manifest["pick"] == pick and walk.prints.generation != UNKNOWN else ["the pick changed"]
+        changed = [] if manifest["pick"] == pick else ["the pick changed"]
         before = manifest["pack"]
         changed += [f"`{k}`: {said(before.get(k))} -> {said(v)}" for k, v in spec.items() if before.get(k) != v]
         found.append(changed or ["samples were removed from the pool"])

@@ -176,8 +176,9 @@ def add_pass(run: Run, name: str, state: Mapping[str, Any]) -> None:
     """Add the counters of one pass. Weights are loaded once a worker, whatever the rows: no rate has that."""
     family = family_of(name)
     whole = state["done"] == state["total"]
-    _add(run.passes, family, Sum(state["worker_seconds"], state["rows"], whole=whole))
     parts = {n: s for n, s in (state.get("parts_seconds") or {}).items() if n != OPEN}
+    if not parts:
+        _add(run.passes, family, Sum(state["worker_seconds"], state["rows"], whole=whole))
     rows = state.get("parts_rows") or {}
     alone = len([n for n in parts if n != FILES]) == 1
     for method, seconds in parts.items():

@@ -29,9 +29,9 @@ Compare = Callable[[Note, Note, Look], list[str]]
 class Reasons:
     """Reasons for the steps of one plan. `notes`: those of the folders that this plan would fill or use."""
 
-    def __init__(self, pool: Pool, notes: Mapping[str, Note], waiting: frozenset[str]) -> None:
-        """Args: waiting: names of shards whose images are not there yet."""
-        self.pool, self.notes, self.waiting = pool, notes, waiting
+    def __init__(self, pool: Pool, notes: Mapping[str, Note], waiting: frozenset[str], *, empty: bool) -> None:
+        """Args: waiting: names of shards whose images are not there yet. empty: are those all?"""
+        self.pool, self.notes, self.waiting, self.empty = pool, notes, waiting, empty
         self.note = cache(self._note)
         self.folders = cache(pool.storage.folders)
 
@@ -80,16 +80,13 @@ class Reasons:
         home = made.root or made.folder
         others = self._others(home, made.about)
         if not others:
-            return AHEAD if self.waiting and not self._any_there(made) else NEVER
+            return AHEAD if self.empty or self.waiting >= set(made.todo) else NEVER
         found = [compare(made.about, self.note(f), self.note) for f in others]
         nearest: list[str] = min((f for f in found if f), key=lambda f: len(f), default=[])
         if not nearest:
             return OLDER
         more = len(nearest) - MOST
         return "; ".join(nearest[:MOST]) + (f"; and {more} more" if more > 0 else "")
-
-    def _any_there(self, made: Made) -> bool:
-        return any(name not in self.waiting for name in made.todo)
 
     def _others(self, folder: str, about: Note) -> list[str]:
         kind, _, name = folder.partition("/")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from curate.errors import UserError
 from curate.pool.columns import read_table, uid_digest, write_parquet
 from curate.pool.layout import PIXELS, marker, part_file
-from curate.pool.lists import Claim, Findings, Rows, claims, commit_claim, listed, register
+from curate.pool.lists import Claim, Findings, Rows, claims, commit_claim, register
 from curate.pool.pool import Pool
 from curate.run.account import called
 from curate.run.choice import ExecutorChoice
@@ -38,7 +38,7 @@ from curate.run.planning.shares import Shares, shares
 from curate.run.planning.sizes import Sizes
 from curate.run.states import PassState
 from curate.run.walk import Ground, Walk
-from curate.text import one_line
+from curate.text import one_line, visible
 from stages.base import Barrier, Column, Stage, fact, shard_name
 
 if TYPE_CHECKING:
@@ -82,15 +82,14 @@ def measure(
         scratch = Pool.create(folder, recipe.ingest.pixels(), recipe.shard_size)
         if present:
             chosen = [present[i * len(present) // min(count, len(present))] for i in range(min(count, len(present)))]
-            said = f"{len(chosen)} of {len(present)} shards"
+            said = f"{len(chosen)} of {len(present)} shards, {ROWS:,} rows of each at most"
             ready = _ready(walk, rates)
             _copy(pool, [walk.places[o] for o in ready], chosen, scratch)
         else:
             assert own is not None
-            said = f"the first rows of list {own.claim.list}"
-            if not _take(own, count * ROWS, scratch):
-                return Measured(words=f"list {own.claim.list} has rows without bytes, which would come from the web")
-        print(f"measuring on {said}, {ROWS:,} rows of each at most", file=sys.stderr)
+            said = f"the first {min(count * ROWS, own.claim.rows):,} rows of list {own.claim.list}"
+            register(scratch.storage, _Head(own, count * ROWS), ROWS)
+        print(visible(f"measuring on {said}"), file=sys.stderr)
         return _measured(recipe, scratch, walk, ready, said)
 
 
@@ -172,13 +171,6 @@ def _copy(pool: Pool, ready: Sequence[str], shards: Sequence[int], scratch: Pool
         scratch.storage.commit(marker(shard), write_parquet(facts, footer | aligned))
         claim = Claim(list="sample", hash=f"{shard:012x}", first=shard, shards=1, rows=facts.num_rows, columns=extra)
         commit_claim(scratch.storage, claim)
-
-
-def _take(ahead: Unread, rows: int, scratch: Pool) -> bool:
-    """Register the first rows of a list; False if images of some of them would have to be fetched."""
-    claim = register(scratch.storage, _Head(ahead, rows), ROWS)
-    places = [listed(scratch.storage, claim, n).column("place") for n in claim.numbers]
-    return not any(p.null_count for p in places)
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,8 @@ def _head(plan: Plan) -> Iterator[str]:
         yield "there is no pool yet: a run makes it"
     for u in plan.ahead:
         rows = f"{'' if u.exact else 'about '}{u.claim.rows:,} rows"
-        yield from _wrapped(
-            f"list {u.claim.list}: not read yet; {rows} in {u.claim.shards:,} shards, fewer if some recur or are known",
-        )
+        shards = f"{u.claim.shards:,} shard{'s' * (u.claim.shards != 1)}"
+        yield from _wrapped(f"list {u.claim.list}: not read yet; {rows} in {shards}, fewer if some recur or are known")
     for name, hidden in plan.shadowed:
         yield from _wrapped(
             f"input column {name!r} hides {hidden}; to use that, leave it out of `keep:` under `source:`"
@@ -58,6 +57,8 @@ def _line(group: Group) -> Iterator[str]:
         yield _row(group.title, group.parts, rows, _bytes(amount.read), written, _work(group))
     for reason in group.reasons:
         yield from _wrapped(reason, "      ")
+    if group.kind == "ingest" and group.busy:
+        yield "      what follows comes after ingest, and is estimated from the lists"
 
 
 def _work(group: Group) -> str:
@@ -89,8 +90,9 @@ def _sums(plan: Plan) -> Iterator[str]:
     if any(p.open for p in plan.steps):
         yield from _totals(plan.totals)
         yield _entry("time", _time(plan))
-        yield from _unmeasured(plan.totals)
+        yield from _unmeasured(plan.totals, "or --sample 3 " if plan.shards or _has_images(plan) else "")
         yield from _origins(plan)
+        yield from _signs(plan)
     else:
         yield "nothing to do: all of it is there"
     yield _entry("pick", plan.pick or "has its name once all shards are there")
@@ -106,12 +108,36 @@ def _totals(found: Totals) -> Iterator[str]:
     written = ("at least " if found.unknown_written else "") + size(found.written)
     yield _entry("bytes", f"{read} read, {written} written")
     gpu = f", {least}{machine_time(found.gpu_hours, 'GPU')}" if found.gpu_hours else ""
-    yield _entry("work", f"{least}{machine_time(found.cpu_hours, 'CPU')}{gpu}")
+    known = f"{least}{machine_time(found.cpu_hours, 'CPU')}{gpu}"
+    yield _entry("work", known if _any_measured(found) else "not measured")
+
+
+def _any_measured(found: Totals) -> bool:
+    return bool(found.cpu_hours) or not found.unmeasured
+
+
+def _has_images(plan: Plan) -> bool:
+    return any(u.has_images for u in plan.ahead)
+
+
+def _signs(plan: Plan) -> Iterator[str]:
+    """What the marks in the table mean, as far as there are any."""
+    busy = [p for p in plan.steps if p.open]
+    signs = {
+        "< at most": any(p.at_most for p in busy),
+        "~ guessed by types": any(p.guessed for p in busy),
+        "+ without what is unmeasured": any(p.todo.unmeasured and p.todo.seconds is not None for p in busy),
+        "? not known": any(None in (p.todo.seconds, p.todo.read, p.todo.written) for p in busy),
+    }
+    if any(signs.values()):
+        yield _entry("signs", ", ".join(s for s, used in signs.items() if used))
 
 
 def _time(plan: Plan) -> str:
     """By the clock, on what the run would use."""
     least = "at least " if plan.totals.unmeasured else ""
+    if not _any_measured(plan.totals):
+        return f"not measured, on {plan.machine}"
     wall = wall_seconds(plan.steps, plan.machine)
     if wall is not None:
         return f"{least}{clock(wall)} on {plan.machine}"
@@ -121,10 +147,13 @@ def _time(plan: Plan) -> str:
     return "not here: a step needs a GPU, or more memory, than this machine has"
 
 
-def _unmeasured(found: Totals) -> list[str]:
+def _unmeasured(found: Totals, also: str) -> list[str]:
     if not found.unmeasured:
         return []
-    text = f"{', '.join(found.unmeasured)}: left out of work and time; --sample 3 measures it, or a run of a small list"
+    remedy = f"a run of a small list {also}measures"
+    text = f"{', '.join(found.unmeasured)}: left out of work and time; {remedy} them"
+    if not _any_measured(found):
+        text = f"all of it; {remedy} it"
     return _wrapped(_entry("unmeasured", text), "", " " * 11)
 
 
@@ -156,4 +185,4 @@ def _for_rows(plan: Plan, rows: float) -> Iterator[str]:
     least = "at least " if found.unmeasured else ""
     times = ((n, wall_seconds(steps, plan.machine, n) or 0.0) for n in FLEETS)
     yield _entry("time", least + ", ".join(f"{clock(t)} with {n:,} worker{'s' * (n > 1)}" for n, t in times))
-    yield from _unmeasured(found)
+    yield from _unmeasured(found, "or --sample 3 " if plan.shards or _has_images(plan) else "")

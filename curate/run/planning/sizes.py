@@ -106,6 +106,13 @@ def _width(kind: pa.DataType) -> float:
         return TEXT
 
 
-def stored_image(spec: IngestSpec) -> float | None:
-    """About how many bytes of a shrunk image; None where images are kept as they come."""
-    return None if spec.resize == "none" else JPEG * 0.75 * spec.side**2
+def stored_image(spec: IngestSpec, received: float | None) -> float | None:
+    """About how many bytes of an image as it will be stored; None where nothing tells.
+
+    Args:
+        received: bytes of one as it comes, where that is known.
+    """
+    if spec.resize == "none":
+        return received
+    shrunk = JPEG * 0.75 * spec.side**2
+    return shrunk if received is None else min(shrunk, received)
