@@ -197,11 +197,15 @@ class Job:
     def _choose(self, walk: Walk, known: Sequence[Claim]) -> str:
         steps = self.steps(known)
         columns = [c for s in steps for c in s.reads if c.owner is not None] + self.columns(known)
-        notes = {s.id: {"filter": s.filter.method(), "over": getattr(s.filter, "over", "row")} for s in steps}
         # Where the pool lies and how it is run change no byte of a pick.
         yaml = self.recipe.resolved_yaml(settings=False)
-        more = {"yaml": yaml, "columns": columns, "steps": notes}
+        more = {"yaml": yaml, "columns": columns, "steps": step_notes(steps)}
         return walk.choose(self.recipe.name, self.emit(), self.sources(known), more)
+
+
+def step_notes(steps: Sequence[Asked]) -> dict[str, dict[str, str]]:
+    """What a pick notes of each step, by id."""
+    return {s.id: {"filter": s.filter.method(), "over": getattr(s.filter, "over", "row")} for s in steps}
 
 
 def describe_claim(claim: Claim, *, new: bool) -> str:

@@ -28,7 +28,7 @@ from curate.run.account import called
 from curate.run.choice import ExecutorChoice
 from curate.run.engine import Engine, Pass, Rules
 from curate.run.graph import Asked, is_sparse, owners
-from curate.run.job import Job, walk_recipe
+from curate.run.job import Job, step_notes, walk_recipe
 from curate.run.pack import PackSpec, pack
 from curate.run.pick import Emit
 from curate.run.planning.lists import Unread
@@ -111,7 +111,7 @@ def _measured(recipe: Recipe, scratch: Pool, walk: Walk, ready: Sequence[Stage |
     steps = [s for s in job.steps(known) if not any(_left_out(o, ready) for o in _owners_of(s))]
     columns = [c for c in job.columns(known) if c.owner is None or not _left_out(c.owner, ready)]
     walk_recipe(done, steps, columns)
-    more = {"yaml": "", "columns": [], "steps": {s.id: {} for s in steps}}
+    more = {"yaml": recipe.resolved_yaml(settings=False), "columns": [], "steps": step_notes(steps)}
     pick = done.choose(recipe.name, (Emit(1, (("web", 1.0),)),), {"web": fact("text")}, more)
     assert done.shape is not None
     sizes = Sizes(scratch, dict(zip(done.shape.shards, done.shape.rows, strict=True)))
