@@ -45,8 +45,8 @@ def diagnosis(urls: int, ok: int, hosts: int, kinds: Sequence[Kind], top: HostRo
     notable = sorted((k for k in kinds if k.urls >= NOTABLE * urls), key=lambda k: (-k.urls, k.name))
     came = f"{share(ok, urls)} of {urls:,} {'URLs' if hosts else 'files'} came"
     if not notable:
-        small = ": nothing unusual." if ok >= FINE * urls else f"; no single kind of failure has {NOTABLE:.0%} of them."
-        return (f"{came}{small}",)
+        fine = ok >= FINE * urls
+        return (f"{came}{': nothing unusual' if fine else f'; no kind of failure alone has {share(NOTABLE, 1)}'}.",)
     return tuple(
         [*_one_host(urls - ok, hosts, notable, top), *(_sentence(k, urls, hosts) for k in notable)][:SENTENCES]
     )
@@ -64,7 +64,7 @@ def _one_host(failed: int, hosts: int, notable: Sequence[Kind], top: HostRow | N
 
 
 def _sentence(kind: Kind, urls: int, hosts: int) -> str:
-    count = f"{kind.urls:,} URLs ({share(kind.urls, urls)})"
+    count = f"{kind.urls:,} of {urls:,} {'URLs' if kind.hosts else 'files'} ({share(kind.urls, urls)})"
     where = f" on {kind.hosts:,} of {hosts:,} hosts" if kind.hosts else ""
     one = kind.most and hosts > 1 and kind.most["n"] >= CONCENTRATED * kind.urls
     if one and kind.most and kind.name in AT_ONE_HOST:
@@ -80,7 +80,7 @@ def _sentence(kind: Kind, urls: int, hosts: int) -> str:
     return f"{count}{where} {PLAIN.get(kind.name, f'ended as {kind.name}.')}"
 
 
-def share(part: int, whole: int) -> str:
+def share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "none"
 
 

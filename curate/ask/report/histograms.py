@@ -20,6 +20,8 @@ BINS = 40  # about so many
 WHOLE_BINS = 60  # whole numbers over at most so many values have a bin each
 TAILS = (0.005, 0.995)  # quantiles that the edges span; what lies beyond is counted as below and above
 LOG_FROM = 20.0  # the ratio of the ends from which a skewed quantity is drawn in factors
+EXACT = 2.0**52  # whole numbers beyond it are not told apart
+HUGE = 1e200  # values that nothing measures, but that a column may have
 KEPT, LOST, OTHER = 0, 1, 2  # what became of a row; others were dropped by another filter
 
 
@@ -39,9 +41,11 @@ def axis_of(sample: np.ndarray, whole: bool, bounds: Sequence[Bound]) -> Axis | 
         sample: finite values of the quantity, in any order.
         whole: it takes whole numbers only. Edges are whole, bin n is [n, n + 1) or a multiple of it.
     """
+    whole = whole and bool((np.abs(np.append(sample, [at for at, *_ in bounds])) < EXACT).all())
     lines = tuple(Threshold(_line(at, side, whole), side, label) for at, side, label in bounds)
-    ends = np.concatenate([np.quantile(sample, TAILS, method="nearest")] if len(sample) else [np.empty(0)])
-    ends = np.append(ends + np.array([0, whole]) if len(ends) else ends, [t.value for t in lines])
+    ends = np.array([t.value for t in lines])
+    if len(sample):
+        ends = np.append(ends, np.quantile(sample, TAILS, method="nearest") + np.array([0, whole]))
     if not len(ends):
         return None
     low, high = float(ends.min()), float(ends.max())
@@ -50,8 +54,8 @@ def axis_of(sample: np.ndarray, whole: bool, bounds: Sequence[Bound]) -> Axis | 
     if whole and high - low <= WHOLE_BINS:
         log, edges = False, np.arange(low, max(high, low + 1) + 1)
     elif log:
-        edges = np.geomspace(low, high, BINS + 1)
-        edges = np.unique(np.rint(edges)) if whole else edges
+        inner = np.geomspace(low, high, BINS + 1)[1:-1]
+        edges = np.unique([low, *(np.rint(inner) if whole else inner), high])
     else:
         edges = _even(low, high, whole)
     return Axis(_through(edges, [t.value for t in lines]), log, lines)
@@ -65,14 +69,20 @@ def _line(at: float, side: str, whole: bool) -> float:
 
 
 def _even(low: float, high: float, whole: bool) -> np.ndarray:
-    """Edges at round numbers, 20 to 50 bins."""
-    span = high - low or abs(low) / 10 or 1.0
+    """Edges at round numbers, 20 to 50 bins; one bin where numbers are too large to have round ones between."""
+    size = max(abs(low), abs(high))
+    if size > HUGE:
+        return np.array([low, high if high > low else np.nextafter(low, np.inf)])
+    span = high - low
+    if span <= size * 1e-9 or size < 1 / HUGE:
+        span = size / 10 if size > 1 / HUGE else 1.0
     power = 10.0 ** math.floor(math.log10(span / BINS))
     step = next(f * power for f in (1, 2, 2.5, 5, 10, 20) if span / (f * power) <= BINS)
     if whole:
         step = float(max(1, math.ceil(step)))
     first, last = math.floor(low / step), math.ceil(high / step)
-    return np.round(np.arange(first, max(last, first + 1) + 1) * step, 12 - math.floor(math.log10(span)))
+    edges = np.arange(first, max(last, first + 1) + 1) * step
+    return np.unique(np.round(edges, min(12 - math.floor(math.log10(span)), 300)))
 
 
 def _through(edges: np.ndarray, lines: Sequence[float]) -> np.ndarray:

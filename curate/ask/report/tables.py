@@ -11,8 +11,8 @@ from curate.ask.types import quoted
 
 MOST = 12  # values of a table; the rest is one row
 
-SHORTER = "least(original_width, original_height)"
-SHAPE = "(greatest(original_width, original_height) / least(original_width, original_height))"
+SHORTER = "if(original_width + original_height IS NULL, NULL, least(original_width, original_height))"
+SHAPE = "greatest(original_width / original_height, original_height / original_width)"
 SPACES = r"\s+"
 WORDS = rf"len(list_filter(string_split_regex(text, '{SPACES}'), lambda w: w <> ''))"
 
