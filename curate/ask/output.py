@@ -164,10 +164,16 @@ def _cell(value: Any) -> str:
     return text + "…"
 
 
-def table_text(table: pa.Table) -> str:
-    """An aligned table of the first rows: numbers to the right, long cells cut, the count below."""
+def table_text(table: pa.Table, limit: int = TABLE_ROWS, *, whole: bool = True, after: str = "") -> str:
+    """An aligned table of the first rows: numbers to the right, long cells cut, the count below.
+
+    Args:
+        limit: rows that are shown.
+        whole: False if the answer has further rows that were not fetched, so that their number is not known.
+        after: what else stands beside the count, such as the time it took.
+    """
     names = [_cell(n) for n in table.column_names]
-    shown = table.slice(0, TABLE_ROWS)
+    shown = table.slice(0, limit)
     columns = [[_cell(v) for v in c.to_pylist()] for c in shown.columns]
     right = [_is_number(c.type) for c in table.columns]
     widths = [max(map(_width, [n, *c])) for n, c in zip(names, columns, strict=True)]
@@ -180,8 +186,9 @@ def table_text(table: pa.Table) -> str:
         return "  ".join(padded).rstrip()
 
     lines = [line(names), "  ".join("─" * w for w in widths), *(line(row) for row in zip(*columns, strict=True))]
-    more = f"; the first {TABLE_ROWS:,} are shown, other formats give all" if table.num_rows > TABLE_ROWS else ""
-    return "\n".join([*lines, f"({table.num_rows:,} row{'s' * (table.num_rows != 1)}{more})"])
+    count = f"{table.num_rows:,} row{'s' * (table.num_rows != 1)}" if whole else f"the first {table.num_rows:,} rows"
+    more = f"; the first {limit:,} are shown, other formats give all" if table.num_rows > limit else ""
+    return "\n".join([*lines, f"({count}{more}{after})"])
 
 
 def _is_number(kind: pa.DataType) -> bool:

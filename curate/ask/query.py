@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from curate.ask.output import visible
 from curate.errors import UserError
 
 ALLOWED = "SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW and EXPLAIN"
@@ -94,7 +95,7 @@ def _only_statement(connection: Any, text: str) -> Any:
     try:
         statements = connection.extract_statements(text)
     except duckdb.Error as e:
-        raise UserError(str(e)) from e
+        raise UserError(visible(str(e), keep="\n")) from e
     if len(statements) != 1:
         raise UserError(f"one statement at a time; this has {len(statements)}")
     return statements[0]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from curate.ask.output import visible
 from curate.ask.query import CLIP_TEXT, Query, judged
 from curate.ask.scratch import own_folder
 from curate.ask.views import REMOVED_TABLE, VIEWS, Views
@@ -96,8 +97,11 @@ class Session:
         except duckdb.BinderException as e:
             if query.names is None:
                 raise UserError(self._explained(e, query, vectors)) from e
+        except duckdb.CatalogException as e:
+            known = f"\nThe views are {', '.join(VIEWS)}" if str(e).startswith("Catalog Error: Table") else ""
+            raise UserError(_said(e) + known) from e
         except duckdb.Error as e:
-            raise UserError(str(e)) from e
+            raise UserError(_said(e)) from e
         try:
             return self._run(query, None, vectors)  # so that the error names the nearest of all columns
         except duckdb.Error as e:
@@ -136,7 +140,7 @@ class Session:
 
     def _explained(self, error: Exception, query: Query, vectors: Mapping[str, Any]) -> str:
         """DuckDB's words, and both lengths where a vector of the CLIP meets one of another length."""
-        said = str(error)
+        said = _said(error)
         if not vectors or "array" not in said.lower():
             return said
         length = len(next(iter(vectors.values())))
@@ -187,7 +191,7 @@ class Result:
             yield _empty(reader.schema) if first is None else first
             yield from reader
         except (duckdb.Error, pa.ArrowException, OSError) as e:
-            raise UserError(f"the query failed: {e}") from e
+            raise UserError(f"the query failed: {_said(e)}") from e
 
     def to_arrow(self) -> pa.Table:
         return self._table
@@ -213,6 +217,11 @@ class Result:
         from curate.ask.output import table_text
 
         return table_text(self._table)
+
+
+def _said(error: Exception) -> str:
+    """Its words, which may quote a caption: what could move a cursor is made visible."""
+    return visible(str(error), keep="\n")
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:
