@@ -86,7 +86,7 @@ def test_manifest_and_sizes_say_what_is_there(tmp_path: Path) -> None:
     files = files_of(packer)
     tars = {n: d for n, d in files.items() if n.endswith(".tar")}
     assert list(tars) == ["00000000.tar", "00000001.tar", "00000002.tar"]
-    assert set(files) == {*tars, "sizes.json", "manifest.json"}
+    assert set(files) == {*tars, "sizes.json", "manifest.json", "README.md", "croissant.json"}
     assert json.loads(files["sizes.json"]) == dict(zip(tars, (9, 8, 8), strict=True))
     assert json.loads(files["manifest.json"]) == manifest
     for name, data in tars.items():

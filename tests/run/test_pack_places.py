@@ -56,7 +56,7 @@ def test_s3_through_segments(plain: dict[str, bytes], monkeypatch: pytest.Monkey
     assert "pack: scatter" in packer.passes
     assert files_of(packer) == plain
     folder = f"packs/{packer.folders[0]}"
-    assert [f for f in packer.pool.storage.folders(folder) if packer.pool.storage.list(f"{folder}/{f}")] == []
+    assert [f for f in packer.pool.storage.folders(folder) if packer.pool.storage.list(f"{folder}/{f}")] == ["samples"]
 
 
 KILLED = """

@@ -8,6 +8,7 @@ Every file is resumable by itself; ``manifest.json`` is committed last and says 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,9 +21,12 @@ from curate.pool.layout import folder_name, part_file, short_hash
 from curate.pool.pool import Pool
 from curate.pool.storage import Storage
 from curate.run.engine import Pass
+from curate.run.pack.card import card
+from curate.run.pack.croissant import croissant
 from curate.run.pack.cuts import Cuts, find_cuts, keys_of
 from curate.run.pack.fill import OVERHEAD, FillWork, fill, note_name, task_name
 from curate.run.pack.members import MEMBERS
+from curate.run.pack.origin import Origin, summed
 from curate.run.pack.rank import RANKS, PackWork, rank
 from curate.run.pack.scatter import SEGMENTS, ScatterWork, groups_of, scatter
 from curate.run.pack.spec import PackSpec
@@ -30,10 +34,10 @@ from curate.run.pack.write import NOTES
 from curate.run.reader import Places
 from stages.base import Column, Need, shard_name
 
-VERSION = 1  # rises when the bytes of a pack change
+VERSION = 2  # rises when the bytes of a pack change
 TASK = 1 << 28  # bytes of the files that one task fills: one process copies at half the speed of `cat`, two keep up
 TEMPORARY = (RANKS, MEMBERS, SEGMENTS, NOTES)
-MANIFEST, SIZES = "manifest.json", "sizes.json"
+MANIFEST, SIZES, CARD, CROISSANT = "manifest.json", "sizes.json", "README.md", "croissant.json"
 
 Runner = Callable[[list[Pass]], Mapping[str, Mapping[str, str]]]
 """Runs connected passes to their end; returns what failed for good, as `Engine.run` does."""
@@ -66,7 +70,10 @@ def pack(
         UserError: the pick keeps no sample. PartialFailure: a part failed for good; a pack is whole or not there.
     """
     storage, folder = pool.storage, pack_folder(pool, pick_folder, about["recipe"], spec, seed)
-    work = PackWork(storage.url, folder, pick_folder, seed, spec.repeat, dict(sources), places, pool.removed_digest())
+    lang = about.get("columns", {}).get("lang", {}).get("folder")
+    work = PackWork(
+        storage.url, folder, pick_folder, seed, spec.repeat, dict(sources), places, pool.removed_digest(), lang
+    )
     if not storage.exists(f"{folder}/{MANIFEST}"):
         try:
             _make(pool, work, about, spec, run)
@@ -89,9 +96,10 @@ def _make(pool: Pool, work: PackWork, about: Mapping[str, Any], spec: PackSpec, 
     per_task = max(1, TASK * cuts.files // total)
     if not storage.is_local and per_task < cuts.files:
         members = _scatter(storage, folder, members, ranks, run)
-    _fill(storage, FillWork(storage.url, folder, spec, tuple(members), cuts), per_task, run)
-    counts = {n: sum(r[n] for r in ranks) for n in ("rows", "kept", "times")}
-    _finish(pool, work, about, spec, cuts, counts)
+    _fill(
+        storage, FillWork(storage.url, folder, spec, Origin.of(work.pick, about), tuple(members), cuts), per_task, run
+    )
+    _finish(pool, work, about, spec, cuts, ranks)
 
 
 def _rank(storage: Storage, work: PackWork, shards: Sequence[str], run: Runner) -> list[dict[str, Any]]:
@@ -146,9 +154,9 @@ def _fill(storage: Storage, work: FillWork, per_task: int, run: Runner) -> None:
 
 
 def _finish(
-    pool: Pool, work: PackWork, about: Mapping[str, Any], spec: PackSpec, cuts: Cuts, counts: Mapping[str, int]
+    pool: Pool, work: PackWork, about: Mapping[str, Any], spec: PackSpec, cuts: Cuts, ranks: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Commit sizes.json, then the manifest. Nothing in them depends on where the pool lies."""
+    """Commit sizes.json, card and Croissant, then the manifest. Nothing in them depends on where the pool lies."""
     from curate import __version__
 
     storage, folder = pool.storage, work.folder
@@ -156,6 +164,9 @@ def _finish(
     notes = list(_walk(lambda k: json.loads(storage.read(note_name(folder, k))), numbers))
     files = {f"{shard_name(k)}.{spec.suffix}": n for k, n in zip(numbers, notes, strict=True)}
     sizes = {name: n["samples"] for name, n in files.items()}
+    dropped = Counter[str]()
+    for r in ranks:
+        dropped.update(r["dropped"])
     manifest = {
         "curate": __version__,
         "recipe": {"name": about["recipe"], "yaml": about["yaml"]},
@@ -165,15 +176,24 @@ def _finish(
         "lists": [{k: v for k, v in c.items() if k != "uid_runs"} for c in pool.claims()],
         "shards": list(about["shards"]),
         "counts": {
-            **counts,  # of the pick
+            **{n: sum(r[n] for r in ranks) for n in ("rows", "kept", "times")},  # of the pick
             "samples": cuts.samples,
             "files": cuts.files,
             "bytes": sum(n["bytes"] for n in notes),
         },
+        "dropped": [{"id": s["id"], "filter": s["filter"], "count": dropped.pop(s["id"], 0)} for s in _steps(about)]
+        + [{"id": name, "filter": None, "count": count} for name, count in sorted(dropped.items())],
+        "census": summed(r["census"] for r in ranks),  # of the copies in the pack
         "files": files,
     }
     storage.commit(f"{folder}/{SIZES}", json.dumps(sizes, indent=1).encode())
+    storage.commit(f"{folder}/{CARD}", card(manifest).encode())
+    storage.commit(f"{folder}/{CROISSANT}", json.dumps(croissant(manifest), indent=1).encode())
     storage.commit(f"{folder}/{MANIFEST}", json.dumps(manifest, indent=1).encode())
+
+
+def _steps(about: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return list(about.get("steps", ()))
 
 
 def _all(run: Runner, todo: Pass) -> None:

@@ -22,6 +22,7 @@ from curate.pool.storage import Storage
 from curate.run.account import Account
 from curate.run.pack.cuts import Cuts, in_order, keys_of
 from curate.run.pack.members import read_members
+from curate.run.pack.origin import Origin
 from curate.run.pack.spec import PackSpec
 from curate.run.pack.write import NOTES, FileWriters
 from stages.base import shard_name
@@ -39,6 +40,7 @@ class FillWork:
     pool: str
     folder: str
     spec: PackSpec
+    origin: Origin
     members: tuple[str, ...]
     cuts: Cuts
 
@@ -102,7 +104,7 @@ def fill(work: FillWork, item: str) -> dict[str, Any]:
     gathered = gather_members(storage, work, todo[0], todo[-1])
     weights = gathered.weights()
     blocks = list(_blocks(work.cuts, weights, todo))
-    with FileWriters(storage, work.folder, work.spec) as writers:
+    with FileWriters(storage, work.folder, work.spec, work.origin) as writers:
         for sweep in _sweeps(blocks, weights, SWEEP if storage.is_local else REMOTE_SWEEP):
             contents, readers = writers.prepare([gathered.rows(b) for b in sweep])
             read_images(storage, gathered, sweep, [(c.buffer, c.image_at) for c in contents])

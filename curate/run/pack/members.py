@@ -42,7 +42,7 @@ MEMBERS_SCHEMA = pa.schema(
         ("extra", pa.binary()),  # JSON object of the input's further columns, null if there are none
     ]
 )
-OWN_KEYS = frozenset({"uid", "copy", "copies", "weight", "texts", *COPIED})
+OWN_KEYS = frozenset({"uid", "copy", "copies", "weight", "recipe", "texts", *COPIED})
 
 
 def describe_copies(
@@ -171,8 +171,8 @@ class Said:
     jsons: list[bytes]
 
 
-def say(members: pa.Table) -> Said:
-    """Key, extension, text for plain readers and JSON of each copy."""
+def say(members: pa.Table, recipe: str) -> Said:
+    """Key, extension, text for plain readers and JSON of each copy. `recipe`: of the pick, ``<name>@<hash>``."""
     uids = _hex(members.column("uid"))
     copy, copies, weight = (members.column(n).to_pylist() for n in ("copy", "copies", "weight"))
     often, number = ("copies", copies) if weight.count(None) == len(weight) else ("weight", weight)
@@ -194,6 +194,7 @@ def say(members: pa.Table) -> Said:
                 "original_height": full_height,
                 "sha256": sha256,
                 "list": origin,
+                "recipe": recipe,
                 "texts": said,
             }
         )

@@ -22,6 +22,7 @@ from curate.pool.pool import Pool
 from curate.pool.storage import Storage
 from curate.run.account import Account
 from curate.run.pack.members import MEMBERS, describe_copies, write_members
+from curate.run.pack.origin import census
 from curate.run.reader import Places, ShardReader
 from stages.base import Column
 from stages.draws import hash64, uid_halves
@@ -31,7 +32,10 @@ RANKS = "ranks"
 
 @dataclass(frozen=True)
 class PackWork:
-    """What the workers of the first pass share; `folder` is the pack's, `pick` the pick's."""
+    """What the workers of the first pass share; `folder` is the pack's, `pick` the pick's.
+
+    lang: folder of the column `lang` that the recipe reads, to count languages by.
+    """
 
     pool: str
     folder: str
@@ -41,6 +45,7 @@ class PackWork:
     sources: Mapping[str, Column]
     places: Places
     removed_digest: str
+    lang: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ def rank(work: PackWork, item: str) -> dict[str, Any]:
     write_members(storage, f"{work.folder}/{MEMBERS}/{item}.arrow", members, f"{PIXELS}/{notes['tar']}")
     total = int(pc.sum(members.column("bytes")).as_py() or 0)
     ranks = members.select(["hash", "uid", "copy"])
-    counts = {"samples": members.num_rows, "bytes": total, "kept": footer["kept"], "times": footer["times"]}
+    counts = {"samples": members.num_rows, "bytes": total, **{n: footer[n] for n in ("kept", "times", "dropped")}}
+    counts["census"] = census(storage, facts, copies.row, work.lang, item)
     storage.commit(marker, write_parquet(ranks, reader.footer | counts))
     return {"rows": reader.rows, "samples": members.num_rows, "bytes": total, **account.told("pack rank", reader.rows)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -14,10 +15,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curate.pool.storage import Storage
 from curate.pool.tar import BLOCK, END, headers
 from curate.run.pack.members import Said, say
+from curate.run.pack.origin import SAMPLES, Origin, index_rows
 from curate.run.pack.spec import PackSpec
 from stages.base import shard_name
 
@@ -41,9 +44,9 @@ class Content:
     buffer: memoryview = field(default_factory=lambda: memoryview(b""))
 
 
-def tar_layout(members: pa.Table) -> Content:
+def tar_layout(members: pa.Table, recipe: str) -> Content:
     """Where everything of these rows stands in a tar: image, .txt and .json of one sample after another."""
-    said = say(members)
+    said = say(members, recipe)
     blocks = 1 + -(-_sizes(members, said).ravel() // BLOCK)  # of each member, its header included
     ends = np.cumsum(blocks)
     header_at = (ends - blocks).reshape(-1, 3)
@@ -74,11 +77,11 @@ def tar_fill(content: Content, buffer: memoryview) -> None:
             buffer[at : at + len(word)] = word
 
 
-def bare_layout(members: pa.Table) -> Content:
+def bare_layout(members: pa.Table, recipe: str) -> Content:
     """The images of a block one after another."""
     size = members.column("bytes").to_numpy().astype(np.int64)
     ends = np.cumsum(size)
-    return Content(members, say(members), int(ends[-1]), ends - size)
+    return Content(members, say(members, recipe), int(ends[-1]), ends - size)
 
 
 def bare_fill(content: Content, buffer: memoryview) -> None:
@@ -114,6 +117,13 @@ class TarFile:
         self.path.unlink(missing_ok=True)
 
 
+def parquet_bytes(table: pa.Table) -> bytes:
+    """The table as one file without any note of who wrote it."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
 def _write_all(file: BinaryIO, data: memoryview) -> None:
     while len(data):  # one call writes at most 2 GiB
         data = data[file.write(data) :]
@@ -125,6 +135,8 @@ class _Open:
 
     sink: Any
     samples: int = 0
+    bytes: int = 0
+    index: list[pa.Table] = field(default_factory=list)
     owed: list[Future[None]] = field(default_factory=list)
 
 
@@ -149,8 +161,8 @@ class Buffers:
 class FileWriters:
     """Files of one task. Leaving the block waits for the threads; an error leaves no temporary behind."""
 
-    def __init__(self, storage: Storage, folder: str, spec: PackSpec) -> None:
-        self.storage, self.folder, self.spec = storage, folder, spec
+    def __init__(self, storage: Storage, folder: str, spec: PackSpec, origin: Origin) -> None:
+        self.storage, self.folder, self.spec, self.origin = storage, folder, spec, origin
         self._threads = [ThreadPoolExecutor(1) for _ in ("hash", "write", "commit")]
         self._files: dict[int, _Open] = {}
         self._buffers = Buffers()
@@ -159,7 +171,7 @@ class FileWriters:
     def prepare(self, blocks: Sequence[pa.Table]) -> tuple[list[Content], list[Future[None]]]:
         """The blocks as they will be written, but for their images, in one buffer; and the list of its readers."""
         tar = self.spec.format == "webdataset"
-        contents = [(tar_layout if tar else bare_layout)(b) for b in blocks]
+        contents = [(tar_layout if tar else bare_layout)(b, self.origin.recipe) for b in blocks]
         buffer, readers = self._buffers.take(sum(c.size for c in contents))
         start = 0
         for content in contents:
@@ -172,13 +184,23 @@ class FileWriters:
         if file not in self._files:
             self._files[file] = _Open(self._sink(self.storage.scratch()))
         current = self._files[file]
-        current.samples += content.members.num_rows
+        self._note(file, current, content)
         hasher, writer, committer = self._threads
         jobs = [hasher.submit(current.sink.hash, content), writer.submit(current.sink.write, content)]
         current.owed += jobs
         readers += jobs
         if last:
             self._committed.append(committer.submit(self._commit, file))
+
+    def _note(self, file: int, current: _Open, content: Content) -> None:
+        """Remember what the block adds to the file, and where its images will stand in it."""
+        offsets = None if content.header_at is None else content.image_at + current.bytes
+        current.index.append(index_rows(content.members, content.said, self.origin, self._name(file), offsets))
+        current.samples += content.members.num_rows
+        current.bytes += content.size
+
+    def _name(self, file: int) -> str:
+        return f"{shard_name(file)}.{self.spec.suffix}"
 
     def _sink(self, path: Path) -> Any:
         if self.spec.format == "webdataset":
@@ -191,12 +213,14 @@ class FileWriters:
         current = self._files[file]
         _settle(current.owed)
         digest, size = current.sink.finish(), current.sink.path.stat().st_size
-        name = f"{shard_name(file)}.{self.spec.suffix}"
+        name = self._name(file)
         if not self.storage.commit(f"{self.folder}/{name}", current.sink.path):
             # Somebody was first: what is said of the file must be true of theirs.
             theirs = self.storage.local(f"{self.folder}/{name}")
             with theirs.open("rb") as f:
                 digest, size = hashlib.file_digest(f, "sha256").hexdigest(), theirs.stat().st_size
+        index = pa.concat_tables(current.index).unify_dictionaries().combine_chunks()
+        self.storage.commit(f"{self.folder}/{SAMPLES}/{shard_name(file)}.parquet", parquet_bytes(index))
         note = {"samples": current.samples, "bytes": size, "sha256": digest}
         self.storage.commit(f"{self.folder}/{NOTES}/{shard_name(file)}.json", json.dumps(note).encode())
 
