@@ -28,7 +28,7 @@ def figure(sample: Shown, role: str = "") -> str:
         picture = f"<span>no picture: {text(sample.why_not)}</span>"
     else:
         data = base64.b64encode(sample.thumbnail).decode()
-        picture = f'<img src="data:image/webp;base64,{data}" alt="{text(sample.text or "", 120)}" loading="lazy">'
+        picture = f'<img src="data:image/webp;base64,{data}" alt="{text(sample.text or "", 120)}">'
     top = f'<p class="role{" stays" if role == "stays" else ""}">{role}</p>' if role else ""
     why = f'<div class="why">{text(sample.reason)}</div>' if sample.reason else ""
     caption = f'<p dir="auto">{text(sample.text)}</p>' if sample.text is not None else '<p class="soft">no caption</p>'

@@ -14,10 +14,19 @@ from curate.ask.diff.figures import sheet
 from curate.ask.diff.numbers import Diff, FilterDiff
 from curate.ask.diff.pictures import Sheets, sheets
 from curate.ask.diff.rows import ONLY_A, ONLY_B, OTHER_COPIES, OTHER_TEXTS, Sheet
-from curate.ask.diff.say import NOTHING, alone, differing, differing_values, name, notes, reasons_in_words, shares
+from curate.ask.diff.say import (
+    NOTHING,
+    alone,
+    differing,
+    differing_values,
+    name,
+    notes,
+    reasons_in_words,
+    shares,
+    worded,
+)
 from curate.ask.report.html import bar, number, page, section, table, text
 from curate.pool.pool import Pool
-from curate.run.planning.differ import said
 
 LONGEST_YAML = 200_000  # characters of two recipes compared line by line
 
@@ -108,7 +117,7 @@ def _span(parts: Sequence[tuple[int, str]], whole: int, label: str) -> str:
 def _recipes(diff: Diff) -> str:
     rows = [[f"{text(p.id)} <span class='soft'>({text(p.method)})</span>", *_where(p.place)] for p in alone(diff)]
     rows += [[f"{text(p.id)}: its name", text(p.id), text(p.id_b)] for p in diff.pairs if p.id_b]
-    rows += [[text(key), *(f"<code>{text(said(v))}</code>" for v in (c.a, c.b))] for key, c in differing(diff)]
+    rows += [[_key(key), *(f"<code>{text(worded(v))}</code>" for v in (c.a, c.b))] for key, c in differing(diff)]
     why = "".join(f"<li><b>{text(p.id)}</b>: {text(w)}</li>" for p in diff.pairs for w in p.why)
     found = ""
     if rows:
@@ -119,8 +128,13 @@ def _recipes(diff: Diff) -> str:
     return found
 
 
+def _key(key: str) -> str:
+    """A dotted key that may be broken behind its dots and underscores."""
+    return text(key).replace(".", ".<wbr>").replace("_", "_<wbr>")
+
+
 def _where(place: str) -> tuple[str, str]:
-    return ("there", "–") if place == "A" else ("–", "there")
+    return ("yes", "no") if place == "A" else ("no", "yes")
 
 
 def _filters(diff: Diff) -> str:

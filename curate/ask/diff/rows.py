@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from curate.ask.diff.facts import Tallies, tallies
 from curate.ask.diff.shard import Shard
-from curate.ask.diff.sides import NOT_NAMED, Side
+from curate.ask.diff.sides import Side
 from curate.ask.diff.texts import other_texts
 from curate.ask.report.candidates import Candidate, Rows
 from curate.errors import UserError
@@ -50,7 +50,7 @@ class Fate:
     """What one side made of the rows of a shard.
 
     by: int (rows,), number of the fate that dropped it, or that of all fates where it is kept. times: int64 (rows,).
-    reason: string, null where kept. emit: as in picks; None for a file, which has no texts.
+    reason: string, null where kept or not given. emit: as in picks; None for a file, which has no texts.
     """
 
     by: np.ndarray
@@ -127,8 +127,7 @@ def _fate(side: Side, shard: Shard) -> Fate:
     if side.pick is None:
         assert side.named is not None
         times = times_named(side.named, shard.uid)
-        reason = pa.array(np.full(len(times), NOT_NAMED, object), pa.string(), mask=times > 0)
-        return Fate((times > 0).astype(np.int64), reason, times, None)
+        return Fate((times > 0).astype(np.int64), pa.nulls(len(times), pa.string()), times, None)
     dropped_by, reason, times, emit = (c.combine_chunks() for c in shard.aligned(side.pick, PICK.names).columns)
     by = pc.index_in(dropped_by, value_set=pa.array(side.fates, pa.string()))
     if by.null_count != dropped_by.null_count:

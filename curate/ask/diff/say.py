@@ -96,6 +96,11 @@ def differing(diff: Diff) -> list[tuple[str, Change]]:
     return own + [(c.key, c) for c in diff.changes]
 
 
+def worded(value: Any) -> str:
+    """A value of a recipe, as a recipe would have it."""
+    return "not given" if value is None else said(value)
+
+
 def alone(diff: Diff) -> list[Pair]:
     """Filters that only one of two recipes has."""
     if diff.a.pick is None or diff.b.pick is None:
@@ -106,7 +111,7 @@ def alone(diff: Diff) -> list[Pair]:
 def _said_differently(diff: Diff) -> list[str]:
     lines = [f"  {p.id} ({p.method}): only in {p.place}" for p in alone(diff)]
     lines += [f"  {p.id}: called {p.id_b} in B" for p in diff.pairs if p.id_b]
-    lines += [f"  {key}: {said(c.a)} -> {said(c.b)}" for key, c in differing(diff)]
+    lines += [f"  {key}: {worded(c.a)} -> {worded(c.b)}" for key, c in differing(diff)]
     lines += [f"  {p.id}: {why}" for p in diff.pairs for why in p.why]
     return ["what differs, A -> B", *lines] if lines else []
 
