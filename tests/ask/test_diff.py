@@ -225,8 +225,8 @@ def test_a_duplicate_stands_beside_the_sample_that_stays(tmp_path, capsys):
     page = Page(page_of(place, tmp_path, a, b, capsys))
     words = re.sub(r"\s+", " ", page.text)
     assert sum(t == "img" for t, _ in page.tags) == 2
-    assert f"dropped near caption 2 {size(pool, 2)} · {uid[2].as_py().hex()}" in words
-    assert f"stays caption 0 {size(pool, 0)} · {uid[0].as_py().hex()}" in words
+    assert f"dropped in B near caption 2 {size(pool, 2)} · {uid[2].as_py().hex()}" in words
+    assert f"stays in B caption 0 {size(pool, 0)} · {uid[0].as_py().hex()}" in words
 
 
 def size(pool: Pool, row: int) -> str:

@@ -184,14 +184,15 @@ def _away(lost: int, gained: int, most: int) -> str:
 
 def _pictures(diff: Diff, found: FilterDiff, shown: Sheets) -> str:
     parts = []
-    for kind, fate, rows, title in (
-        (ONLY_A, found.pair.b, found.lost, "Lost: only A keeps them, B drops them here"),
-        (ONLY_B, found.pair.a, found.gained, "Gained: only B keeps them, A dropped them here"),
+    for kind, side, fate, rows, title in (
+        (ONLY_A, diff.b, found.pair.b, found.lost, "Lost: only A keeps them, B drops them here"),
+        (ONLY_B, diff.a, found.pair.a, found.gained, "Gained: only B keeps them, A dropped them here"),
     ):
         samples = shown.of.get((kind, fate), []) if fate is not None else []
         if samples:
             look = "lost" if kind == ONLY_A else "gained"
-            parts.append(f"<h3>{title} ({_of(len(samples), rows)})</h3>{sheet(samples, look, shown.keepers)}")
+            drawn = sheet(samples, look, shown.keepers, side.letter)
+            parts.append(f"<h3>{title} ({_of(len(samples), rows)})</h3>{drawn}")
     return "".join(parts)
 
 
