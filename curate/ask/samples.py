@@ -164,7 +164,9 @@ def stored(pool: Pool, found: Found) -> Stored:
         }[found.state]
         raise UserError(f"{pool.storage}: {found.uid} {why}")
     facts, footer = read_table(pool.storage, marker(found.shard), ["tar_offset", "bytes", "format"])
-    fact, tar = facts.slice(found.row, 1).to_pylist()[0], f"{PIXELS}/{footer.get('tar')}"
+    if not footer.get("tar"):
+        raise UserError(f"{pool.storage}: {found.uid} has no picture: {marker(found.shard)} names no tar")
+    fact, tar = facts.slice(found.row, 1).to_pylist()[0], f"{PIXELS}/{footer['tar']}"
     try:
         data = pool.storage.read_range(tar, fact["tar_offset"], fact["bytes"])
     except FileNotFoundError:

@@ -184,7 +184,7 @@ class Shell:
         before = signal.signal(signal.SIGINT, lambda number, frame: None)  # Ctrl-C is the pager's while it runs
         try:
             given = {"LESSCHARSET": "utf-8", **os.environ}
-            subprocess.run(pager, shell=True, input=text.encode(), check=False, env=given)
+            subprocess.run(pager, shell=True, input=f"{text}\n".encode(), check=False, env=given)
         finally:
             signal.signal(signal.SIGINT, before)
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.errors import UserError
+from curate.pool.facts import FACTS
 from curate.pool.index import FolderIndex
 from curate.pool.layout import PIXELS, part_file
 from curate.pool.pool import Pool
@@ -95,7 +96,7 @@ def find_facts(pool: Pool) -> Facts:
     ]
     return Facts(
         PIXELS,
-        _merged(fields_of),
+        _merged(fields_of) or [Field(f.name, f.type) for f in FACTS],
         frozenset(shards),
         compact=_compacted(index, shards),
         rows={s: described[s][0] for s in shards},

@@ -18,6 +18,10 @@ _PARTS = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 
+_CLOSED = re.compile(
+    r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]*\n | /\*.*?\*/ | \$(\w*)\$.*?\$\1\$""", re.DOTALL | re.VERBOSE
+)
+
 
 def split(text: str) -> tuple[list[str], str]:
     """(the statements that are ended, without their `;`, what follows the last)."""
@@ -42,17 +46,4 @@ def is_complete(text: str) -> bool:
 
 def inside_quotes(text: str) -> bool:
     """Does the text end within a string or a comment?"""
-    last = None
-    for m in _PARTS.finditer(text):
-        last = m
-    if last is None or last.end() != len(text) or last["end"]:
-        return False
-    part = last[0]
-    if part.startswith("--"):
-        return not part.endswith("\n")
-    if part.startswith("/*"):
-        return len(part) < 4 or not part.endswith("*/")
-    if part.startswith("$"):
-        mark = f"${last[1]}$"
-        return len(part) < 2 * len(mark) or not part.endswith(mark)
-    return part[0] == "'" and (len(part) == 1 or (len(part) - len(part.rstrip("'"))) % 2 == (len(part.strip("'")) == 0))
+    return bool(re.search(r"""['"]|--|/\*|\$\w*\$""", _CLOSED.sub(" ", text)))

@@ -210,7 +210,7 @@ class Views:
     def listed(self, shard: int | None = None) -> str:
         """SELECT of uid, url, text and shard of what was listed, fetched or not; of one shard or of all."""
         claims = [c for c in self.pool.claims() if shard is None or c["first"] <= shard < c["first"] + c["shards"]]
-        folders = [f"lists/{c['list']}@{c['hash']}" for c in claims]
+        folders = [f"lists/{c['list']}@{c['hash']}" for c in claims if "hash" in c]
         files = [f"{f}/{e.name}" for f in folders for e in self.pool.storage.list(f) if LIST_SHARD.fullmatch(e.name)]
         wanted = [f for f in files if shard is None or f.endswith(f"/{shard_name(shard)}.parquet")]
         if not wanted:
