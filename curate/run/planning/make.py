@@ -140,7 +140,9 @@ def _priced(
     left = shares(scene.pool, walk, pick) or measured.shares
     known = Known(
         rates=rates,
-        volumes=Volumes(Sizes(scene.pool, scene.there), measured.bytes, stored_image(recipe.ingest, scene.received)),
+        volumes=Volumes(
+            Sizes(scene.pool, scene.there, walk.touched), measured.bytes, stored_image(recipe.ingest, scene.received)
+        ),
         listed=scene.listed,
         rows=rows,
         ids={folder: id for id, folder in walk.verdicts},

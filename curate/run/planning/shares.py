@@ -30,7 +30,8 @@ class Shares:
 
 def shares(pool: Pool, walk: Walk, pick: str) -> Shares | None:
     """By this pick, else by the pick of the same recipe that shares most filters with it; None without any."""
-    found = _of(pool, pick, walk.shards)
+    todo = {int(name) for p in walk.planned if p.kind == "pick" for name in p.makes[0].todo}
+    found = _of(pool, pick, [s for s in walk.shards if s not in todo])
     if found is not None:
         return found
     name = pick.removeprefix("picks/").rpartition("@")[0]

@@ -3,7 +3,7 @@
     sizes = Sizes(pool, {0: 10_000, 1: 9_874})
     sizes.folder("columns/language@0123456789ab")      # 1.2, or None where nothing of it is there
 
-No file is opened: sizes come from the folder's index, else from a listing of some hundred shards.
+No file is opened: sizes come from the folder's index, else from a listing of a few hundred shards.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from functools import cache
 
 import pyarrow as pa
 
+from curate.pool.index import FolderIndex
 from curate.pool.layout import PIXELS
 from curate.pool.pool import Pool
 from curate.run.fetch.spec import IngestSpec
 from filters.base import VERDICT, Filter, GlobalFilter
-from stages.base import Barrier, Parameters, Stage
+from stages.base import Barrier, Parameters, Stage, shard_name
 
 FILE = 1500  # bytes of a parquet file besides its rows: schema and footer
 TEXT = 40.0  # bytes of a text of which nothing is known
@@ -35,34 +36,33 @@ class Size:
 
 
 class Sizes:
-    """Sizes of one pool. `rows`: rows of the shards that are there."""
+    """Sizes of one pool. `rows`: rows of the shards that are there. `indexes`: those that are loaded already."""
 
-    def __init__(self, pool: Pool, rows: Mapping[int, int]) -> None:
-        self.pool, self.rows = pool, rows
+    def __init__(self, pool: Pool, rows: Mapping[int, int], indexes: Mapping[str, FolderIndex] | None = None) -> None:
+        self.pool, self.rows, self.indexes = pool, rows, indexes or {}
         self.folder = cache(self._folder)
         self._names = cache(pool.storage.folders)
 
     def _folder(self, folder: str) -> float | None:
         """Bytes a row of the parquet files of a folder; None where there are none."""
-        known = self.pool.index(folder).known
-        if known:
-            rows = sum(r for r, _, _ in known.values())
-            return sum(b for _, _, b in known.values()) / rows if rows else None
-        return self._listed(folder, ".parquet")
+        index = self.indexes.get(folder) or self.pool.index(folder)
+        if index.known:
+            rows = sum(r for r, _, _ in index.known.values())
+            return sum(b for _, _, b in index.known.values()) / rows if rows else None
+        return None if index.listed == set() else self._listed(folder, ".parquet")
 
     def images(self) -> float | None:
         """Bytes of tar a sample with an image."""
         return self._listed(PIXELS, ".tar")
 
     def _listed(self, folder: str, suffix: str) -> float | None:
-        """By a listing of the first hundred shards, or of all where those are not there."""
-        for prefix in ("000000", ""):
-            files = [e for e in self.pool.storage.list(folder, prefix) if e.name.endswith(suffix)]
-            sizes = [(int(e.name[:8]), e.size) for e in files if e.name[:8].isdecimal()]
-            there = {shard for shard, _ in sizes}
-            rows = sum(self.rows.get(shard, 0) for shard in there)
+        """By the hundred shards around the first that is there, or around the last: a listing of all takes minutes."""
+        for shard in (min(self.rows, default=0), max(self.rows, default=0)):
+            entries = self.pool.storage.list(folder, shard_name(shard)[:6])
+            files = [(int(e.name[:8]), e.size) for e in entries if e.name.endswith(suffix)]
+            rows = sum(self.rows.get(number, 0) for number in {n for n, _ in files})
             if rows:
-                return sum(size for shard, size in sizes if shard in self.rows) / rows
+                return sum(size for number, size in files if number in self.rows) / rows
         return None
 
     def like(self, folder: str) -> float | None:
