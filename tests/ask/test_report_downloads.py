@@ -114,7 +114,7 @@ CASES: dict[str, tuple[list[Row], list[str]]] = {
     ),
     "link rot": (
         [*many("ok", 100, 2), *many("http_4xx", 60, 2, status=404), *many("http_4xx", 10, 1, status=410)],
-        ["130 of 330 URLs (39.4 %) on 60 of 100 hosts, 60 of which", "gone (404, 410). This is link rot, and normal"],
+        ["130 of 330 URLs (39.4 %) on 60 of 100 hosts: gone (404, 410). This is link rot, and normal"],
     ),
     "a wrong clock": (
         [*many("tls", 40, 2), *many("ok", 10, first=100)],

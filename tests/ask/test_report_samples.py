@@ -327,6 +327,35 @@ def test_older_notes_that_do_not_say_what_was_read(tmp_path: Path) -> None:
     assert gather(pool, pick) == before
 
 
+def test_values_of_barriers_and_of_stages_that_asked_only_survivors(tmp_path: Path) -> None:
+    pool = pools.empty_pool(tmp_path / "pool", [2])
+    for shard in range(2):
+        pools.write_photos(pool, shard, [jpeg(1)] * 10, ["x"] * 10)
+    uid = pool.facts(0, ["uid"])[0].column("uid").combine_chunks()
+    parts = [pa.table({"uid": uid[a:b], "length": list(range(a, b))}) for a, b in ((6, 9), (2, 4))]
+    sparse = pools.add_sparse(pool, "captioner", 0, parts)
+    ranked = pools.add_barrier(pool, "rank", lambda shard, uid: pa.table({"rank": [shard * 10 + i for i in range(10)]}))
+    steps = []
+    for name, sql, read in (("long", "length >= 3", f"{sparse}:length"), ("first", "rank < 15", f"{ranked[:-7]}:rank")):
+        keep = pools.add_verdict(pool, "where", lambda s, u: np.arange(len(u)) % 2 == 0, name)
+        pools.about(pool, keep, identity=Where(sql=sql, on_missing="drop").identity(), reads=[read])
+        steps.append((name, keep))
+    found = gather(pool, pools.add_pick(pool, "test", steps)).filters
+    (length,) = found["long"].histograms
+    assert (length.missing, sum(length.lost), sum(length.kept)) == (15, 2, 3)  # 3 and 7; 2, 6 and 8
+    assert [s.score for s in found["long"].borderline if s.row == 7] == []  # lost, though within its bound: not near it
+    (rank,) = found["first"].histograms
+    assert (rank.missing, sum(rank.kept), rank.thresholds[0].value) == (0, 10, 15.0)
+
+
+def test_a_pool_in_an_object_store(s3_root: str, tmp_path: Path) -> None:
+    pool = small_pool(f"{s3_root}/pool", shards=2, rows=10)
+    pick = run(pool, {"size": ImageSize(min_side=100)})
+    here = small_pool(str(tmp_path / "pool"), shards=2, rows=10)
+    there, same = gather(pool, pick), gather(here, run(here, {"size": ImageSize(min_side=100)}))
+    assert (there.filters, there.final, there.counts) == (same.filters, same.final, same.counts)
+
+
 def test_thumbnails_of_noise_are_encoded_smaller() -> None:
     thumbnail, _ = small(jpeg(1, side=400))
     assert thumbnail is not None

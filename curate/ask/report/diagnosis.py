@@ -73,7 +73,7 @@ def _sentence(kind: Kind, urls: int, hosts: int) -> str:
             f" In all {count}{where} had this." if kind.urls > n else ""
         )
     broad = kind.hosts >= FEW_HOSTS and kind.hosts >= BROAD * hosts
-    mixed = kind.hosts >= FEW_HOSTS and kind.answering >= MIXED * kind.hosts
+    mixed = kind.name in OF_THE_WAY and kind.hosts >= FEW_HOSTS and kind.answering >= MIXED * kind.hosts
     if kind.name in ON_MANY and (broad or mixed):
         there = f", {kind.answering:,} of which answered for other URLs" if mixed else ""
         return f"{count}{where}{there}: {ON_MANY[kind.name]}"
@@ -83,6 +83,9 @@ def _sentence(kind: Kind, urls: int, hosts: int) -> str:
 def share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "none"
 
+
+OF_THE_WAY = frozenset({"dns", "connect", "timeout", "tls", "http_429", "http_5xx", "robots_unavailable"})
+"""Kinds that say something of the way to a host, where other URLs of it came."""
 
 AT_ONE_HOST = {
     "http_429": "answered {n} times that it is asked too often (429), of {of} URLs: a rate limit there. Ask it more "
