@@ -75,7 +75,8 @@ def _sentence(kind: Kind, urls: int, hosts: int) -> str:
     broad = kind.hosts >= FEW_HOSTS and kind.hosts >= BROAD * hosts
     mixed = kind.name in OF_THE_WAY and kind.hosts >= FEW_HOSTS and kind.answering >= MIXED * kind.hosts
     if kind.name in ON_MANY and (broad or mixed):
-        there = f", {kind.answering:,} of which answered for other URLs" if mixed else ""
+        all_of = "all" if kind.answering == kind.hosts else f"{kind.answering:,}"
+        there = f", {all_of} of which answered for other URLs" if mixed else ""
         return f"{count}{where}{there}: {ON_MANY[kind.name]}"
     return f"{count}{where} {PLAIN.get(kind.name, f'ended as {kind.name}.')}"
 

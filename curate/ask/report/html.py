@@ -66,13 +66,15 @@ def section(anchor: str, title: str, *content: str) -> str:
     return f'<section id="{text(anchor)}"><h2>{text(title)}</h2>{"".join(content)}</section>'
 
 
-def page(title: str, style: str, *content: str) -> str:
-    """A page that loads nothing and runs nothing."""
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+def page(title: str, style: str, *content: str, local_images: bool = False) -> str:
+    """A page that loads nothing and runs nothing; with `local_images`, pictures that lie beside it."""
+    beside = " file: 'self'" if local_images else ""
+    policy = f"default-src 'none'; img-src data:{beside}; style-src 'unsafe-inline'"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
+        '<meta name="generator" content="curate">'
         f"<title>{text(title)}</title><style>{style}</style></head><body>{''.join(content)}</body></html>\n"
     )

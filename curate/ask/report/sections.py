@@ -1,4 +1,4 @@
-"""The sections of the page, each a function from numbers to HTML."""
+"""The sections of the page, each a function from what was found to HTML."""
 
 from __future__ import annotations
 
@@ -8,40 +8,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.ask.funnel import Funnel, Step
-from curate.ask.pictures import Shown
-from curate.ask.report.choose import Sheets
+from curate.ask.report.found import Counts, Downloads, FilterFound, Found, GroupSizes, Timing, UidList
 from curate.ask.report.html import bar, number, section, share, table, text
+from curate.ask.report.words import IN_WORDS
 from curate.pool.facts import TRANSIENT
+from curate.run.states import duration
 
-IN_WORDS = {
-    "ok": "downloaded and decoded",
-    "dns": "host name not found",
-    "refused_robots": "the site's robots.txt forbids it",
-    "robots_unavailable": "robots.txt could not be read",
-    "refused_header": "the answer's headers forbid it",
-    "refused_list": "on a list of refusals",
-    "blocked_address": "address inside a private network",
-    "connect": "no connection",
-    "tls": "certificate or encryption failed",
-    "timeout": "too slow",
-    "http_4xx": "gone or forbidden (4xx)",
-    "http_429": "asked to slow down (429)",
-    "http_5xx": "server error (5xx)",
-    "too_many_redirects": "redirected in circles",
-    "too_big": "more bytes than allowed",
-    "truncated": "broke off in the middle",
-    "not_image": "something else than an image",
-    "bomb": "more pixels than allowed",
-    "decode_error": "a broken image",
-    "too_small": "smaller than allowed",
-    "hash_mismatch": "other bytes than the list promised",
-    "gave_up": "given up after repeated tries",
-    "unreadable": "local file unreadable",
-}
-Counts = Sequence[tuple[str, int, int]]  # (value, samples, of them kept)
+Link = tuple[str, str]  # (anchor, title)
+SIZES = ((2, "2"), (3, "3"), (4, "4"), (9, "5 to 9"), (99, "10 to 99"), (999, "100 to 999"))
 
 
-def heading(pick: Funnel, about: dict[str, Any], links: Sequence[tuple[str, str]]) -> str:
+def heading(pick: Funnel, about: Mapping[str, Any], links: Sequence[Link]) -> str:
+    """Name, one sentence, the main numbers, and the way to each section."""
     facts = [
         ("samples with an image", number(pick.rows)),
         ("kept", number(pick.kept)),
@@ -53,10 +31,21 @@ def heading(pick: Funnel, about: dict[str, Any], links: Sequence[tuple[str, str]
     big = "".join(f"<div><dt>{text(k)}</dt><dd>{text(v)}</dd></div>" for k, v in facts)
     items = "".join(f'<li><a href="#{text(anchor)}">{text(title)}</a></li>' for anchor, title in links)
     return (
-        f"<header><h1>{text(pick.recipe)}</h1>"
-        '<p class="soft">What this recipe kept of its pool, what it dropped, and why.</p>'
+        f"<header><h1>{text(pick.recipe)}</h1><p class='lead'>{text(sentence(pick), 1000)}</p>"
         f'<dl class="big">{big}</dl><nav aria-label="Sections"><ul>{items}</ul></nav></header>'
     )
+
+
+def sentence(pick: Funnel) -> str:
+    """The outcome in one sentence."""
+    if not pick.rows:
+        return "There was no sample with an image to choose from."
+    said = f"Of {number(pick.rows)} samples this recipe kept {number(pick.kept)} ({share(pick.kept, pick.rows)})"
+    lost = sorted((s for s in pick.steps if s.dropped_first), key=lambda s: -s.dropped_first)
+    if not lost:
+        return said + " and dropped none."
+    most = " and ".join(f"{s.id} ({number(s.dropped_first)})" for s in lost[:2])
+    return f"{said}; most were dropped by {most}."
 
 
 def funnel_section(pick: Funnel) -> str:
@@ -90,10 +79,11 @@ def _funnel_row(step: Step, rows: int) -> list[str]:
     return [name + drawn, number(step.left), number(step.dropped_first), alone + asked, reasons]
 
 
-def download_section(outcomes: Sequence[tuple[str, int]]) -> str:
-    if not outcomes:
+def download_section(found: Downloads | None) -> str:
+    """What became of each URL or file, what that comes from, and where."""
+    if found is None or not found.outcomes:
         return ""
-    total = sum(n for _, n in outcomes)
+    total = sum(n for _, n in found.outcomes)
     rows = [
         [
             f"{text(IN_WORDS.get(kind, kind))} <code class='soft'>{text(kind)}</code>"
@@ -101,55 +91,38 @@ def download_section(outcomes: Sequence[tuple[str, int]]) -> str:
             number(n),
             share(n, total),
         ]
-        for kind, n in outcomes
+        for kind, n in found.outcomes
     ]
-    again = sum(n for kind, n in outcomes if kind in TRANSIENT)
+    again = sum(n for kind, n in found.outcomes if kind in TRANSIENT)
     hint = f"<p class='soft'>{number(again)} of them may succeed in another attempt.</p>" if again else ""
+    said = "".join(f"<li>{text(line, 1000)}</li>" for line in found.diagnosis)
+    said = f'<ul class="said">{said}</ul>' if said else ""
     head = [("what became of each url or file", False), ("count", True), ("share", True)]
-    return section("downloads", "Downloads", table(head, rows, "Downloads"), hint)
+    return section("downloads", "Downloads", said, table(head, rows, "Downloads"), hint, _hosts(found))
 
 
-def filter_section(anchor: str, step: Step, sheets: Sheets) -> str:
-    lost, kept = sheets.lost[step.id], sheets.kept[step.id]
-    first = f"{number(step.dropped_first)} dropped here first" + (f", {len(lost)} shown" if lost else "")
-    parts = [f"<p class='soft'>{first}; {number(step.left)} left.</p>"]
-    pairs = [(s, sheets.keepers[s.dup_of]) for s in lost if s.dup_of in sheets.keepers]
-    alone = [s for s in lost if s.dup_of not in sheets.keepers]
-    if pairs:
-        shown = "".join(f"<li>{_figure(a, 'dropped')}{_figure(b, 'stays')}</li>" for a, b in pairs)
-        parts.append(f'<h3>Lost, beside what stays</h3><ul class="pairs">{shown}</ul>')
-    if alone:
-        parts.append(f"<h3>Lost</h3>{_sheet(alone, 'lost')}")
-    if kept:
-        opened = "" if lost else " open"
-        title = f"Kept ({len(kept)} shown)"
-        parts.append(f"<details{opened}><summary>{title}</summary>{_sheet(kept, 'kept')}</details>")
-    return section(anchor, step.id, *parts)
+def _hosts(found: Downloads) -> str:
+    if not found.hosts:
+        return ""
+    rows = [
+        [
+            text(h.host, 80) + bar([(h.ok, "keep"), (h.urls - h.ok, "lose")], h.urls, f"{h.ok} of {h.urls} came"),
+            number(h.urls),
+            share(h.ok, h.urls),
+            f"{text(IN_WORDS.get(h.worst, h.worst))} {number(h.worst_count)}" if h.worst else "",
+        ]
+        for h in found.hosts
+    ]
+    head = [("host", False), ("urls", True), ("came", True), ("most frequent failure", False)]
+    title = f"Hosts with the most failures, {number(len(rows))} of {number(found.hosts_in_all)}"
+    return f"<h3>{title}</h3>{table(head, rows, title)}"
 
 
-def _sheet(samples: Sequence[Shown], kind: str) -> str:
-    return f'<ul class="sheet {kind}">' + "".join(f"<li>{_figure(s)}</li>" for s in samples) + "</ul>"
-
-
-def _figure(sample: Shown, role: str = "") -> str:
-    if sample.thumbnail is None:
-        picture = f"<span>no picture: {text(sample.why_not)}</span>"
-    else:
-        data = base64.b64encode(sample.thumbnail).decode()
-        picture = f'<img src="data:image/webp;base64,{data}" alt="{text(sample.text or "", 120)}" loading="lazy">'
-    top = f'<p class="role{" stays" if role == "stays" else ""}">{role}</p>' if role else ""
-    why = f'<div class="why">{text(sample.reason)}</div>' if sample.reason else ""
-    caption = f'<p dir="auto">{text(sample.text)}</p>' if sample.text is not None else '<p class="soft">no caption</p>'
-    where = f'{sample.width}×{sample.height} · <span title="{text(sample.url or "")}">{sample.uid.hex()}</span>'
-    said = f'<figcaption>{why}{caption}<div class="id">{where}</div></figcaption>'
-    return f'<figure>{top}<div class="frame">{picture}</div>{said}</figure>'
-
-
-def counts_section(tables: Mapping[str, Counts]) -> str:
-    """Languages, sizes, shapes: how many samples have each value, and how many of them were kept."""
+def counts_section(tables: Sequence[Counts]) -> str:
+    """Languages, sizes, shapes, hosts, licences: how many samples have each value, and how many of them were kept."""
     blocks = []
-    for title, counts in tables.items():
-        most = max((n for _, n, _ in counts), default=0)
+    for counts in tables:
+        most = max((n for _, n, _ in counts.rows), default=0)
         rows = [
             [
                 text(v, 60) + bar([(kept, "keep"), (n - kept, "alone")], most, f"{kept} of {n} kept"),
@@ -157,14 +130,79 @@ def counts_section(tables: Mapping[str, Counts]) -> str:
                 number(kept),
                 share(kept, n),
             ]
-            for v, n, kept in counts
+            for v, n, kept in counts.rows
         ]
         head = [("value", False), ("samples", True), ("kept", True), ("share", True)]
-        blocks.append(f"<div><h3>{text(title)}</h3>{table(head, rows, title)}</div>")
+        blocks.append(f"<div><h3>{text(counts.title)}</h3>{table(head, rows, counts.title)}</div>")
     return section("what", "What is in it", f'<div class="columns">{"".join(blocks)}</div>') if blocks else ""
 
 
-def recipe_section(pick: Funnel, about: dict[str, Any]) -> str:
+def group_sizes(sizes: Sequence[GroupSizes]) -> str:
+    """How many groups of duplicates have how many members, by filter."""
+    blocks = []
+    for found in sizes:
+        counted: dict[str, int] = {}
+        for size, groups in found.sizes:
+            label = next((label for most, label in SIZES if size <= most), "1,000 and more")
+            counted[label] = counted.get(label, 0) + groups
+        most = max(counted.values(), default=0)
+        rows = [
+            [text(label) + bar([(n, "lose")], most, f"{n} groups of {label}"), number(n)]
+            for label, n in counted.items()
+        ]
+        title = f"Sizes of the groups of {found.step}"
+        head = [("samples in a group", False), ("groups", True)]
+        blocks.append(f"<div><h3>{text(title)}</h3>{table(head, rows, title)}</div>" if rows else "")
+    return f'<div class="columns">{"".join(blocks)}</div>' if any(blocks) else ""
+
+
+def timings_section(timings: Sequence[Timing]) -> str:
+    """What the runs that made this took, pass by pass."""
+    if not timings:
+        return ""
+    rows = [
+        [
+            text(t.name, 80),
+            number(t.parts),
+            number(t.rows) if t.rows else "",
+            duration(t.worker_s),
+            f"{t.rows / t.worker_s:,.0f}" if t.rows and t.worker_s else "",
+            "" if t.wall_s is None else duration(t.wall_s),
+            number(t.failed) if t.failed else "",
+        ]
+        for t in timings
+    ]
+    head = [("pass", False), ("parts", True), ("rows", True), ("worker time", True), ("rows a worker-second", True)]
+    head += [("time on the clock", True), ("failed", True)]
+    note = "<p class='soft'>Summed over the runs that made the pool what it is, not only the last.</p>"
+    return section("timings", "Timings", note, table(head, rows, "Timings"))
+
+
+def uids_section(lists: Sequence[UidList], files: Mapping[tuple[str, str], str] | None = None) -> str:
+    """Lists of uids to download, one a filter and reason.
+
+    Args:
+        files: (step, reason) -> relative path of a whole list that lies beside the page.
+    """
+    if not lists:
+        return ""
+    rows = [[text(u.step), text(u.reason, 60), number(u.count), _uids(u, files)] for u in lists]
+    head = [("filter", False), ("reason", False), ("samples", True), ("their uids", False)]
+    note = "<p class='soft'>One uid a line, by the filter that dropped the sample first.</p>"
+    return section("uids", "Lists of what was dropped", note, table(head, rows, "Lists of uids"))
+
+
+def _uids(found: UidList, files: Mapping[tuple[str, str], str] | None) -> str:
+    name = f"{found.step}-{found.reason}".rstrip("-") + ".txt"
+    if files is not None and (found.step, found.reason) in files:
+        return f'<a href="{text(files[found.step, found.reason])}" download>{text(name, 80)}</a>'
+    if found.uids is None:
+        return f"<code>curate sql POOL {text(json.dumps(found.query), 1000)} -f csv</code>"
+    lines = base64.b64encode("".join(f"{u}\n" for u in found.uids).encode()).decode()
+    return f'<a href="data:text/plain;base64,{lines}" download="{text(name, 80)}">{text(name, 80)}</a>'
+
+
+def recipe_section(pick: Funnel, about: Mapping[str, Any]) -> str:
     hashes = [("pick", pick.folder), ("pool as it was", about.get("generation")), ("curate", about.get("version"))]
     hashes += [(f"filter {s.id}", s.folder) for s in pick.steps if s.folder]
     hashes += [
@@ -177,10 +215,10 @@ def recipe_section(pick: Funnel, about: dict[str, Any]) -> str:
         rows.append([text("captions"), f"<code>{text(json.dumps(about['sources'], sort_keys=True), 2000)}</code>"])
     shown = text(about.get("yaml", ""), 200_000, keep="\n\t")
     yaml = f'<pre tabindex="0" aria-label="The recipe">{shown}</pre>'
-    return section(
-        "recipe",
-        "Recipe",
-        yaml,
-        "<h3>What it stands for</h3>",
-        table([("what", False), ("name", False)], rows, "Hashes"),
-    )
+    head = [("what", False), ("name", False)]
+    return section("recipe", "Recipe", yaml, "<h3>What it stands for</h3>", table(head, rows, "Hashes"))
+
+
+def anchors(found: Found) -> list[tuple[str, Step, FilterFound]]:
+    """Each filter with its anchor, in the funnel's order."""
+    return [(f"filter-{s.number}", s, found.filters[s.id]) for s in found.pick.steps if s.id in found.filters]
