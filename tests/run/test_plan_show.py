@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run.plan_parts import EXACT, Planner, planner
 
+from curate.errors import UserError
 from curate.run.account import called
 from curate.run.planning import print_plan
 from curate.run.planning.as_json import as_object
@@ -96,7 +97,14 @@ def test_costs_for_many_rows(person: Planner) -> None:
 
 def test_costs_for_many_rows_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "w.txt").write_text("1")
-    assert lines(planner(tmp_path, shards=0), 1e9)[-1].endswith("so that there is nothing to go by")
+    found = lines(planner(tmp_path, shards=0), 1e9)
+    assert found[-1].endswith("so that there is nothing to go by")
+    assert "nothing to do: the pool has no list, and the recipe names none (`source:`)" in found
+
+
+def test_endless_rows_are_refused(person: Planner) -> None:
+    with pytest.raises(UserError, match=r"^--rows inf: it is a number such as 12\.8e9$"):
+        print_plan(person.recipe(), as_json=False, rows=float("inf"))
 
 
 @given(st.text(max_size=60))

@@ -9,9 +9,11 @@ Nothing is run and nothing is written into the pool, which need not even be ther
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING
 
+from curate.errors import UserError
 from curate.run.planning.as_json import as_object
 from curate.run.planning.make import make_plan
 from curate.run.planning.plan import Plan
@@ -36,7 +38,12 @@ def print_plan(
 
     Args:
         rows: also what so many rows of input would cost.
+
+    Raises:
+        UserError: no finite number of rows; and see `make_plan`.
     """
+    if rows is not None and not math.isfinite(rows):
+        raise UserError(f"--rows {rows:g}: it is a number such as 12.8e9")
     plan = make_plan(recipe, executor=executor, workers=workers, sample=sample)
     text = json.dumps(as_object(plan, rows), indent=1) if as_json else "\n".join(as_lines(plan, rows))
     sys.stdout.write(text + "\n")

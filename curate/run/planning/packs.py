@@ -18,16 +18,17 @@ from stages.base import Need, shard_name
 if TYPE_CHECKING:
     from curate.recipe import Recipe
 
+NOTHING = "the pick keeps no sample, as far as is known: there would be nothing to pack"
 RANK, FILL = "pack: rank", "pack: fill"
 
 
 def plan_pack(recipe: Recipe, pool: Pool, walk: Walk, pick: str, samples: int) -> tuple[str | None, list[Planned], str]:
-    """(folder, lines, why it is not there); nothing where the recipe asks for no pack.
+    """(folder, lines, why it is not there); nothing where the recipe asks for no pack, or there is nothing to pack.
 
     Args:
         samples: copies that the pick keeps, about.
     """
-    if recipe.pack is None:
+    if recipe.pack is None or not walk.shards:
         return None, [], ""
     folder = pack_folder(pool, pick, recipe.name, recipe.pack, recipe.seed)
     storage, shards = pool.storage, [shard_name(s) for s in walk.shards]
@@ -45,7 +46,8 @@ def plan_pack(recipe: Recipe, pool: Pool, walk: Walk, pick: str, samples: int) -
         Planned(RANK, "pack", folder, len(shards), len(todo), "", (Made(None, folder, todo),)),
         Planned(FILL, "pack", folder, files, len(left), "", (Made(None, folder, left),), Need(memory_gb=2)),
     ]
-    return folder, lines, "" if whole else _why(recipe, pool, walk, folder, pick, bool(ranked or filled))
+    why = "" if whole else _why(recipe, pool, walk, folder, pick, bool(ranked or filled))
+    return folder, lines, why if samples or whole else NOTHING
 
 
 def _why(recipe: Recipe, pool: Pool, walk: Walk, folder: str, pick: str, begun: bool) -> str:

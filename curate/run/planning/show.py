@@ -93,6 +93,8 @@ def _sums(plan: Plan) -> Iterator[str]:
         yield from _unmeasured(plan.totals, "or --sample 3 " if plan.shards or _has_images(plan) else "")
         yield from _origins(plan)
         yield from _signs(plan)
+    elif not plan.listed:
+        yield "nothing to do: the pool has no list, and the recipe names none (`source:`)"
     else:
         yield "nothing to do: all of it is there"
     yield _entry("pick", plan.pick or "has its name once all shards are there")
