@@ -90,7 +90,7 @@ def test_local_files_have_no_hosts(tmp_path: Path) -> None:
 CASES: dict[str, tuple[list[Row], list[str]]] = {
     "a resolver that gives up": (
         [*many("ok", 20, 5), *many("dns", 20, 4)],
-        ["80 of 180 URLs (44.4 %) on 20 of 20 hosts, 20 of which answered for other URLs: no address", "resolver"],
+        ["80 of 180 URLs (44.4 %) on 20 of 20 hosts, all of which answered for other URLs: no address", "resolver"],
     ),
     "domains that are gone": (
         [*many("ok", 100, 5), *many("dns", 15, 2, first=200)],
@@ -110,7 +110,7 @@ CASES: dict[str, tuple[list[Row], list[str]]] = {
     ),
     "a network that is full": (
         [*many("ok", 50, 3), *many("timeout", 50, 1)],
-        ["50 of 200 URLs (25.0 %) on 50 of 50 hosts, 50 of which answered for other URLs: too slow.", "y: 32"],
+        ["50 of 200 URLs (25.0 %) on 50 of 50 hosts, all of which answered for other URLs: too slow.", "y: 32"],
     ),
     "link rot": (
         [*many("ok", 100, 2), *many("http_4xx", 60, 2, status=404), *many("http_4xx", 10, 1, status=410)],
