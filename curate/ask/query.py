@@ -78,10 +78,10 @@ def judged(connection: Any, text: str) -> Query:
         UserError: it does not parse, is more than one statement, or would do more than ask.
     """
     statement = _only_statement(connection, text)
-    kind = statement.type.name
+    kind = _kind(statement)
     if kind == "EXPLAIN":
         inner = _EXPLAIN.sub("", statement.query, count=1)
-        if inner == statement.query or _only_statement(connection, inner).type.name != "SELECT":
+        if inner == statement.query or _kind(_only_statement(connection, inner)) != "SELECT":
             raise UserError("EXPLAIN is for queries only; give it a SELECT")
         return _query(connection, statement, inner)
     if kind != "SELECT":
@@ -99,6 +99,14 @@ def _only_statement(connection: Any, text: str) -> Any:
     if len(statements) != 1:
         raise UserError(f"one statement at a time; this has {len(statements)}")
     return statements[0]
+
+
+def _kind(statement: Any) -> str:
+    """SELECT, COPY, ...; what DuckDB's Python does not know the name of is OTHER."""
+    try:
+        return str(statement.type.name)
+    except ValueError:
+        return "OTHER"
 
 
 def _query(connection: Any, statement: Any, text: str) -> Query:
