@@ -98,7 +98,8 @@ class Progress:
     def begin(self, passes: Sequence[Pass]) -> None:
         for p in passes:
             self.states[p.name] = PassState(len(p.items), began=time.time(), folder=p.folder)
-            self.tell("pass", **{"pass": p.name, "total": len(p.items), "folder": p.folder})
+            about: dict[str, Any] = {"pass": p.name, "total": len(p.items), "folder": p.folder}
+            self.tell("pass", **about)
         self.tick(force=True)
 
     def started(self, name: str, item: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from curate.ask.funnel import Step
+from curate.ask.pictures import Shown
 from curate.ask.report import figures, sections
 from curate.ask.report.figures import Embedded, Pictures
 from curate.ask.report.found import FilterFound, Found
@@ -95,7 +96,7 @@ def _filter_section(
     return section(anchor, step.id, *parts)
 
 
-def _both_sides(found: FilterFound, most: int | None) -> list[figures.Shown]:
+def _both_sides(found: FilterFound, most: int | None) -> list[Shown]:
     """The nearest of either side, where a sheet holds fewer than were gathered."""
     if most is None:
         return found.borderline
