@@ -112,8 +112,10 @@ class Progress:
         self.states[name].add(result, seconds, time.time())
         self.flying.pop((name, item), None)
         self.errors.pop(f"{name} {item}", None)
-        counts = {k: result[k] for k in ("rows", "outcomes", "errors", "bytes_read", "bytes_written") if k in result}
-        self.tell("finished", **{"pass": name, "item": item, "seconds": round(seconds, 3), **counts})
+        counts: dict[str, Any] = {
+            k: result[k] for k in ("rows", "outcomes", "errors", "bytes_read", "bytes_written") if k in result
+        }
+        self.tell("finished", **counts | {"pass": name, "item": item, "seconds": round(seconds, 3)})
 
     def failed(self, name: str, item: str, error: str, final: bool) -> None:
         self.flying.pop((name, item), None)
