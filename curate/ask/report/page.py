@@ -113,11 +113,12 @@ def _duplicates(found: Found, pictures: Pictures, most: int | None) -> str:
     sizes = sections.group_sizes(found.group_sizes)
     if not sizes and not found.groups:
         return ""
-    parts = [sizes]
+    groups = ""
     for g in found.groups:
-        parts.append(f"<h3>{number(g.size)} alike <span class='soft'>({text(g.step)})</span></h3>")
-        parts.append(figures.group(g.lost[:most], g.keeper, g.size, pictures))
-    return section("duplicates", "Duplicates, the largest groups first", *parts)
+        shown = figures.group(g.lost[:most], g.keeper, g.size, pictures)
+        kind = "group" if g.size == 2 else "group wide"
+        groups += f"<div class='{kind}'><h3>{number(g.size)} alike <span class='soft'>({text(g.step)})</span></h3>{shown}</div>"
+    return section("duplicates", "Duplicates, the largest groups first", sizes, f'<div class="groups">{groups}</div>')
 
 
 def _final(found: Found, pictures: Pictures, most: int | None) -> str:
