@@ -157,9 +157,9 @@ class Prices:
         made = step.makes[0]
         rate = self._rate("pick", self.rates.method("pick") or self.rates.work("pick"), draft)
         draft.guessed = not self.volumes.of(made).measured
-        homes = {s["folder"] for s in made.about["steps"]}
-        homes |= {c["folder"] for c in made.about["sources"].values() if c["folder"]}
-        read = self.volumes.facts.bytes + self.volumes.folders(homes)
+        sources = {c["folder"] for c in made.about["sources"].values()}
+        homes = {s["folder"] for s in made.about["steps"]} | sources - {None}
+        read = (1 + (None in sources)) * self.volumes.facts.bytes + self.volumes.folders(homes)
         found = []
         for rows, parts in (
             (self._of_parts(made.todo, self.known.rows), len(made.todo)),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from curate.pool.layout import PIXELS
 from curate.run.planned import IMAGE_READ, Made
 from curate.run.planning.sizes import FILE, Size, Sizes, guess
+from stages.base import Stage
 
 FACTS = 250.0  # bytes a row of facts, about: texts, URLs, digests
 
@@ -36,12 +37,19 @@ class Volumes:
         return size.bytes * rows + (0 if size.measured or not rows else FILE * parts)
 
     def read(self, makes: Iterable[Made]) -> float:
-        """Bytes a row of the files that are opened for these: always the facts, for the uids; each file once."""
+        """Bytes a row of the files that are opened for these.
+
+        That of the facts is opened for the uids, again for columns of it (which stages always get), and for the places
+        of images.
+        """
         made = list(makes)
         reads = {r for m in made for r in m.about.get("reads", [])}
-        homes = {r.rpartition(":")[0] for r in reads if r != IMAGE_READ} - {"fact", *(m.folder for m in made)}
-        homes |= {f for m in made for f in m.about.get("above", [])}
-        return self.facts.bytes + (self.tar.bytes if IMAGE_READ in reads else 0.0) + self.folders(homes)
+        image = IMAGE_READ in reads
+        homes = {r.rpartition(":")[0] for r in reads if r != IMAGE_READ}
+        facts = 1 + ("fact" in homes or any(isinstance(m.owner, Stage) for m in made)) + image
+        above = {f for m in made for f in m.about.get("above", [])}
+        others = homes - {"fact", *(m.folder for m in made)} | above
+        return facts * self.facts.bytes + image * self.tar.bytes + self.folders(others)
 
     def folders(self, homes: Iterable[str]) -> float:
         """Bytes a row of these folders; of a barrier, of its last phase."""
