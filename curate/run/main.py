@@ -77,12 +77,12 @@ def run_recipe(
 
 
 def summary_lines(progress: Progress) -> list[str]:
-    """What the run did, in words: time, each pass with its rate, and where the log lies."""
+    """What the run did, in words: time, passes that took some of it, and where the log lies."""
     lines = [f"done in {duration(time.time() - progress.began)}, log: {progress.log}"]
     for name, s in progress.states.items():
-        if s.done:
-            took = s.ended - s.began
-            rate = f", {s.rows / took:,.0f} rows/s" if s.rows and took > 0 else ""
+        took = s.ended - s.began
+        if s.done and took >= 1:
+            rate = f", {s.rows / took:,.0f} rows/s" if s.rows else ""
             lines.append(f"  {name}: {s.done:,} done in {duration(took)}{rate}")
     return lines
 

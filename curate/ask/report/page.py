@@ -117,7 +117,8 @@ def _duplicates(found: Found, pictures: Pictures, most: int | None) -> str:
     for g in found.groups:
         shown = figures.group(g.lost[:most], g.keeper, g.size, pictures)
         kind = "group" if g.size == 2 else "group wide"
-        groups += f"<div class='{kind}'><h3>{number(g.size)} alike <span class='soft'>({text(g.step)})</span></h3>{shown}</div>"
+        title = f"{number(g.size)} alike <span class='soft'>({text(g.step)})</span>"
+        groups += f"<div class='{kind}'><h3>{title}</h3>{shown}</div>"
     return section("duplicates", "Duplicates, the largest groups first", sizes, f'<div class="groups">{groups}</div>')
 
 
