@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,19 @@ def test_removed_samples_are_never_shown(tmp_path: Path) -> None:
     assert found.groups[0].keeper is None
     assert found.groups[0].size == before.groups[0].size
     assert len(found.final) == len(before.final) or len(before.final) < 24
+
+
+def test_ctrl_c_is_no_error_of_a_query(finished: tuple[Pool, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(session: Any) -> None:
+        """As DuckDB answers Ctrl-C."""
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("Query interrupted") from None
+
+    monkeypatch.setattr("curate.ask.report.gather.tables", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gather(*finished)
 
 
 def test_a_damaged_verdict_is_told(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from curate.ask.report.uid_lists import uid_lists
 from curate.ask.sql import Session
 from curate.ask.views import Views
 from curate.pool.pool import Pool
+from curate.run.executors import interruptible
 
 SHEETS = 33  # full contact sheets' worth of pictures in all: with more filters, sheets are smaller
 FEWEST = 4  # samples on a sheet, however many filters there are
@@ -41,7 +42,13 @@ def gather(pool: Pool, pick_folder: str, *, samples: int = 24) -> Found:
 
     Raises:
         UserError: the pick is not finished, or its files do not fit the pool.
+        KeyboardInterrupt: Ctrl-C, also where DuckDB makes another error of it.
     """
+    with interruptible():
+        return _gather(pool, pick_folder, samples)
+
+
+def _gather(pool: Pool, pick_folder: str, samples: int) -> Found:
     pick = funnel(pool, pick_folder)
     about = pool.about(pick_folder)
     session = Session(Views(pool, pick_folder))
