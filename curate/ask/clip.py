@@ -85,7 +85,8 @@ class Clip:
             model = open_clip.create_model(self.model, pretrained=weights, require_pretrained=True, weights_only=True)
             tokenizer = open_clip.get_tokenizer(self.model)
         except Exception as e:  # whatever torch, the hub or a damaged file throws: it is told, and ends the query
-            raise UserError(f"clip {self}: open_clip cannot load it: {type(e).__name__}: {e}") from e
+            remedy = f"without a network give a file of weights: {self.model}:/path/to/weights.pt"
+            raise UserError(f"clip {self}: open_clip cannot load it: {type(e).__name__}: {e}; {remedy}") from e
         return model.eval(), tokenizer
 
     def _known_weights(self) -> str | None:

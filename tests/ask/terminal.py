@@ -42,7 +42,7 @@ class Terminal:
         except (ProcessLookupError, ChildProcessError):
             return
 
-    def see(self, words: str, seconds: float = 8.0) -> str:
+    def see(self, words: str, seconds: float = 30.0) -> str:
         """What came until these words, from where the last such search ended; fails with the screen if they do not."""
         end = time.monotonic() + seconds
         while (at := self.text.find(words, self._seen)) < 0:
