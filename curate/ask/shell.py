@@ -265,7 +265,7 @@ class Shell:
 def first_rows(result: Result, limit: int = FETCHED) -> tuple[pa.Table, bool]:
     """(at most `limit` rows, whether these are all). Reads no further than it has to."""
     batches, rows = [], 0
-    for batch in result.batches():
+    for batch in result.batches(limit + 1):
         batches.append(batch)
         rows += batch.num_rows
         if rows > limit:

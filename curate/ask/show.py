@@ -33,10 +33,11 @@ def print_samples(pool: str, uids: Sequence[str], *, recipe: str | None, out: Pa
         curate.errors.UserError: a uid is unknown or begins several, or there is no such pick.
     """
     handle = Handle(pool, recipe)
-    words = [w for u in uids for w in (sys.stdin.read().split() if u == "-" else [u])]
+    words = [w for u in uids for w in (_read_words() if u == "-" else [u])]
     told = tell(handle, find(handle, words))
     if as_json:
-        sys.stdout.write(dump([as_plain(t) for t in told]) + "\n")
+        text = dump([as_plain(t) for t in told])
+        print(visible(text) if sys.stdout.isatty() else text)
     else:
         for t in told:
             say(handle, t)
@@ -45,6 +46,12 @@ def print_samples(pool: str, uids: Sequence[str], *, recipe: str | None, out: Pa
 
         pictures = write_page(handle, told, out)
         print(f"{pictures} of {len(told)} pictures and index.html are in {out}", file=sys.stderr)
+
+
+def _read_words() -> list[str]:
+    """Uids of standard input, as `curate sql ... --format csv` writes them, too."""
+    words = sys.stdin.read().split()
+    return words[1:] if words[:1] == ["uid"] else words
 
 
 def say(handle: Handle, told: Told) -> None:

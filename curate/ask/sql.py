@@ -171,8 +171,8 @@ class Result:
         first = next(batches)
         return pa.Table.from_batches([first, *batches])
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows in batches, the first of which is there even if empty. Streams: nothing is kept.
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        """The rows in batches of so many, the first of which is there even if empty. Streams: nothing is kept.
 
         Raises:
             UserError: the query fails on the way, or the answer was streamed before.
@@ -186,7 +186,7 @@ class Result:
             raise UserError("this answer was streamed already; ask again")
         self._streamed = True
         try:
-            reader = self._relation.to_arrow_reader(BATCH_ROWS)
+            reader = self._relation.to_arrow_reader(rows)
             first = next(reader, None)
             yield _empty(reader.schema) if first is None else first
             yield from reader

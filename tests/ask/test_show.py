@@ -110,7 +110,7 @@ def test_everything_of_a_sample(pool):
 
 
 def test_several_also_from_standard_input_each_once(pool):
-    said = shown(pool, uid_of(3), "-", input=f"{uid_of(0)}\n{uid_of(3)} {uid_of(TWIN)}\n")
+    said = shown(pool, uid_of(3), "-", input=f"uid\n{uid_of(0)}\n{uid_of(3)} {uid_of(TWIN)}\n")
     assert [line.split()[0] for line in said.splitlines() if "in the pool:" in line] == [
         uid_of(n) for n in (3, 0, TWIN)
     ]
@@ -273,3 +273,11 @@ def test_an_empty_pool_knows_no_uid(tmp_path):
     pools.empty_pool(tmp_path / "p", [])
     with pytest.raises(UserError, match="no sample, download or list has the uid"):
         curate.open(str(tmp_path / "p")).show("ab")
+
+
+def test_a_pool_on_an_object_store(s3_root):
+    pool = tiny.tiny_pool(f"{s3_root}/pool", 2, 3)
+    said = shown(pool, uid_of(4)[:10])
+    assert f"{uid_of(4)}  in the pool: shard 1, row 1" in said
+    assert "picture number 4" in said
+    assert curate.open(pool.storage.url).show(uid_of(4)).size == (16, 16)

@@ -154,3 +154,26 @@ def test_an_error_on_the_way_is_told(tmp_path):
     pools.synthetic(tmp_path / "pool", [3])
     with pytest.raises(UserError, match="the query failed"):
         curate.open(str(tmp_path / "pool")).sql("SELECT CAST('x' || range AS INT) FROM range(3)").fetchall()
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32()], ids=["float16", "float32"])
+def test_embeddings_come_as_arrays(tmp_path, kind):
+    """In SQL, where they can be compared with each other, and in Arrow, pandas and Polars."""
+    given = [[1.0, 0.0, 0.5], None, [0.25, 2.0, -1.0]]
+    pool = pools.synthetic(tmp_path / "pool", [3])
+    rows = [None if v is None else [kind.to_pandas_dtype()(x) for x in v] for v in given]
+    for name in "ab":
+        made = pa.array(rows if name == "a" else rows[::-1], pa.list_(kind, 3))
+        pools.add_column(pool, name, lambda s, u, n=name, m=made: pa.table({n: m}))
+    handle = curate.open(str(tmp_path / "pool"))
+    answer = handle.sql("SELECT a FROM samples ORDER BY row")
+    assert answer.to_arrow().schema.field("a").type == pa.list_(pa.float32(), 3)
+    assert answer.fetchall() == [(v,) for v in given]
+    assert [None if v is None else list(v) for v in answer.to_pandas()["a"]] == given
+    assert str(answer.to_polars().schema["a"]) == "Array(Float32, shape=(3,))"
+    found = handle.sql(
+        "SELECT array_cosine_similarity(a, b), array_distance(a, a) FROM samples ORDER BY row"
+    ).fetchall()
+    cosine = (0.25 - 0.5) / ((1.25**0.5) * (1 + 4 + 0.0625) ** 0.5)
+    assert [f[0] for f in found] == [pytest.approx(cosine, abs=1e-6), None, pytest.approx(cosine, abs=1e-6)]
+    assert [f[1] for f in found] == [0.0, None, 0.0]
