@@ -94,12 +94,12 @@ whys = st.lists(st.sampled_from(["small", "blurred", "<b>"]), min_size=sum(ROWS)
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(keeps, whys), min_size=3, max_size=3), st.sets(st.integers(0, sum(ROWS) - 1), max_size=3))
+@given(st.lists(st.tuples(keeps, whys), min_size=4, max_size=4), st.sets(st.integers(0, sum(ROWS) - 1), max_size=3))
 def test_every_number_is_that_of_sets_of_uids(tmp_path_factory, filters, removed):
     pool = pools.synthetic(tmp_path_factory.mktemp("diff") / "pool", ROWS)
-    x, y, z = (verdict(pool, n, k, w) for n, (k, w) in zip("xyz", filters, strict=True))
+    x, y, z, w = (verdict(pool, n, k, why) for n, (k, why) in zip("xyzw", filters, strict=True))
     a = pools.add_pick(pool, "one", [("x", x), ("y", y)])
-    b = pools.add_pick(pool, "two", [("z", z), ("x", x)])
+    b = pools.add_pick(pool, "two", [("z", z), ("x", x), ("w", w)])
     uid = [u for s in range(len(ROWS)) for u in pool.facts(s, ["uid"])[0].column("uid").to_pylist()]
     pool.remove(pa.array([uid[i] for i in sorted(removed)], pa.binary(16)), "takedown")
     pool = Pool.open(pool.storage.url)
@@ -107,7 +107,7 @@ def test_every_number_is_that_of_sets_of_uids(tmp_path_factory, filters, removed
     check(found, fates(pool, a), fates(pool, b))
     assert found.rows.removed == len(removed)
     assert [(f.pair.id, f.pair.place, f.pair.same) for f in found.filters] == [
-        ("z", "B", False), ("x", "both", True), ("y", "A", False),
+        ("z", "B", False), ("x", "both", True), ("w", "B", False), ("y", "A", False),
     ]  # fmt: skip
     of = {u: i for i, u in enumerate(uid)}
     for (kind, fate), places in found.shown.items():

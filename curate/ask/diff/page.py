@@ -6,11 +6,10 @@ write_page(pool, compare(pool, a, b, samples=24), Path("a-b-diff.html"))
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import curate.ask.report
-from curate.ask.diff.figures import sheet
 from curate.ask.diff.numbers import Diff, FilterDiff
 from curate.ask.diff.pictures import Sheets, sheets
 from curate.ask.diff.rows import ONLY_A, ONLY_B, OTHER_COPIES, OTHER_TEXTS, Sheet
@@ -25,6 +24,8 @@ from curate.ask.diff.say import (
     shares,
     worded,
 )
+from curate.ask.pictures import Shown
+from curate.ask.report.figures import Embedded, sheet
 from curate.ask.report.html import bar, number, page, section, table, text
 from curate.pool.pool import Pool
 
@@ -42,7 +43,7 @@ def write_page(pool: Pool, diff: Diff, out: Path) -> Path:
         ("overlap", "Overlap", _overlap(diff)),
         ("recipes", "What the recipes say differently", _recipes(diff)),
         ("filters", "By filter", _filters(diff)),
-        *((f"filter-{n}", name(f), _pictures(diff, f, shown)) for n, f in enumerate(diff.filters, 1)),
+        *((f"filter-{n}", name(f), _pictures(f, shown)) for n, f in enumerate(diff.filters, 1)),
         ("copies", "Kept by both, otherwise", _otherwise(diff, shown)),
         ("facts", "In what they differ", _facts(diff)),
         ("yaml", "The recipes line by line", _yaml(diff)),
@@ -182,18 +183,21 @@ def _away(lost: int, gained: int, most: int) -> str:
     return f'<div class="away" role="img" aria-label="{number(lost)} lost, {number(gained)} gained">{sides}</div>'
 
 
-def _pictures(diff: Diff, found: FilterDiff, shown: Sheets) -> str:
+def _pictures(found: FilterDiff, shown: Sheets) -> str:
     parts = []
-    for kind, side, fate, rows, title in (
-        (ONLY_A, diff.b, found.pair.b, found.lost, "Lost: only A keeps them, B drops them here"),
-        (ONLY_B, diff.a, found.pair.a, found.gained, "Gained: only B keeps them, A dropped them here"),
+    for kind, fate, rows, title in (
+        (ONLY_A, found.pair.b, found.lost, "Lost: only A keeps them, B drops them here"),
+        (ONLY_B, found.pair.a, found.gained, "Gained: only B keeps them, A dropped them here"),
     ):
         samples = shown.of.get((kind, fate), []) if fate is not None else []
         if samples:
             look = "lost" if kind == ONLY_A else "gained"
-            drawn = sheet(samples, look, shown.keepers, side.letter)
-            parts.append(f"<h3>{title} ({_of(len(samples), rows)})</h3>{drawn}")
+            parts.append(_sheet(f"{title} ({_of(len(samples), rows)})", samples, look, shown.keepers))
     return "".join(parts)
+
+
+def _sheet(title: str, samples: Sequence[Shown], look: str, keepers: Mapping[bytes, Shown]) -> str:
+    return f'<h3>{title}</h3><div class="{look}">{sheet(samples, keepers, Embedded(), title)}</div>'
 
 
 def _of(shown: int, rows: int) -> str:
@@ -209,7 +213,7 @@ def _otherwise(diff: Diff, shown: Sheets) -> str:
     for key, title, rows in kinds:
         samples = shown.of.get(key, [])
         if samples:
-            parts.append(f"<h3>{title} ({_of(len(samples), rows)})</h3>{sheet(samples, 'other', {})}")
+            parts.append(_sheet(f"{title} ({_of(len(samples), rows)})", samples, "other", {}))
     return "".join(parts)
 
 
