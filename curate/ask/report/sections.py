@@ -95,10 +95,16 @@ def download_section(found: Downloads | None) -> str:
     ]
     again = sum(n for kind, n in found.outcomes if kind in TRANSIENT)
     hint = f"<p class='soft'>{number(again)} of them may succeed in another attempt.</p>" if again else ""
-    said = "".join(f"<li>{text(line, 1000)}</li>" for line in found.diagnosis)
+    said = "".join(f"<li>{_with_code(line)}</li>" for line in found.diagnosis)
     said = f'<ul class="said">{said}</ul>' if said else ""
     head = [("what became of each url or file", False), ("count", True), ("share", True)]
     return section("downloads", "Downloads", said, table(head, rows, "Downloads"), hint, _hosts(found))
+
+
+def _with_code(line: str) -> str:
+    """A sentence of ours, what stands in backticks as code."""
+    parts = text(line, 1000).split("`")
+    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))
 
 
 def _hosts(found: Downloads) -> str:

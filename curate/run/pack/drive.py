@@ -181,7 +181,7 @@ def _finish(
             "files": cuts.files,
             "bytes": sum(n["bytes"] for n in notes),
         },
-        "dropped": [{"id": s["id"], "filter": s["filter"], "count": dropped.pop(s["id"], 0)} for s in _steps(about)]
+        "dropped": [{"id": s["id"], "filter": s.get("filter"), "count": dropped.pop(s["id"], 0)} for s in _steps(about)]
         + [{"id": name, "filter": None, "count": count} for name, count in sorted(dropped.items())],
         "census": summed(r["census"] for r in ranks),  # of the copies in the pack
         "files": files,
