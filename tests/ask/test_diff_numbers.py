@@ -161,6 +161,16 @@ def test_picks_of_different_generations_are_compared_where_both_were(tmp_path):
     assert (named.kept_b, named.named) == (found.kept_b, (None, 5 + 7 + 9 - 6))
 
 
+def test_a_pool_in_a_bucket(s3_root):
+    pool = pools.synthetic(s3_root, ROWS)
+    a = pools.add_pick(pool, "one", [("x", alternating(pool, "x", 2))])
+    b = pools.add_pick(pool, "two", [("y", alternating(pool, "y", 3))])
+    check(diff_of(pool, a, b, samples=3), fates(pool, a), fates(pool, b))
+    pool.storage.delete(part_file(b, shard_name(0)))
+    with pytest.raises(UserError, match=r"00000000.parquet is missing.*run its recipe again"):
+        diff_of(pool, a, b)
+
+
 def test_a_pick_without_a_shard_in_common(tmp_path):
     pool = pools.synthetic(tmp_path / "pool", [5, 7])
     a = pools.add_pick(pool, "one", [("x", pools.add_verdict(pool, "x", lambda s, u: np.arange(len(u)) > 0))])

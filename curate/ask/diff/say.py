@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +28,7 @@ def as_lines(diff: Diff) -> list[str]:
     lines = [*_heading(diff), ""]
     if diff.same_pick:
         return [*map(_cut, [*lines, f"{diff.kept_a:,} kept; {NOTHING}"])]
-    parts = [_overlap(diff), notes(diff), _said_differently(diff), _filters(diff), _facts(diff)]
+    parts = [_overlap(diff), _wrapped(notes(diff)), _said_differently(diff), _filters(diff), _facts(diff)]
     for part in parts:
         lines += [*part, ""] if part else []
     return [_cut(line) for line in lines[:-1]]
@@ -88,6 +89,10 @@ def notes(diff: Diff) -> list[str]:
     if diff.reordered:
         found.append("Filters stand in another order in B: whom each of them drops first differs by that alone.")
     return found
+
+
+def _wrapped(sentences: Sequence[str]) -> list[str]:
+    return [line for s in sentences for line in textwrap.wrap(visible(s), WIDTH)]
 
 
 def differing(diff: Diff) -> list[tuple[str, Change]]:
