@@ -143,13 +143,13 @@ def test_remote_files_are_looked_at_as_local_ones(tmp_path: Path) -> None:
     pq.write_table(pa.table({"url": urls(30), "text": ENGLISH * 15}), sink)
     fs.pipe("/look/a.parquet", sink.getvalue())
     fs.pipe("/look/b.csv", b"url,text\nhttps://a.example/1,a dog\n")
-    fs.pipe("/photos/1.png", picture((300, 200), "PNG"))
-    fs.pipe("/photos/1.txt", ENGLISH[0].encode())
+    fs.pipe("/look-at-photos/1.png", picture((300, 200), "PNG"))
+    fs.pipe("/look-at-photos/1.txt", ENGLISH[0].encode())
     recipe, text = written(tmp_path, "memory://look/*.parquet")
     assert recipe.sources[0].path == "memory://look/*.parquet"
     assert "all of 30 rows in 1 file" in text
     assert seen("memory://look/b.csv").sample.rows == Count(1, True)
-    photos = seen("memory://photos")
+    photos = seen("memory://look-at-photos")
     assert photos.captions is not None
     assert photos.sizes is not None
     assert (photos.captions.full, photos.sizes.pixels) == (1, ((300, 200),))
