@@ -22,7 +22,8 @@ from curate.run.fetch.spec import IngestSpec
 
 HEAVY = ("torch", "ray", "pyarrow", "duckdb", "numpy", "scipy", "cv2", "PIL", "aiohttp", "fsspec", "pandas")
 COMMANDS = (
-    "plan", "run", "pack", "status", "sql", "show", "diff", "report", "gc", "purge", "recipes", "schema", "init", "demo",
+    "plan", "run", "pack", "status", "sql", "show", "diff", "report", "gc", "purge", "recipes", "schema",
+    "init", "demo",
 )  # fmt: skip
 
 RECIPE = """\

@@ -23,7 +23,9 @@ h3 { font-size: .95rem; margin: 1rem 0 .25rem; overflow-wrap: anywhere }
 img { max-width: 100%; height: auto; image-rendering: auto } .caption { font-size: 1.1rem; overflow-wrap: anywhere }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .875rem }
 th, td { text-align: left; vertical-align: top; padding: .1rem .75rem .1rem 0; overflow-wrap: anywhere }
-thead { position: absolute; left: -100vw } tbody th { font-weight: normal; opacity: .8; white-space: nowrap } .unseen { position: absolute; left: -100vw }
+thead { position: absolute; left: -100vw }
+tbody th { font-weight: normal; opacity: .8; white-space: nowrap }
+.unseen { position: absolute; left: -100vw }
 """
 
 
