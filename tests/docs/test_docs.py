@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,3 +45,8 @@ def test_dots_stand_for_what_may_differ() -> None:
 def test_an_indented_block_is_seen(tmp_path: Path) -> None:
     (tmp_path / "d.md").write_text("# a\n\n    curate run x\n\n```text\n    fine\n```\n\n- item\n    goes on\n")
     assert indented(tmp_path / "d.md") == [3]
+
+
+def test_every_builtin_recipe_is_explained() -> None:
+    explained = re.findall(r"^\| `(\w+)` \| (?:none|[A-Z])", (ROOT / "docs" / "recipes.md").read_text(), re.MULTILINE)
+    assert sorted(explained) == sorted(p.stem for p in (ROOT / "recipes").glob("*.yaml"))
