@@ -83,32 +83,38 @@ def deadline(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the block with KeyboardInterrupt, whatever a library makes of it (main thread only).
+    """Let Ctrl-C and SIGTERM end the block as their handlers say, whatever a library makes of it (main thread only).
 
     DuckDB makes `RuntimeError: Query interrupted` of it, which would pass for an error of the shard.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {n: handler for n in numbers if callable(handler := signal.getsignal(n))}
+    if threading.current_thread() is not threading.main_thread() or not before:
         yield
         return
-    heard = False
+    heard: BaseException | None = None
 
     def hear(number: int, frame: FrameType | None) -> None:
         nonlocal heard
-        heard = True
-        before(number, frame)
+        try:
+            before[signal.Signals(number)](number, frame)
+        except BaseException as e:
+            heard = e
+            raise
 
-    signal.signal(signal.SIGINT, hear)
+    for number in before:
+        signal.signal(number, hear)
     try:
         yield
     except Exception as e:
-        if heard:
-            raise KeyboardInterrupt from e
+        if heard is not None:
+            raise heard from e
         raise
     finally:
-        signal.signal(signal.SIGINT, before)
-    if heard:
-        raise KeyboardInterrupt
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if heard is not None:
+        raise heard
 
 
 class InlineExecutor(Executor):

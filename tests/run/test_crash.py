@@ -65,35 +65,43 @@ def test_two_drivers_at_once_do_no_harm(job: Job, expected: dict[str, str]) -> N
     assert not faults(pool)
 
 
-def test_ctrl_c_says_how_to_go_on(job: Job, expected: dict[str, str]) -> None:
-    pool = job.folder / "interrupted"
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_say_how_to_go_on(
+    job: Job, expected: dict[str, str], number: signal.Signals, status: int
+) -> None:
+    pool = job.folder / f"interrupted-{status}"
     running = run(job, pool, "inline")
     wait_for(pool, len(expected) // 3, lambda: running.alive)
-    running.kill(signal.SIGINT)
-    assert running.wait(30) == 130
+    running.kill(number)
+    assert running.wait(30) == status
     assert "what was finished is kept. Go on with: curate run" in running.said()
     assert "Traceback" not in running.said()
 
 
-def test_ctrl_c_is_heard_where_a_library_makes_an_error_of_it() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_heard_where_a_library_makes_an_error_of_it(number: signal.Signals) -> None:
     """As DuckDB does, which answers with RuntimeError: the engine must not try the shard again."""
     tried: list[str] = []
 
     def work(_: Any, item: str) -> dict[str, Any]:
         tried.append(item)
         try:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             time.sleep(1)
         except KeyboardInterrupt:
             if item == "error":
                 raise RuntimeError("Query interrupted") from None
         return {}
 
-    for item in ("error", "swallowed"):
-        with pytest.raises(KeyboardInterrupt):
-            Engine([Pass("a", work, None, [item])], InlineExecutor(), Progress(None, "test"), Rules()).run()
-    assert tried == ["error", "swallowed"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the handler of before is back"
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        for item in ("error", "swallowed"):
+            with pytest.raises(KeyboardInterrupt):
+                Engine([Pass("a", work, None, [item])], InlineExecutor(), Progress(None, "test"), Rules()).run()
+        assert tried == ["error", "swallowed"]
+        assert signal.getsignal(number) is signal.default_int_handler, "the handler of before is back"
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.usefixtures("ray_session")
