@@ -17,6 +17,9 @@ from typing import Annotated, Any
 import typer
 
 from curate.errors import PartialFailure, UserError
+from curate.text import visible
+
+NEW_LINE = "\n"
 
 app = typer.Typer(
     name="curate",
@@ -152,6 +155,8 @@ def sql(
 
     handle = curate.open(pool, recipe, clip=clip)
     if query is None:
+        if out is not None:
+            raise UserError("--out needs a query; in the shell, `.out FILE` writes the next answer to a file")
         from curate.ask.shell import shell
 
         return shell(handle, format)
@@ -345,10 +350,10 @@ def main() -> None:
     try:
         app()
     except PartialFailure as e:
-        typer.echo(f"curate: {e}", err=True)
+        typer.echo(f"curate: {visible(str(e), NEW_LINE)}", err=True)
         sys.exit(3)
     except UserError as e:
-        typer.echo(f"curate: {e}", err=True)
+        typer.echo(f"curate: {visible(str(e), NEW_LINE)}", err=True)  # it may quote what stands in the input
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(0)

@@ -295,3 +295,20 @@ def test_init_writes_a_recipe_that_a_plan_accepts(call: Call, tmp_path: Path) ->
     status, _, err = call("init", "in.csv", "--out", "mine.yaml")
     assert status == 1
     assert "exists already" in err
+
+
+def test_an_error_that_quotes_the_input_does_nothing_to_the_terminal(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise UserError("no column '\x1b[2J\u202e'\nthe nearest is 'b'")
+
+    monkeypatch.setattr("curate.ask.status.print_status", failing)
+    status, _, err = call("status", "x")
+    assert (status, err) == (1, "curate: no column '\\u001b[2J\\u202e'\nthe nearest is 'b'\n")
+
+
+def test_a_file_for_the_answer_needs_a_question(call: Call, tmp_path: Path, pool: Pool) -> None:
+    status, _, err = call("sql", pool.storage.url, "--out", tmp_path / "x.csv")
+    assert status == 1
+    assert "--out needs a query" in err
