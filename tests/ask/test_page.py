@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ask.reports import HOSTILE, found, plot, shown
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from curate.ask.report.words import brief
 from curate.errors import UserError
 from curate.pool.pool import Pool
 from tests import pools
+from tests.ask.reports import HOSTILE, found, plot, shown
 from tests.ask.test_report import Page, drawn
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ask.reports import HOSTILE, found
 from browser import chromium
 
 from curate.ask.report import folder as folder_module
 from curate.ask.report import write_report
 from curate.ask.report.page import draw
 from tests import pools
+from tests.ask.reports import HOSTILE, found
 from tests.ask.test_report import drawn
 
 CONTRAST = """
