@@ -63,22 +63,24 @@ def index_rows(members: pa.Table, said: Said, origin: Origin, file: str, offsets
         offsets: int64 (rows,), where in the file each image begins; None in a parquet.
     """
     rows = members.num_rows
-    keys = [k.decode() for k in said.keys]
+    keys = pa.array(said.keys, pa.binary()).cast(pa.string())
+    suffixes = pa.array(said.suffixes, pa.binary()).cast(pa.string())
     columns: dict[str, Any] = {
-        "uid": [k[:32] for k in keys],
+        "uid": pc.utf8_slice_codeunits(keys, 0, 32),
         "key": keys,
-        "file": [file] * rows,
-        "image": [f"{k}.{s.decode()}" for k, s in zip(keys, said.suffixes, strict=True)],
-        "offset": offsets if offsets is not None else pa.nulls(rows, pa.int64()),
-        "text": [t.decode() for t in said.texts],
-        "recipe": [origin.recipe] * rows,
-        "kept": [origin.kept] * rows,
+        "file": _same(file, rows),
+        "image": pc.binary_join_element_wise(keys, suffixes, "."),
+        "offset": pa.nulls(rows, pa.int64()) if offsets is None else pa.array(offsets, pa.int64()),
+        "text": pa.array(said.texts, pa.large_binary()).cast(pa.large_string()),
+        "list": members.column("list").combine_chunks().dictionary_encode(),
+        "recipe": _same(origin.recipe, rows),
+        "kept": _same(origin.kept, rows),
     }
-    arrays = [
-        pa.array(columns[f.name]).cast(f.type) if f.name in columns else members.column(f.name).cast(f.type)
-        for f in INDEX
-    ]
-    return pa.table(arrays, schema=INDEX)
+    return pa.table([columns[n] if n in columns else members.column(n) for n in INDEX.names], schema=INDEX)
+
+
+def _same(value: str, rows: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value]))
 
 
 def census(storage: Storage, facts: pa.Table, rows: np.ndarray, lang: str | None, item: str) -> dict[str, Any]:

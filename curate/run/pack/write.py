@@ -120,7 +120,8 @@ class TarFile:
 def parquet_bytes(table: pa.Table) -> bytes:
     """The table as one file without any note of who wrote it."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    words = [f.name for f in table.schema if pa.types.is_dictionary(f.type)]
+    pq.write_table(table, sink, compression="zstd", use_dictionary=words)
     return sink.getvalue()
 
 
