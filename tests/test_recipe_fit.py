@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +14,9 @@ from tiny import jpeg
 
 from curate.errors import UserError
 from curate.recipe import load_recipe
-from curate.run.job import Job, Outcome
+from curate.run.job import Job
 from curate.run.progress import Progress
-
-KEEP_ALL = "  - image_size: {min_side: 1}\n"
-
-
-@dataclass
-class Person:
-    """Somebody with a folder, who writes recipes and runs them."""
-
-    folder: Path
-
-    @property
-    def pool(self) -> str:
-        return str(self.folder / "pool")
-
-    def recipe(self, source: str, filters: str = KEEP_ALL, rest: str = "") -> str:
-        path = self.folder / "r.yaml"
-        path.write_text(f"recipe: mine\npool: {self.pool}\nsource: {source}\nfilters:\n{filters}{rest}")
-        return str(path)
-
-    def run(self, source: str, filters: str) -> tuple[Outcome, list[str]]:
-        """(outcome, lines said)."""
-        said = io.StringIO()
-        with Progress(None, "a test", said) as progress:
-            outcome = Job(load_recipe(self.recipe(source, filters)), "inline").run(progress)
-        return outcome, said.getvalue().splitlines()
-
-    def error(self, source: str, filters: str) -> str:
-        with pytest.raises(UserError) as caught:
-            self.run(source, filters)
-        return str(caught.value)
+from tests.person import Person
 
 
 @pytest.fixture

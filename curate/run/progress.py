@@ -122,8 +122,6 @@ class Progress:
         self.errors[f"{name} {item}"] = error[-2000:]
         self.states[name].failed += final
         self.tell("failed", **{"pass": name, "item": item, "final": final, "error": error[-20_000:]})
-        then = "given up" if final else "will be tried again"
-        self._teller.say(f"{name} {item}: {one_line(error)} ({then})", error=True)
 
     def tick(self, *, force: bool = False) -> None:
         self._teller.show(self.states, begins=force)

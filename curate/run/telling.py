@@ -15,7 +15,7 @@ from typing import Any, Protocol, TextIO
 
 from curate.errors import UserError
 from curate.run.states import PassState, describe_state, duration
-from curate.text import visible
+from curate.text import one_line, visible
 
 LOGS = ("text", "json")
 LINE_EVERY_S = 10.0
@@ -75,7 +75,10 @@ class QuietTeller:
             print(visible(text, "\n"), file=self.out, flush=True)
 
     def event(self, kind: str, facts: Mapping[str, Any]) -> None:
-        return
+        """Of the events a person is told the failures, as a line; the rest is in the log."""
+        if kind == "failed":
+            then = "given up" if facts["final"] else "will be tried again"
+            self.say(f"{facts['pass']} {facts['item']}: {one_line(facts['error'])} ({then})", error=True)
 
     def close(self) -> None:
         return

@@ -24,7 +24,8 @@ from curate.run.job import Job
 from curate.run.progress import Progress
 from stages.base import shard_name
 from tests import pools
-from tests.ask.diff_parts import HOSTILE, Page, drawn
+from tests.ask.diff_parts import HOSTILE
+from tests.ask.pages import Page, drawn
 
 OURS = """html head meta title style body header h1 h2 h3 p dl div dt dd nav ul li a main section table caption thead
 tbody tr th td span i b code figure img figcaption pre wbr details summary"""

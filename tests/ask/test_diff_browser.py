@@ -12,8 +12,8 @@ from browser import chromium
 
 from curate.ask.diff import print_diff
 from tests import pools
-from tests.ask.diff_parts import HOSTILE, drawn
-from tests.ask.test_page_browser import CONTRAST
+from tests.ask.diff_parts import HOSTILE
+from tests.ask.pages import CONTRAST, drawn
 
 TOO_WIDE = """() => [...document.querySelectorAll('body *')]
   .filter(e => e.checkVisibility() && !e.closest('.scroll,.unseen,pre'))

@@ -22,8 +22,8 @@ from curate.ask.report.words import brief
 from curate.errors import UserError
 from curate.pool.pool import Pool
 from tests import pools
+from tests.ask.pages import Page, drawn
 from tests.ask.reports import HOSTILE, found, plot, shown
-from tests.ask.test_report import Page, drawn
 
 
 def words(html: str) -> str:

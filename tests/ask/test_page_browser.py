@@ -15,27 +15,8 @@ from curate.ask.report import folder as folder_module
 from curate.ask.report import write_report
 from curate.ask.report.page import draw
 from tests import pools
+from tests.ask.pages import CONTRAST, drawn
 from tests.ask.reports import HOSTILE, found
-from tests.ask.test_report import drawn
-
-CONTRAST = """
-() => {
-  const light = c => { const v = c / 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4 };
-  const parse = s => s.match(/[\\d.]+/g).map(Number);
-  const lum = ([r, g, b]) => 0.2126 * light(r) + 0.7152 * light(g) + 0.0722 * light(b);
-  const ground = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
-    if (c.length < 4 || c[3] > 0.99) return c } return [255, 255, 255] };
-  const bad = [];
-  const words = 'h1,h2,h3,p,td,th,dt,dd,li,a,summary,figcaption,code,.ticks span,.cuts span';
-  for (const e of document.querySelectorAll(words)) {
-    if (!e.innerText || !e.checkVisibility()) continue;
-    const [a, b] = [lum(parse(getComputedStyle(e).color)), lum(ground(e))].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < 4.49) bad.push([e.tagName, e.className, e.innerText.slice(0, 30), ratio]);
-  }
-  return bad;
-}
-"""
 
 
 @pytest.fixture(scope="module")

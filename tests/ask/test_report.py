@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from curate.pool.facts import OUTCOMES
 from curate.pool.layout import PIXELS
 from curate.pool.pool import Pool
 from tests import pools
+from tests.ask.pages import Page, drawn
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -37,47 +37,6 @@ HOSTILE = [
 ]
 OURS = """html head meta title style body header h1 h2 h3 p dl div dt dd nav ul li a main section table caption thead
 tbody tr th td span i code details summary figure img figcaption pre footer svg defs pattern rect circle line"""
-VOID = {"meta", "img", "br", "link", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Tags, attributes and visible text; complains where tags do not match."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(source)
-        assert not self._open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.words)
-
-
-def drawn(n: int) -> list[bytes]:
-    """Small pictures, each of one colour."""
-    found = []
-    for i in range(n):
-        sink = io.BytesIO()
-        Image.new("RGB", (400, 300), ((i * 37) % 256, (i * 91) % 256, 128)).save(sink, "JPEG")
-        found.append(sink.getvalue())
-    return found
 
 
 def small_pool(root: Path, texts: list[str]) -> tuple[Pool, str]:
