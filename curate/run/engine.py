@@ -31,6 +31,7 @@ class Pass:
     """One function over items. `pure` work may be issued twice when it straggles; ingest may not.
 
     folder: where the items' files go, for who looks for what is missing.
+    prepare: given the executor's name, gives `shared` where that depends on it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Pass:
     pure: bool = True
     on_failure: Callable[[str, str], None] | None = None
     folder: str = ""
+    prepare: Callable[[str], Any] | None = None
 
 
 class Watcher(Protocol):

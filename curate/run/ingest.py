@@ -9,11 +9,12 @@ shard; the others remove what they wrote.
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import errno
+import hashlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,16 @@ from curate.pool.columns import read_footer, uid_digest, write_parquet
 from curate.pool.facts import FACTS, FETCHES, LISTED
 from curate.pool.storage import Storage, full_disk
 from curate.run.account import Account
-from curate.run.fetch.examine import Examined, examine
+from curate.run.fetch.decoder import decoders
+from curate.run.fetch.examine import Examined
+from curate.run.fetch.gate.lists import Refusals
+from curate.run.fetch.loop import run_async
 from curate.run.fetch.spec import IngestSpec
 from curate.run.fetch.spool import OrderedTar
 from stages.base import shard_name
 
 if TYPE_CHECKING:
+    from curate.run.fetch.gate.doorman import GateHandle
     from curate.run.fetch.http import Fetch
 
 
@@ -43,6 +48,7 @@ class Taken:
     final_url: str | None = None
     content_type: str | None = None
     elapsed_ms: int | None = None
+    retry_at: float | None = None
 
 
 def ingest_shard(
@@ -53,6 +59,7 @@ def ingest_shard(
     spec: IngestSpec,
     bytes_column: str | None,
     attempt: int = 0,
+    gates: Sequence[GateHandle] | None = None,
 ) -> dict[str, Any]:
     """Make the shard, or find that it is made.
 
@@ -61,6 +68,7 @@ def ingest_shard(
         list_name: stands in the column `list`.
         bytes_column: of parquet files that `place` points to.
         attempt: which attempt at these URLs this is; if the log of it exists already, the next free number.
+        gates: who may ask a host, over all workers; default: gates of this call's own.
 
     Returns:
         rows (listed), images, outcomes {outcome: rows}, received_bytes, tar_bytes; where this call made the shard also
@@ -73,7 +81,7 @@ def ingest_shard(
     if storage.exists(layout.marker(shard)):
         return _counts(storage, shard)
     try:
-        _make(account.storage, listed, shard, list_name, spec, bytes_column, attempt)
+        _make(account.storage, listed, shard, list_name, spec, bytes_column, attempt, gates)
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise full_disk(e, str(storage)) from e
@@ -90,6 +98,7 @@ def _make(
     spec: IngestSpec,
     bytes_column: str | None,
     attempt: int,
+    gates: Sequence[GateHandle] | None,
 ) -> None:
     uids: list[bytes] = listed.column("uid").to_pylist()
     log: list[dict[str, Any]] = []
@@ -105,7 +114,7 @@ def _make(
                 tar.put(row, f"{uids[row].hex()}.{facts['format']}", stored)
                 images[row] = Examined("ok", None, facts)
 
-        _take_all(listed, spec, bytes_column, done)
+        _take_all(listed, spec, bytes_column, gates, done)
         tar.close()
         name = f"{shard_name(shard)}.{tar.digest8}.tar"
         storage.commit(f"{layout.PIXELS}/{name}", tar.path)
@@ -125,7 +134,13 @@ def _make(
         _make_way(storage, shard, name)
 
 
-def _take_all(listed: pa.Table, spec: IngestSpec, bytes_column: str | None, done: Callable[[int, Taken], None]) -> None:
+def _take_all(
+    listed: pa.Table,
+    spec: IngestSpec,
+    bytes_column: str | None,
+    gates: Sequence[GateHandle] | None,
+    done: Callable[[int, Taken], None],
+) -> None:
     """Call `done` once for every row: first those of local files, in list order, then those of the web."""
     expected: list[str | None] = listed.column("sha256").to_pylist()
     places: list[dict[str, Any] | None] = listed.column("place").to_pylist()
@@ -134,46 +149,70 @@ def _take_all(listed: pa.Table, spec: IngestSpec, bytes_column: str | None, done
     remote = {row: url for row, url in enumerate(urls) if row not in local and url is not None}
     for row in sorted(set(range(listed.num_rows)) - set(local) - set(remote)):
         done(row, Taken(Examined("unreadable", "neither a url nor a place")))
-    for row, taken in _from_files(local, expected, spec, bytes_column):
-        done(row, taken)
+    refusals = Refusals.load(spec)
+    pool = decoders(spec)
+
+    async def look(data: bytes, row: int) -> Examined:
+        if refusals.has_sha256(hashlib.sha256(data).digest()):
+            return Examined("refused_list", "its sha256 is on a list of refusals")
+        return await pool.examine(data, expected[row], spec)
+
+    if local:
+        run_async(_from_files(local, look, spec, bytes_column, pool.ahead, done))
     if not remote:
         return
     from curate.run.fetch.http import download
 
-    def work(row: int, fetch: Fetch) -> Taken:
+    async def work(row: int, fetch: Fetch) -> Taken:
         image = Examined(fetch.outcome, fetch.detail)
         if fetch.body is not None:
-            image = examine(fetch.body, expected[row], spec)
-        return Taken(image, fetch.size, fetch.status, fetch.final_url, fetch.content_type, fetch.elapsed_ms)
+            image = await look(fetch.body, row)
+        return Taken(
+            image, fetch.size, fetch.status, fetch.final_url, fetch.content_type, fetch.elapsed_ms, fetch.retry_at
+        )
 
-    for row in download(remote, spec, work, done):
+    for row in download(remote, spec, work, done, gates):
         done(row, Taken(Examined("gave_up", f"not done when the shard's {spec.shard_deadline_s:g} s were over")))
 
 
-def _from_files(
-    places: dict[int, dict[str, Any]], expected: list[str | None], spec: IngestSpec, bytes_column: str | None
-) -> Iterator[tuple[int, Taken]]:
-    """Local rows in list order; read here, decoded in threads, a few ahead."""
+async def _from_files(
+    places: dict[int, dict[str, Any]],
+    look: Callable[[bytes, int], Awaitable[Examined]],
+    spec: IngestSpec,
+    bytes_column: str | None,
+    ahead: int,
+    done: Callable[[int, Taken], None],
+) -> None:
+    """Local rows in list order; read here, decoded in other processes, a few ahead."""
     from curate.run.fetch.local import LocalReader, Unreadable
 
-    ahead: deque[tuple[int, int, Future[Examined]]] = deque()
+    waiting: deque[tuple[int, int, asyncio.Task[Examined]]] = deque()
 
-    def oldest() -> tuple[int, Taken]:
-        row, size, image = ahead.popleft()
-        return row, Taken(image.result(), size)
+    async def oldest() -> None:
+        row, size, image = waiting.popleft()
+        done(row, Taken(await image, size))
 
-    with LocalReader(bytes_column, spec.max_bytes) as files, ThreadPoolExecutor(spec.decode_threads, "decode") as pool:
-        for row, place in places.items():
-            try:
-                data = files.read(place)
-            except Unreadable as e:
-                ahead.append((row, 0, pool.submit(Examined, e.outcome, e.detail)))
-            else:
-                ahead.append((row, len(data), pool.submit(examine, data, expected[row], spec)))
-            if len(ahead) > 2 * spec.decode_threads:
-                yield oldest()
-        while ahead:
-            yield oldest()
+    async def known(outcome: str, detail: str) -> Examined:
+        return Examined(outcome, detail)
+
+    with LocalReader(bytes_column, spec.max_bytes) as files:
+        async with asyncio.TaskGroup() as tasks:
+            for row, place in places.items():
+                try:
+                    data = files.read(place)
+                except Unreadable as e:
+                    waiting.append((row, 0, tasks.create_task(known(e.outcome, e.detail))))
+                else:
+                    waiting.append((row, len(data), tasks.create_task(_looked(look, data, row))))
+                await asyncio.sleep(0)  # so that it is on its way while the next one is read
+                if len(waiting) > ahead:
+                    await oldest()
+            while waiting:
+                await oldest()
+
+
+async def _looked(look: Callable[[bytes, int], Awaitable[Examined]], data: bytes, row: int) -> Examined:
+    return await look(data, row)
 
 
 def _log_row(row: int, taken: Taken) -> dict[str, Any]:
@@ -185,6 +224,7 @@ def _log_row(row: int, taken: Taken) -> dict[str, Any]:
         "content_type": taken.content_type,
         "bytes": taken.size,
         "elapsed_ms": taken.elapsed_ms,
+        "retry_at": None if taken.retry_at is None else datetime.datetime.fromtimestamp(taken.retry_at, datetime.UTC),
         "time": datetime.datetime.now(datetime.UTC),
         "detail": taken.image.detail,
     }

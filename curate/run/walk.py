@@ -219,6 +219,9 @@ class Walk:
 
     def _run(self, passes: list[Pass]) -> dict[str, dict[str, str]]:
         executor = self.ground.executor(passes, self.seconds(passes))
+        for p in passes:
+            if p.prepare is not None:
+                p.shared = p.prepare(executor.name)
         bad = Engine(passes, executor, self.ground.watcher, self.ground.rules).run()
         self.failed.update({name: sorted(items) for name, items in bad.items() if items})
         return bad

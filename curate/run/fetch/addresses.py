@@ -7,46 +7,19 @@ after every redirect, and whatever a name resolved to a moment ago.
 from __future__ import annotations
 
 import ipaddress
-import socket
-from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-class BlockedAddress(OSError):
-    """A connection to a private, loopback, link-local, metadata or otherwise not public address was refused.
-
-    All instances print alike: an address list of which every entry is refused then comes out as one of them.
-    """
-
-    def __init__(self, address: str) -> None:
-        super().__init__("not a public address")
-        self.address = address
-
-
+@lru_cache(maxsize=65_536)
 def allowed(address: str, allow_loopback: bool) -> bool:
     """Whether an IP address (text, as in a socket address) may be connected to."""
     ip = ipaddress.ip_address(address.split("%", 1)[0])
     if ip.is_loopback:
         return allow_loopback
     return all(_public(each) for each in (ip, *_embedded(ip)))
-
-
-def socket_factory(allow_loopback: bool) -> Callable[[Any], socket.socket]:
-    """For `aiohttp.TCPConnector(socket_factory=...)`: makes sockets for allowed addresses only.
-
-    The function returned raises BlockedAddress.
-    """
-
-    def make(info: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
-        family, kind, protocol, _, address = info
-        if not allowed(address[0], allow_loopback):
-            raise BlockedAddress(address[0])
-        return socket.socket(family, kind, protocol)
-
-    return make
 
 
 def _public(ip: IPv4Address | IPv6Address) -> bool:

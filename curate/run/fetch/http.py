@@ -2,46 +2,44 @@
 
     download(urls, spec, work=decode_and_shrink, done=store)
 
-`work(row, fetch)` runs in a thread while its bytes are held; `done(row, result)` in the caller's thread, in the
-order of completion. Known failures of other people's machines become outcomes; anything else is raised.
+`await work(row, fetch)` holds the bytes until it returns; `done(row, result)` is called in the order of completion.
+Known failures of other people's machines become outcomes; anything else is raised.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
-import ssl
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-import aiohttp
-from aiohttp.abc import ResolveResult
-from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
-from curate.errors import UserError
-from curate.run.fetch.addresses import BlockedAddress, socket_factory
+from curate.run.fetch.client import Answer, Client, Headers
+from curate.run.fetch.gate.doorman import Answered, Deferred, Doorman, GateHandle, Refused, Visit, inline_gates
+from curate.run.fetch.gate.headers import refused as refused_by
+from curate.run.fetch.loop import run_async
 from curate.run.fetch.spec import IngestSpec
+from curate.run.fetch.stop import Stop
 
-FREE_BYTES = 1 << 20  # of a body, held by whoever has a slot; a larger body first asks for room
 LARGE_BYTES = 256 << 20  # room for large bodies, all together, in one worker
-DNS_THREADS = 32  # names that the system's resolver is asked for at a time
+TEXT_BYTES = 512 << 10  # of robots.txt and tdmrep.json
 REDIRECTS = (301, 302, 303, 307, 308)
-TOO_LONG = ("Got more than", "Too many headers")  # how aiohttp's parser says that headers are too large
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # of this machine, not of theirs
+MOSTLY = 0.9  # of a shard: from when so much is done the rest has a limit
+PATIENCE, PATIENCE_S = 2.0, 60.0  # times as long as that took, and at least so many seconds
 
 R = TypeVar("R")
 
 
 @dataclass(slots=True)
 class Fetch:
-    """What became of one URL. outcome "ok" means that the body came whole; it may still be no image."""
+    """What became of one URL. outcome "ok" means that the body came whole; it may still be no image.
+
+    retry_at: seconds since 1970 before which its host does not want to be asked again.
+    """
 
     url: str
     outcome: str = "ok"
@@ -51,287 +49,292 @@ class Fetch:
     content_type: str | None = None
     size: int = 0  # bytes that came, compressed or not
     elapsed_ms: int = 0
+    retry_at: float | None = None
     body: bytes | None = None
-
-
-class Gate(Protocol):
-    """Who may ask a host now. The slot is held from before the connection until the bytes are decoded."""
-
-    def slot(self, host: str) -> AbstractAsyncContextManager[None]: ...
-
-
-class HostSlots:
-    """At most `per_host` URLs of one host at a time, within this worker."""
-
-    def __init__(self, per_host: int) -> None:
-        self._per_host = per_host
-        self._hosts: dict[str, asyncio.Semaphore] = {}
-
-    @asynccontextmanager
-    async def slot(self, host: str) -> AsyncIterator[None]:
-        async with self._hosts.setdefault(host, asyncio.Semaphore(self._per_host)):
-            yield
 
 
 def download(
     urls: Mapping[int, str],
     spec: IngestSpec,
-    work: Callable[[int, Fetch], R],
+    work: Callable[[int, Fetch], Awaitable[R]],
     done: Callable[[int, R], None],
-    gate: Gate | None = None,
+    gates: Sequence[GateHandle] | None = None,
 ) -> list[int]:
     """Fetch the URLs of a shard, by row number, until all are done or the shard's deadline has come.
 
     Args:
         urls: row -> URL.
-        work: called in a thread for every URL, whatever its outcome; what it raises is raised here.
+        work: awaited for every URL, whatever its outcome; what it raises is raised here.
         done: called with what `work` returned.
-        gate: who may ask a host; by default `spec.per_host` at a time.
+        gates: who may ask a host; default: gates of this call's own.
 
     Returns:
         The rows that were given up at the deadline, for which `done` was not called.
 
     Raises:
-        UserError: no contact in the spec, or this machine ran out of sockets.
+        UserError: no contact in the spec, a list of refusals cannot be read, or this machine ran out of sockets.
     """
     spec.check_contact()
-    finished: set[int] = set()
-
-    def note(row: int, result: R) -> None:
-        finished.add(row)
-        done(row, result)
-
-    _run(_download(urls, spec, work, note, gate or HostSlots(spec.per_host)))
-    return sorted(set(urls) - finished)
+    shard = _Shard(urls, spec, work, done)
+    run_async(shard.download(inline_gates(spec) if gates is None else gates))
+    return sorted(set(urls) - shard.finished)
 
 
-async def _download(
-    urls: Mapping[int, str], spec: IngestSpec, work: Callable[[int, Any], R], note: Callable[[int, R], None], gate: Gate
-) -> None:
-    slots = asyncio.Semaphore(spec.concurrency)
-    room = asyncio.Semaphore(max(1, LARGE_BYTES // spec.max_bytes))
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(DNS_THREADS, "dns"))
+class _Shard(Generic[R]):
+    """One download under way."""
 
-    async def one(row: int, url: str) -> None:
+    def __init__(
+        self,
+        urls: Mapping[int, str],
+        spec: IngestSpec,
+        work: Callable[[int, Fetch], Awaitable[R]],
+        done: Callable[[int, R], None],
+    ) -> None:
+        self.urls, self.spec, self.work, self.done = urls, spec, work, done
+        self.finished: set[int] = set()
+        self.at_the_gate: set[asyncio.Task[None]] = set()
+        self.began = time.monotonic()
+
+    async def download(self, gates: Sequence[GateHandle]) -> None:
+        async with Client(self.spec) as client:
+            fetcher = Fetcher(client, self.spec)
+            async with Doorman(gates, self.spec, fetcher.text) as doorman:
+                fetcher.doorman = doorman
+                try:
+                    async with asyncio.timeout(self.spec.shard_deadline_s) as deadline, asyncio.TaskGroup() as tasks:
+                        patience = tasks.create_task(self._lose_patience())
+                        await self._all(fetcher)
+                        patience.cancel()
+                except TimeoutError:
+                    if not deadline.expired():
+                        raise
+
+    async def _all(self, fetcher: Fetcher) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for row, url in self.urls.items():
+                tasks.create_task(self._one(fetcher, row, url))
+
+    async def _one(self, fetcher: Fetcher, row: int, url: str) -> None:
+        fetch = Fetch(url)
         async with AsyncExitStack() as held:
-            await held.enter_async_context(gate.slot(_host(url)))
-            await held.enter_async_context(slots)
-            fetch = await fetch_one(session, url, spec, held, room)
-            note(row, await loop.run_in_executor(pool, work, row, fetch))
+            await fetcher.fetch(fetch, held, self._waiting)
+            result = await self.work(row, fetch)
+        fetch.body = None
+        self.finished.add(row)
+        self.done(row, result)
 
-    with ThreadPoolExecutor(spec.decode_threads, "decode") as pool:
-        async with _session(spec) as session:
-            try:
-                async with asyncio.timeout(spec.shard_deadline_s) as deadline, asyncio.TaskGroup() as tasks:
-                    for row, url in urls.items():
-                        tasks.create_task(one(row, url))
-            except TimeoutError:
-                if not deadline.expired():
-                    raise
-            except BaseExceptionGroup as several:
-                first = several.exceptions[0]  # the others were cancelled because of it
-                raise first from first.__cause__
-
-
-async def fetch_one(
-    session: aiohttp.ClientSession, url: str, spec: IngestSpec, held: AsyncExitStack, room: asyncio.Semaphore
-) -> Fetch:
-    """One URL, redirects followed, within its time.
-
-    Args:
-        held: what is entered here stays until the caller has done with the body.
-        room: a large body enters it before more than FREE_BYTES are read; that wait does not count as the host's.
-    """
-    fetch = Fetch(url)
-    started = time.monotonic()
-    try:
-        async with asyncio.timeout(spec.timeout_s) as deadline:
-
-            async def make_room() -> None:
-                left = (deadline.when() or 0) - asyncio.get_running_loop().time()
-                deadline.reschedule(None)
-                await held.enter_async_context(room)
-                deadline.reschedule(asyncio.get_running_loop().time() + left)
-
-            fetch.body = await _follow(session, fetch, spec, make_room)
-    except TimeoutError:
-        fetch.outcome, fetch.detail = "timeout", f"not done in {spec.timeout_s:g} s"
-    except _Stop as stop:
-        fetch.outcome, fetch.detail = stop.outcome, stop.detail
-    fetch.elapsed_ms = round(1000 * (time.monotonic() - started))
-    return fetch
-
-
-# ---------------------------------------------------------------------------------------------- one URL
-
-
-class _Stop(Exception):
-    """The URL ends here, with this outcome."""
-
-    def __init__(self, outcome: str, detail: str) -> None:
-        super().__init__(outcome, detail)
-        self.outcome = outcome
-        self.detail = " ".join(detail.split())[:300]
-
-
-async def _follow(
-    session: aiohttp.ClientSession, fetch: Fetch, spec: IngestSpec, make_room: Callable[[], Any]
-) -> bytes:
-    target = _web_address(fetch.url)
-    for _ in range(spec.max_redirects + 1):
-        fetch.final_url = str(target)
+    @asynccontextmanager
+    async def _waiting(self) -> AsyncIterator[None]:
+        """Around a wait for a host; Deferred is raised in it when the shard has waited long enough."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.at_the_gate.add(task)
         try:
-            response = await session.get(target, allow_redirects=False)
-        except (aiohttp.ClientError, OSError) as e:
-            raise _stop_for(e) from e
-        async with response:
-            fetch.status, fetch.content_type = response.status, response.headers.get("Content-Type")
-            location = response.headers.get("Location")
-            if response.status not in REDIRECTS or location is None:
-                _check_status(response.status)
-                return await _body(response, fetch, spec, make_room)
-            target = _web_address(location, target)
-    raise _Stop("too_many_redirects", f"more than {spec.max_redirects}")
+            yield
+        except asyncio.CancelledError as e:
+            if e.args != (_IMPATIENT,):
+                raise
+            task.uncancel()
+            raise Deferred("put off to a later pass: its host is asked slowly, and the shard was else done") from e
+        finally:
+            self.at_the_gate.discard(task)
+
+    async def _lose_patience(self) -> None:
+        """Slow hosts do not hold a shard back: what still waits for them when the rest is long done is put off."""
+        while len(self.finished) < MOSTLY * len(self.urls):
+            await asyncio.sleep(0.5)
+        took = time.monotonic() - self.began
+        await asyncio.sleep(max(PATIENCE_S, (PATIENCE - 1) * took))
+        while len(self.finished) < len(self.urls):
+            for task in list(self.at_the_gate):
+                task.cancel(_IMPATIENT)
+            await asyncio.sleep(0.5)
+
+
+_IMPATIENT = "the shard has waited long enough"
+
+
+class Fetcher:
+    """URLs to bytes: redirects, manners and limits, one at a time."""
+
+    doorman: Doorman
+
+    def __init__(self, client: Client, spec: IngestSpec) -> None:
+        self.client, self.spec = client, spec
+        self.room = asyncio.Semaphore(max(1, LARGE_BYTES // spec.max_bytes))
+
+    async def fetch(self, fetch: Fetch, held: AsyncExitStack, waiting: Callable[[], Any]) -> None:
+        """Fill `fetch`. What is entered into `held` (a slot of the worker, room for a large body) stays until the
+        caller has done with the body; waiting for it, or for a host, does not count as the host's time."""
+        clock = _Clock(self.spec.timeout_s)
+        try:
+            fetch.body = await self._follow(fetch, held, waiting, clock)
+        except TimeoutError:
+            fetch.outcome, fetch.detail = "timeout", f"not done in {self.spec.timeout_s:g} s"
+        except Stop as e:
+            fetch.outcome, fetch.detail, fetch.size = e.outcome, e.detail, fetch.size or e.size
+        except Refused as e:
+            fetch.outcome, fetch.detail = e.outcome, e.detail
+        except Deferred as e:
+            fetch.outcome, fetch.detail, fetch.retry_at = "gave_up", e.detail, e.retry_at
+        fetch.elapsed_ms = round(1000 * clock.spent)
+
+    async def _follow(self, fetch: Fetch, held: AsyncExitStack, waiting: Callable[[], Any], clock: _Clock) -> bytes:
+        target, slot = web_address(fetch.url), self.doorman.slot()
+        held.callback(slot.free)
+        for _ in range(self.spec.max_redirects + 1):
+            fetch.final_url = str(target)
+            async with AsyncExitStack() as hop:
+                async with waiting():
+                    visit = await hop.enter_async_context(self.doorman.visit(str(target), slot))
+                answer = await self._get(target, fetch, visit, held, clock)
+            location = answer.header("location")
+            if answer.status not in REDIRECTS or location is None:
+                _check_status(answer.status)
+                return await self._plain(answer)
+            target = web_address(location, target)
+        raise Stop("too_many_redirects", f"more than {self.spec.max_redirects}")
+
+    async def _get(self, target: URL, fetch: Fetch, visit: Visit, held: AsyncExitStack, clock: _Clock) -> Answer:
+        def checked(status: int, headers: Headers) -> bool:
+            fetch.status, fetch.content_type = status, next(iter(headers.get("content-type", [])), None)
+            visit.answered(status, next(iter(headers.get("retry-after", [])), None))
+            wanted = 200 <= status < 300
+            if wanted and (why := refused_by(headers, self.spec)):
+                raise Stop("refused_header", why)
+            return wanted
+
+        async def make_room() -> None:
+            with clock.stopped():
+                await held.enter_async_context(self.room)
+
+        try:
+            async with clock.running():
+                answer = await self.client.get(
+                    target, checked=checked, max_bytes=self.spec.max_bytes, make_room=make_room
+                )
+        except (Stop, TimeoutError):
+            if fetch.status is None:
+                visit.failed()
+            raise
+        fetch.size = answer.size
+        return answer
+
+    async def _plain(self, answer: Answer) -> bytes:
+        """The body without its Content-Encoding, which nobody asked for."""
+        encoding = (answer.header("content-encoding") or "identity").strip().lower()
+        if encoding in ("", "identity") or not answer.body:
+            return answer.body
+        return await asyncio.to_thread(_inflate, answer.body, encoding, self.spec.max_bytes)
+
+    async def text(self, url: str) -> Answered:
+        """A small file about a site (robots.txt), redirects followed; for the doorman."""
+        try:
+            async with asyncio.timeout(self.spec.timeout_s):
+                target = web_address(url)
+                for _ in range(6):  # RFC 9309, 2.3.1.2: at least five redirects
+                    answer = await self.client.get(
+                        target, checked=lambda status, _: 200 <= status < 300, max_bytes=TEXT_BYTES
+                    )
+                    location = answer.header("location")
+                    if answer.status not in REDIRECTS or location is None:
+                        return Answered(answer.status, await self._plain(answer), None)
+                    target = web_address(location, target)
+        except TimeoutError:
+            return Answered(None, b"", f"not done in {self.spec.timeout_s:g} s")
+        except Stop as e:
+            return Answered(None, b"", f"{e.outcome}: {e.detail}")
+        return Answered(404, b"", "more than five redirects")  # RFC 9309: as if it were not there
+
+
+class _Clock:
+    """Seconds of a URL's own time; TimeoutError in `running()` when they are over."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self.spent = 0.0
+        self._since: float | None = None
+        self._timeout: asyncio.Timeout | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(max(0.0, self._limit - self.spent)) as self._timeout:
+                self._since = loop.time()
+                yield
+        finally:
+            self._stop(loop.time())
+
+    def _stop(self, now: float) -> None:
+        if self._since is not None:
+            self.spent += now - self._since
+            self._since = None
+
+    def stopped(self) -> _Stopped:
+        return _Stopped(self)
+
+    def pause(self) -> None:
+        self._stop(asyncio.get_running_loop().time())
+        if self._timeout is not None:
+            self._timeout.reschedule(None)
+
+    def resume(self) -> None:
+        self._since = asyncio.get_running_loop().time()
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(self._since + max(0.0, self._limit - self.spent))
+
+
+class _Stopped:
+    def __init__(self, clock: _Clock) -> None:
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._clock.pause()
+
+    def __exit__(self, *_: object) -> None:
+        self._clock.resume()
+
+
+# ---------------------------------------------------------------------------------------------- small parts
+
+
+def web_address(text: str, base: URL | None = None) -> URL:
+    """A URL, also one relative to `base`.
+
+    Raises:
+        Stop: blocked_address, where it is no address of the web.
+    """
+    try:
+        url = URL(text.strip())
+        url = base.join(url) if base is not None else url
+    except ValueError as e:
+        raise Stop("blocked_address", f"no web address: {e}") from e
+    if url.scheme not in ("http", "https") or not url.host:
+        raise Stop("blocked_address", f"only http and https are fetched, not {url.scheme or 'nothing'!r}")
+    return url
 
 
 def _check_status(status: int) -> None:
     if status == 429:
-        raise _Stop("http_429", "too many requests")
+        raise Stop("http_429", "too many requests")
     if 500 <= status < 600:
-        raise _Stop("http_5xx", str(status))
+        raise Stop("http_5xx", str(status))
     if not 200 <= status < 300:  # also 304 and the like, which nobody asked for, and the 999 of some
-        raise _Stop("http_4xx", str(status))
-
-
-async def _body(
-    response: aiohttp.ClientResponse, fetch: Fetch, spec: IngestSpec, make_room: Callable[[], Any]
-) -> bytes:
-    if (response.content_length or 0) > spec.max_bytes:
-        response.close()
-        raise _Stop("too_big", f"{response.content_length} bytes announced, {spec.max_bytes} allowed")
-    chunks: list[bytes] = []
-    has_room = False
-    try:
-        async for chunk in response.content.iter_any():
-            chunks.append(chunk)
-            fetch.size += len(chunk)
-            if fetch.size > spec.max_bytes:
-                response.close()
-                raise _Stop("too_big", f"more than {spec.max_bytes} bytes")
-            if fetch.size > FREE_BYTES and not has_room:
-                await make_room()
-                has_room = True
-    except TimeoutError as e:
-        raise _Stop("timeout", f"no byte in {spec.idle_timeout_s:g} s, after {fetch.size} bytes") from e
-    except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError) as e:
-        raise _Stop("truncated", f"after {fetch.size} bytes: {e}") from e
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    body = b"".join(chunks)
-    if encoding in ("", "identity") or not body:
-        return body
-    return await asyncio.to_thread(_inflate, body, encoding, spec.max_bytes)
+        raise Stop("http_4xx", str(status))
 
 
 def _inflate(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """The body without its Content-Encoding, which nobody asked for; a bomb ends at `max_bytes`."""
+    """The body without its Content-Encoding; a bomb ends at `max_bytes`."""
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise _Stop("not_image", f"in content-encoding {encoding!r}, which was not asked for")
+        raise Stop("not_image", f"in content-encoding {encoding!r}, which was not asked for")
     inflater = zlib.decompressobj(32 + zlib.MAX_WBITS)  # gzip or zlib by its header
     try:
         plain = inflater.decompress(body, max_bytes + 1)
     except zlib.error as e:
-        raise _Stop("not_image", f"said to be in content-encoding {encoding}, but is not: {e}") from e
+        raise Stop("not_image", f"said to be in content-encoding {encoding}, but is not: {e}") from e
     if len(plain) > max_bytes:
-        raise _Stop("too_big", f"more than {max_bytes} bytes after decompression")
+        raise Stop("too_big", f"more than {max_bytes} bytes after decompression")
     if not inflater.eof:
-        raise _Stop("truncated", f"the {encoding} stream ends early")
+        raise Stop("truncated", f"the {encoding} stream ends early")
     return plain
-
-
-def _web_address(text: str, base: URL | None = None) -> URL:
-    try:
-        url = URL(text.strip()) if base is None else base.join(URL(text.strip()))
-    except ValueError as e:
-        raise _Stop("blocked_address", f"no web address: {e}") from e
-    if url.scheme not in ("http", "https") or not url.host:
-        raise _Stop("blocked_address", f"only http and https are fetched, not {url.scheme or 'nothing'!r}")
-    return url
-
-
-def _host(url: str) -> str:
-    try:
-        return URL(url.strip()).host or ""
-    except ValueError:
-        return ""
-
-
-def _stop_for(error: aiohttp.ClientError | OSError) -> _Stop:
-    """The outcome of an error before the body; what is this machine's fault or unknown is raised."""
-    cause = getattr(error, "os_error", error)
-    number = getattr(cause, "errno", None)
-    if number in EXHAUSTED:
-        raise UserError(
-            f"this machine ran out of sockets or memory while fetching ({cause}): "
-            "lower ingest.concurrency or raise the limit (`ulimit -n`)"
-        ) from error
-    text = str(error) or type(error).__name__
-    if isinstance(cause, BlockedAddress):
-        return _Stop("blocked_address", f"{cause.address} is not a public address")
-    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-        return _Stop("blocked_address", f"no web address: {text}")
-    if isinstance(error, TimeoutError):
-        return _Stop("timeout", text)
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return _Stop("dns", text)
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | aiohttp.ServerFingerprintMismatch):
-        return _Stop("tls", text)
-    if isinstance(error, aiohttp.ClientResponseError):
-        too_long = isinstance(error.__cause__, LineTooLong) or error.message.startswith(TOO_LONG)
-        return _Stop("too_big" if too_long else "connect", f"malformed answer: {error.message or text}")
-    if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):
-        return _Stop("connect", text)
-    raise error
-
-
-# ---------------------------------------------------------------------------------------------- the session
-
-
-class _Resolver(aiohttp.ThreadedResolver):
-    """The system's resolver; names that cannot even be asked for count as unknown."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        try:
-            return await super().resolve(host, port, family)
-        except UnicodeError as e:  # an empty or over-long label
-            raise socket.gaierror(socket.EAI_NONAME, f"not a possible host name: {e}") from e
-
-
-def _session(spec: IngestSpec) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        limit=0,  # the slots are the limit
-        resolver=_Resolver(),
-        ttl_dns_cache=300,
-        keepalive_timeout=5,
-        socket_factory=socket_factory(spec.allow_loopback),
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        timeout=aiohttp.ClientTimeout(total=None, connect=spec.connect_timeout_s, sock_read=spec.idle_timeout_s),
-        headers={"User-Agent": spec.agent(), "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"},
-    )
-
-
-def _run(coroutine: Any) -> None:
-    """To the end, also from within a running loop (a notebook)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(coroutine)
-    else:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, coroutine).result()

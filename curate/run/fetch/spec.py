@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from curate.errors import UserError
 from stages.decode import MAX_PIXELS, PILLOW_PIXELS, Resize, StoredFormat
 
-PIXEL_SETTINGS = ("resize", "side", "only_if_bigger", "format", "quality", "min_side", "max_pixels")
+PIXEL_SETTINGS = ("resize", "side", "only_if_bigger", "format", "quality", "min_side", "max_pixels", "decode")
+
+Manner = Literal["robots", "x_robots_tag", "tdm", "host_limits"]
+DIRECTIVES = ("noai", "noimageai", "noml")
 
 
 class IngestSpec(BaseModel):
@@ -30,6 +33,11 @@ class IngestSpec(BaseModel):
     quality: int = Field(95, ge=1, le=100, description="of jpg and webp")
     min_side: PositiveInt = Field(1, description="pixels as received; a shorter side is outcome too_small")
     max_pixels: PositiveInt = Field(MAX_PIXELS, le=PILLOW_PIXELS, description="more is outcome bomb, not decoded")
+    decode: Literal["full", "scaled", "header"] = Field(
+        "full",
+        description="scaled: JPEGs straight to about the wanted size, faster, pixels differ; header: only with "
+        "resize: none, nothing is decoded, so no pHash",
+    )
 
     # manners: they may change from run to run
     max_bytes: PositiveInt = Field(20_000_000, description="of one image, also after decompression")
@@ -37,13 +45,40 @@ class IngestSpec(BaseModel):
     connect_timeout_s: PositiveFloat = Field(10.0, description="for name, connection and TLS together")
     idle_timeout_s: PositiveFloat = Field(10.0, description="without a byte")
     shard_deadline_s: PositiveFloat = Field(3600.0, description="URLs unfinished by then are given up")
-    concurrency: PositiveInt = Field(128, description="URLs at a time in one worker")
-    per_host: PositiveInt = Field(8, description="of these, to one host")
-    max_redirects: int = Field(5, ge=0, description="of one URL")
-    decode_threads: PositiveInt = Field(2, description="threads that decode while others download")
+    concurrency: PositiveInt = Field(256, le=4096, description="URLs at a time in one worker")
+    max_redirects: int = Field(5, ge=0, le=20, description="of one URL")
+    decoders: PositiveInt | None = Field(
+        None, le=256, description="processes that decode for a worker; default: a core each, where only one works"
+    )
+    decode_timeout_s: PositiveFloat = Field(20.0, description="for one image; then its decoder is ended")
+    decode_memory_gb: PositiveFloat = Field(4.0, description="of one decoder; an image that needs more is broken")
+    per_host: PositiveInt = Field(4, description="URLs of one host at a time, over all workers")
+    host_rate: PositiveFloat | None = Field(
+        10.0, description="requests a second to one host, over all workers; null: as many as it answers"
+    )
+    robots_ttl_s: PositiveFloat = Field(86_400.0, description="how long an answer about robots.txt holds")
+    directives: tuple[str, ...] = Field(
+        DIRECTIVES, description="of X-Robots-Tag, that refuse; noindex and others can be added"
+    )
+    ignore: tuple[Manner, ...] = Field((), description="manners turned off, by name; packs say so")
+    refuse_domains: tuple[str, ...] = Field(
+        (), description="files with a domain a line, left out with their subdomains"
+    )
+    refuse_urls: tuple[str, ...] = Field((), description="files with a URL a line, left out")
+    refuse_hashes: tuple[str, ...] = Field((), description="files with a sha256 (hex) of image bytes a line, left out")
+    attempts: PositiveInt = Field(4, le=100, description="at one URL, over all runs with --retry")
+    retry_backoff_s: PositiveFloat = Field(
+        600.0, description="before a second attempt; four times as long before each further one"
+    )
     contact: str | None = Field(None, description="a URL or mail address where site owners reach you")
     user_agent: str | None = Field(None, description="instead of curate/<version> (+<contact>)")
     allow_loopback: bool = Field(False, description="fetch from this machine itself: tests and demonstrations")
+    backend: Literal["curate", "img2dataset"] = Field(
+        "curate", description="what fetches; img2dataset has fewer manners"
+    )
+    img2dataset_python: str | None = Field(
+        None, description="of the environment that has img2dataset; needed with that backend"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -51,6 +86,14 @@ class IngestSpec(BaseModel):
         if isinstance(values, dict) and values.get("resize") == "none":
             return {"format": None, **values}
         return values
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> IngestSpec:
+        if self.decode == "header" and (self.resize != "none" or self.format is not None):
+            raise ValueError("decode: header needs resize: none and format: null, as nothing is decoded")
+        if self.backend == "img2dataset" and not self.img2dataset_python:
+            raise ValueError("backend: img2dataset needs img2dataset_python, the python of the environment that has it")
+        return self
 
     @model_validator(mode="after")
     def _agent_is_one_header_line(self) -> IngestSpec:

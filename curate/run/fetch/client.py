@@ -1,0 +1,383 @@
+"""HTTP by libcurl in an event loop: HTTP/1.1 and 2, connections reused, every byte and second bounded.
+
+    async with Client(spec) as client:
+        answer = await client.get(URL("https://example.org/a.jpg"), checked=look_at_headers)
+
+One hop a call: redirects are the caller's, so that each of them is asked for at its host's gate. `checked` sees the
+status and the headers before any of the body; what it raises ends the transfer there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import certifi
+import pycurl
+from yarl import URL
+
+from curate.errors import UserError
+from curate.run.fetch.addresses import allowed
+from curate.run.fetch.curl_errors import stop_for
+from curate.run.fetch.resolve import Resolver, is_address
+from curate.run.fetch.spec import IngestSpec
+from curate.run.fetch.stop import Stop
+
+FREE_BYTES = 512 << 10  # of a body, held by whoever has a slot; a larger body first asks for room
+DRAIN_BYTES = 64 << 10  # of a body that nobody wants, read so that the connection may be used again
+HEADER_BYTES = 256 << 10
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # of this machine, not of theirs
+TICK_S = 0.2
+
+Checked = Callable[[int, "Headers"], bool]
+"""(status, headers) -> whether the body is wanted; raises Stop where the URL ends here."""
+
+Headers = dict[str, list[str]]
+"""Lower-case names; values in the order in which they came."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """One hop. `size`: bytes of the body that came; `body`: they, where they were wanted."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    size: int = 0
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header."""
+        return next(iter(self.headers.get(name, [])), None)
+
+
+@dataclass(slots=True)
+class Transfer:
+    """State of one easy handle. `last`: when its last byte came, once it is connected."""
+
+    curl: pycurl.Curl
+    max_bytes: int = 0
+    checked: Checked | None = None
+    make_room: Callable[[], Awaitable[None]] | None = None
+    done: asyncio.Future[None] | None = None
+    answer: Answer = field(default_factory=lambda: Answer(0, {}))
+    chunks: list[bytes] = field(default_factory=list)
+    header_bytes: int = 0
+    ended_headers: bool = False
+    wanted: bool = True
+    has_room: bool = False
+    paused: asyncio.Task[None] | None = None
+    last: float | None = None
+    failure: BaseException | None = None
+    blocked: str | None = None
+
+
+class Client:
+    """For one event loop; `async with` closes every connection."""
+
+    def __init__(self, spec: IngestSpec, resolver: Resolver | None = None) -> None:
+        self._spec = spec
+        self._resolver = resolver or Resolver()
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, spec.concurrency)
+        self._free: list[Transfer] = []
+        self._active: dict[pycurl.Curl, Transfer] = {}
+        self._watched: dict[int, int] = {}
+        self._timer: asyncio.Handle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ticks = self._loop.call_later(TICK_S, self._tick)
+        _raise_file_limit(spec.concurrency)
+
+    async def get(
+        self,
+        url: URL,
+        *,
+        checked: Checked,
+        max_bytes: int,
+        make_room: Callable[[], Awaitable[None]] | None = None,
+    ) -> Answer:
+        """Ask for one URL.
+
+        Args:
+            checked: see `Checked`; unwanted bodies are read to DRAIN_BYTES and forgotten.
+            max_bytes: of the body; more is outcome too_big.
+            make_room: awaited before more than FREE_BYTES are read.
+
+        Raises:
+            Stop: dns, connect, tls, timeout, blocked_address, truncated, too_big, and what `checked` raises.
+            UserError: this machine ran out of sockets or memory.
+        """
+        addresses = await self._addresses(url)
+        transfer = self._free.pop() if self._free else self._new()
+        self._prepare(transfer, url, addresses, max_bytes, checked, make_room)
+        transfer.done = self._loop.create_future()
+        self._active[transfer.curl] = transfer
+        self._multi.add_handle(transfer.curl)
+        try:
+            await transfer.done
+        except Stop as e:
+            e.size = transfer.answer.size
+            raise
+        finally:
+            if transfer.curl in self._active:  # given up in mid-transfer
+                self._remove(transfer)
+            if transfer.paused is not None:
+                transfer.paused.cancel()
+            self._free.append(transfer)
+            answer, chunks = transfer.answer, transfer.chunks
+            transfer.answer, transfer.chunks = Answer(0, {}), []
+            transfer.checked = transfer.make_room = None
+        answer.body = b"".join(chunks)
+        return answer
+
+    async def _addresses(self, url: URL) -> list[str]:
+        found = await self._resolver.addresses(url.host or "")
+        good = [a for a in found if allowed(a, self._spec.allow_loopback)]
+        if not good:
+            raise Stop("blocked_address", f"{found[0]} is not a public address")
+        return good
+
+    # ---- handles
+
+    def _new(self) -> Transfer:
+        """A handle with the options that are the same for every URL."""
+        curl, spec = pycurl.Curl(), self._spec
+        transfer = Transfer(curl)
+        for option, value in {
+            pycurl.NOSIGNAL: 1,
+            pycurl.FOLLOWLOCATION: 0,
+            pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
+            pycurl.PROXY: "",  # a proxy from the environment would hide which address is connected to
+            pycurl.NETRC: pycurl.NETRC_IGNORED,
+            pycurl.PATH_AS_IS: 1,
+            pycurl.USERAGENT: spec.agent(),
+            pycurl.HTTPHEADER: ["Accept: image/*,*/*;q=0.5", "Accept-Encoding: identity"],
+            pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_2TLS,
+            pycurl.CONNECTTIMEOUT_MS: round(1000 * spec.connect_timeout_s),
+            pycurl.MAXAGE_CONN: 15,
+            pycurl.BUFFERSIZE: 128 << 10,
+            pycurl.CAINFO: os.environ.get("SSL_CERT_FILE") or certifi.where(),
+            pycurl.SSL_VERIFYPEER: 1,
+            pycurl.SSL_VERIFYHOST: 2,
+            pycurl.HEADERFUNCTION: lambda line: self._on_header(transfer, line),
+            pycurl.WRITEFUNCTION: lambda chunk: self._on_body(transfer, chunk),
+            pycurl.OPENSOCKETFUNCTION: lambda purpose, address: self._open(transfer, address),
+        }.items():
+            curl.setopt(option, value)
+        return transfer
+
+    def _prepare(
+        self,
+        t: Transfer,
+        url: URL,
+        addresses: list[str],
+        max_bytes: int,
+        checked: Checked,
+        make_room: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        t.max_bytes, t.checked, t.make_room = max_bytes, checked, make_room
+        t.answer, t.chunks = Answer(0, {}), []
+        t.header_bytes, t.ended_headers, t.wanted, t.has_room = 0, False, True, False
+        t.paused = t.last = t.failure = t.blocked = None
+        t.curl.setopt(pycurl.URL, str(url.with_fragment(None)))
+        # HTTP/2 takes further requests on the connection that is being made; of others it would hold them up.
+        t.curl.setopt(pycurl.PIPEWAIT, int(url.scheme == "https"))
+        if not is_address(url.host or ""):
+            listed = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
+            t.curl.setopt(pycurl.RESOLVE, [f"+{url.raw_host}:{url.port}:{listed}"])
+
+    def _open(self, t: Transfer, address: tuple[int, int, int, tuple[str, ...]]) -> socket.socket | int:
+        """Make the socket, having looked at the very address that will be connected to."""
+        family, kind, protocol, where = address
+        if family not in (socket.AF_INET, socket.AF_INET6) or not allowed(where[0], self._spec.allow_loopback):
+            t.blocked = str(where[0])
+            return pycurl.SOCKET_BAD
+        try:
+            return socket.socket(family, kind, protocol)
+        except OSError as e:
+            t.failure = _own_fault(e) if e.errno in EXHAUSTED else e
+            return pycurl.SOCKET_BAD
+
+    # ---- what libcurl calls; an exception must not pass through it, so it waits in `failure`
+
+    def _on_header(self, t: Transfer, line: bytes) -> int:
+        try:
+            t.header_bytes += len(line)
+            if t.header_bytes > HEADER_BYTES:
+                raise Stop("too_big", f"more than {HEADER_BYTES} bytes of headers")
+            if t.ended_headers and not line.startswith(b"HTTP/"):
+                return len(line)  # a trailer
+            self._read_header(t, line.decode("latin-1").rstrip("\r\n"))
+        except BaseException as e:  # noqa: BLE001 - raised again where the transfer is awaited
+            t.failure = e
+            return -1
+        return len(line)
+
+    def _read_header(self, t: Transfer, line: str) -> None:
+        if line.startswith("HTTP/"):
+            t.answer = Answer(int(line.split(None, 2)[1]), {})
+            t.ended_headers = False
+        elif line:
+            name, _, value = line.partition(":")
+            t.answer.headers.setdefault(name.strip().lower(), []).append(value.strip())
+        elif t.answer.status >= 200:
+            t.ended_headers, t.last = True, time.monotonic()
+            assert t.checked is not None
+            t.wanted = t.checked(t.answer.status, t.answer.headers)
+            announced = t.answer.header("content-length") or ""
+            if announced.isascii() and announced.isdigit():
+                self._refuse_size(t, int(announced), announced=True)
+
+    def _refuse_size(self, t: Transfer, size: int, *, announced: bool) -> None:
+        if t.wanted and size > t.max_bytes:
+            much = f"{size} bytes announced, {t.max_bytes} allowed" if announced else f"more than {t.max_bytes} bytes"
+            raise Stop("too_big", much)
+        if not t.wanted and size > DRAIN_BYTES:
+            raise _Enough
+
+    def _on_body(self, t: Transfer, chunk: bytes) -> int:
+        try:
+            t.last = time.monotonic()
+            if t.wanted and not t.has_room and t.make_room and t.answer.size + len(chunk) > FREE_BYTES:
+                t.paused = self._loop.create_task(self._wait_for_room(t))
+                return int(pycurl.WRITEFUNC_PAUSE)
+            t.answer.size += len(chunk)
+            self._refuse_size(t, t.answer.size, announced=False)
+            if t.wanted:
+                t.chunks.append(chunk)
+        except BaseException as e:  # noqa: BLE001 - as above
+            t.failure = e
+            return -1
+        return len(chunk)
+
+    async def _wait_for_room(self, t: Transfer) -> None:
+        assert t.make_room is not None
+        await t.make_room()
+        t.has_room, t.paused, t.last = True, None, time.monotonic()
+        if t.curl in self._active:
+            t.curl.pause(pycurl.PAUSE_CONT)
+            self._reap()
+
+    # ---- between libcurl and the loop
+
+    def _on_socket(self, what: int, fd: int, multi: object, data: object) -> None:
+        had = self._watched.pop(fd, 0)
+        want = {pycurl.POLL_IN: 1, pycurl.POLL_OUT: 2, pycurl.POLL_INOUT: 3}.get(what, 0)
+        if had & 1 and not want & 1:
+            self._loop.remove_reader(fd)
+        if had & 2 and not want & 2:
+            self._loop.remove_writer(fd)
+        if want & 1 and not had & 1:
+            self._loop.add_reader(fd, self._act, fd, pycurl.CSELECT_IN)
+        if want & 2 and not had & 2:
+            self._loop.add_writer(fd, self._act, fd, pycurl.CSELECT_OUT)
+        if want:
+            self._watched[fd] = want
+
+    def _on_timer(self, milliseconds: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if milliseconds >= 0:
+            self._timer = self._loop.call_later(milliseconds / 1000, self._act, pycurl.SOCKET_TIMEOUT, 0)
+
+    def _act(self, fd: int, mask: int) -> None:
+        self._multi.socket_action(fd, mask)
+        self._reap()
+
+    def _reap(self) -> None:
+        while True:
+            left, good, bad = self._multi.info_read()
+            for curl in good:
+                self._finish(self._active[curl], None)
+            for curl, number, message in bad:
+                t = self._active[curl]
+                self._finish(t, self._reason(t, number, message))
+            if not left:
+                return
+
+    def _reason(self, t: Transfer, number: int, message: str) -> BaseException | None:
+        if isinstance(t.failure, _Enough):
+            return None
+        if t.failure is not None:
+            return t.failure
+        if t.blocked is not None and t.last is None:
+            return Stop("blocked_address", f"{t.blocked} is not a public address")
+        if (number_here := t.curl.getinfo(pycurl.OS_ERRNO)) in EXHAUSTED:
+            return _own_fault(OSError(number_here, os.strerror(number_here)))
+        return stop_for(number, message, t.answer.size if t.ended_headers else None)
+
+    def _finish(self, t: Transfer, failure: BaseException | None) -> None:
+        self._remove(t)
+        if t.done is not None and not t.done.done():
+            if failure is None:
+                t.done.set_result(None)
+            else:
+                t.done.set_exception(failure)
+
+    def _remove(self, t: Transfer) -> None:
+        del self._active[t.curl]
+        self._multi.remove_handle(t.curl)
+
+    def _tick(self) -> None:
+        """End transfers on which nothing has come for too long; what waits for room is not idle."""
+        now, idle = time.monotonic(), self._spec.idle_timeout_s
+        for t in list(self._active.values()):
+            if t.last is None:
+                if t.curl.getinfo(pycurl.PRETRANSFER_TIME) > 0:
+                    t.last = now
+            elif t.paused is None and now - t.last > idle:
+                self._finish(t, Stop("timeout", f"no byte in {idle:g} s, after {t.answer.size} bytes"))
+        self._ticks = self._loop.call_later(min(TICK_S, idle / 4), self._tick)
+
+    # ---- beginning and end
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._ticks.cancel()
+        for t in list(self._active.values()):
+            self._remove(t)
+        for t in self._free:
+            t.curl.close()
+        self._multi.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        for fd, had in self._watched.items():
+            if had & 1:
+                self._loop.remove_reader(fd)
+            if had & 2:
+                self._loop.remove_writer(fd)
+        self._resolver.close()
+
+
+class _Enough(Exception):
+    """The answer is known, and the rest of the body is too long to be read for nothing."""
+
+
+def _own_fault(error: OSError) -> UserError:
+    return UserError(
+        f"this machine ran out of sockets or memory while fetching ({error}): "
+        "lower ingest.concurrency or raise the limit (`ulimit -n`)"
+    )
+
+
+def _raise_file_limit(concurrency: int) -> None:
+    """Open files up to the hard limit: the usual soft limit, 1,024, is less than the connections of one worker."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * concurrency + 512
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if most > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

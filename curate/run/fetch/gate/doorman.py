@@ -1,0 +1,519 @@
+"""A worker at the gates: who of its URLs may start now.
+
+    async with Doorman(inline_gates(spec), spec, fetch_text) as doorman:
+        slot = doorman.slot()
+        async with doorman.visit("https://example.org/a.jpg", slot) as visit:
+            ...                                  # ask for it now
+            visit.answered(status, retry_after)
+        slot.free()                              # when the bytes are done with
+
+A visit waits until its host's gate, its owner's rules and the worker's slots all let it start, and then starts at
+once: a start that waited after it was granted would break the host's rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import inspect
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Protocol
+
+from yarl import URL
+
+from curate.run.fetch.gate import tdm
+from curate.run.fetch.gate.gate import Ask, Gate, GateRules, OriginRules, Reply, Want, owner
+from curate.run.fetch.gate.headers import AGENT
+from curate.run.fetch.gate.lists import Refusals
+from curate.run.fetch.gate.robots import ALLOW_ALL, parse
+from curate.run.fetch.spec import IngestSpec
+
+TICK_S = 0.05  # between two messages to a gate elsewhere
+SIGN_S = 5.0  # at least so often, so that the gate knows that we live
+MOST_WAIT_S = 30.0  # for a host that is closed; longer is a matter of a later pass
+DEAD_AFTER = 8  # failures in a row, of a host of which nothing ever came
+
+
+class Refused(Exception):
+    """The owner or the user does not want this URL fetched: never asked again."""
+
+    def __init__(self, outcome: str, detail: str) -> None:
+        super().__init__(outcome, detail)
+        self.outcome, self.detail = outcome, detail
+
+
+class Deferred(Exception):
+    """Not now: a matter of a later pass. retry_at: seconds since 1970, where the host named a time."""
+
+    def __init__(self, detail: str, retry_at: float | None = None) -> None:
+        super().__init__(detail, retry_at)
+        self.detail, self.retry_at = detail, retry_at
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A small file of a site: status and body; `error` where no answer came."""
+
+    status: int | None
+    body: bytes
+    error: str | None
+
+
+class GateHandle(Protocol):
+    """A gate here or elsewhere."""
+
+    def exchange(self, ask: Ask) -> Reply | Awaitable[Reply]: ...
+
+
+class InlineGate:
+    """A gate in this process."""
+
+    def __init__(self, rules: GateRules) -> None:
+        self._gate = Gate(rules)
+
+    def exchange(self, ask: Ask) -> Reply:
+        return self._gate.exchange(ask, time.monotonic())
+
+
+def inline_gates(spec: IngestSpec) -> list[GateHandle]:
+    """The gate of a run that has one worker at a time."""
+    return [InlineGate(GateRules.of(spec))]
+
+
+class Slot:
+    """One of the worker's slots, once it is taken; `free()` gives it back."""
+
+    def __init__(self, doorman: Doorman) -> None:
+        self._doorman = doorman
+        self.taken = False
+
+    def free(self) -> None:
+        if self.taken:
+            self.taken = False
+            self._doorman.free_slots += 1
+            self._doorman.look()
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    origin: str
+    path: str
+    slot: Slot
+    turn: asyncio.Future[None]
+    granted: bool = False
+
+
+@dataclass(slots=True)
+class _Host:
+    """Of one host, in this worker. asleep: nothing is asked of its gate before this time of the loop."""
+
+    queue: deque[_Waiter] = field(default_factory=deque)
+    holds: int = 0
+    asleep: float = 0.0
+    failures: int = 0
+    came: bool = False
+    origins: set[str] = field(default_factory=set)  # whose rules are waited for
+
+
+class Visit:
+    """One request that may be made now."""
+
+    def __init__(self, doorman: Doorman, host: str) -> None:
+        self._doorman, self._host = doorman, host
+
+    def answered(self, status: int, retry_after: str | None) -> None:
+        """What the host said: 429 and 503 close it for a while, over all workers."""
+        self._doorman.answered(self._host, status, retry_after)
+
+    def failed(self) -> None:
+        """No answer came: enough of these in a row, and the host counts as dead in this pass."""
+        self._doorman.failed(self._host)
+
+
+class Doorman:
+    """For one event loop and one shard."""
+
+    def __init__(
+        self,
+        gates: Sequence[GateHandle],
+        spec: IngestSpec,
+        fetch_text: Callable[[str], Awaitable[Answered]],
+        refusals: Refusals | None = None,
+    ) -> None:
+        """
+        Args:
+            fetch_text: brings a small file by URL, redirects followed.
+        """
+        self._gates, self._spec, self._fetch_text = gates, spec, fetch_text
+        self._refusals = refusals if refusals is not None else Refusals.load(spec)
+        self._worker = uuid.uuid4().hex
+        self._rules: dict[str, OriginRules] = {}
+        self._hosts: dict[str, _Host] = {}
+        self._line: deque[str] = deque()  # hosts to ask for
+        self._in_line: set[str] = set()
+        self._changed: set[str] = set()
+        self._refused: dict[str, float | None] = {}
+        self._brought: dict[str, OriginRules] = {}
+        self._epochs: dict[int, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._talking: set[int] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._looks = False
+        self._remote = not all(isinstance(g, InlineGate) for g in gates)
+        self._ruled = "robots" not in spec.ignore or "tdm" not in spec.ignore
+        self._most = spec.concurrency if "host_limits" in spec.ignore else spec.per_host
+        self.free_slots = spec.concurrency
+
+    # ---- visits
+
+    def slot(self) -> Slot:
+        return Slot(self)
+
+    @asynccontextmanager
+    async def visit(self, url: str, slot: Slot) -> AsyncIterator[Visit]:
+        """Wait until this URL may be asked for; holds one of its host's slots, and takes `slot` if that is not taken.
+
+        Raises:
+            Refused: refused_list, refused_robots, robots_unavailable. Deferred: the host is closed or dead.
+        """
+        if why := self._refusals.url(url):
+            raise Refused("refused_list", why)
+        address = URL(url)
+        name, origin, path = address.raw_host or "", origin_of(address), address.raw_path_qs
+        if origin in self._rules or not self._ruled:
+            self._check(origin, path)
+        host = self._hosts.setdefault(name, _Host())
+        waiter = _Waiter(origin, path, slot, asyncio.get_running_loop().create_future())
+        host.queue.append(waiter)
+        self._wake(name)
+        try:
+            await waiter.turn
+        except BaseException:
+            if waiter.granted:
+                self._release(name)
+            else:
+                with suppress(ValueError):
+                    host.queue.remove(waiter)
+            raise
+        try:
+            yield Visit(self, name)
+        finally:
+            self._release(name)
+
+    def _check(self, origin: str, path: str) -> None:
+        rules = self._rules.get(origin)
+        if rules is None:
+            return
+        if rules.unavailable is not None:
+            raise Refused("robots_unavailable", rules.unavailable)
+        if not rules.robots.allowed(path):
+            raise Refused("refused_robots", "robots.txt forbids it")
+        if rules.tdm.covers(path):
+            raise Refused("refused_robots", "tdmrep.json reserves it")
+
+    def _release(self, name: str) -> None:
+        host = self._hosts[name]
+        host.holds -= 1
+        self._changed.add(name)
+        if host.queue and host.asleep == float("inf"):
+            host.asleep = 0.0
+        self._wake(name)
+
+    def answered(self, name: str, status: int, retry_after: str | None) -> None:
+        host = self._hosts[name]
+        host.came, host.failures = True, 0
+        if status in (429, 503):
+            self._refused[name] = seconds_until(retry_after)
+            self._changed.add(name)
+            self._wake(name)
+
+    def failed(self, name: str) -> None:
+        host = self._hosts[name]
+        host.failures += 1
+        if not host.came and host.failures >= DEAD_AFTER:
+            self._defer(host, f"its host did not answer {host.failures} times in a row")
+
+    def _defer(self, host: _Host, why: str, retry_at: float | None = None) -> None:
+        while host.queue:
+            _fail(host.queue.popleft(), Deferred(why, retry_at))
+
+    # ---- who is next
+
+    def _wake(self, name: str) -> None:
+        self._queue(name)
+        self.look()
+
+    def _queue(self, name: str) -> None:
+        if name not in self._in_line and self._hosts[name].queue:
+            self._in_line.add(name)
+            self._line.append(name)
+
+    def look(self) -> None:
+        """Ask the gates, soon, for what could start now."""
+        if not self._looks:
+            self._looks = True
+            loop = asyncio.get_running_loop()
+            if self._remote:
+                loop.call_later(TICK_S, self._look)
+            else:
+                loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        """Ask for the hosts in line while we have slots, and tell the gates what has changed."""
+        self._looks = False
+        asks: dict[int, dict[str, Want]] = {}
+        now, free = asyncio.get_running_loop().time(), self.free_slots
+        later: list[str] = []
+        while self._line and free > 0:
+            name = self._line.popleft()
+            self._in_line.discard(name)
+            number = owner(name, len(self._gates))
+            if number in self._talking:
+                later.append(name)
+                continue
+            want, taken, starved = self._want(self._hosts[name], now, free)
+            if starved:
+                later.append(name)
+            free -= taken
+            if want.wants or want.origins:
+                asks.setdefault(number, {})[name] = want
+                self._changed.discard(name)
+        for name in [n for n in self._changed if owner(n, len(self._gates)) not in self._talking]:
+            asks.setdefault(owner(name, len(self._gates)), {})[name] = Want(self._hosts[name].holds)
+            self._changed.discard(name)
+        for name in later:
+            self._queue(name)
+        for number, hosts in asks.items():
+            self._talk(number, hosts)
+
+    def _want(self, host: _Host, now: float, free: int) -> tuple[Want, int, bool]:
+        """(what to ask for, slots of ours that takes, whether more waits for slots of ours)."""
+        unknown = {w.origin for w in host.queue} - self._rules.keys() - host.origins if self._ruled else set()
+        missing = tuple(sorted(unknown))
+        able = taken = 0
+        if now < host.asleep:
+            return Want(host.holds, 0, missing), len(missing), False
+        most = self._most
+        for waiter in host.queue:
+            if able >= most or (self._ruled and waiter.origin not in self._rules):
+                break
+            if not waiter.slot.taken:
+                if taken >= free:
+                    return Want(host.holds, able, missing), taken, True
+                taken += 1
+            able += 1
+        return Want(host.holds, able, missing), taken, False
+
+    def _talk(self, number: int, hosts: dict[str, Want]) -> None:
+        for name, want in hosts.items():
+            self._hosts[name].origins.update(want.origins)
+        ask = Ask(self._worker, hosts, self._take(self._refused, number), self._answers(number))
+        answer = self._gates[number].exchange(ask)
+        if isinstance(answer, Reply):
+            self._hear(number, ask, answer)
+        else:
+            self._talking.add(number)
+            self._spawn(self._listen(number, ask, answer))
+
+    def _take(self, of: dict[str, float | None], number: int) -> dict[str, float | None]:
+        mine = [n for n in of if owner(n, len(self._gates)) == number]
+        return {n: of.pop(n) for n in mine}
+
+    def _answers(self, number: int) -> dict[str, OriginRules]:
+        mine = [o for o in self._brought if owner(URL(o).raw_host or "", len(self._gates)) == number]
+        return {o: self._brought.pop(o) for o in mine}
+
+    async def _listen(self, number: int, ask: Ask, answer: Awaitable[Reply]) -> None:
+        reply = await answer
+        self._talking.discard(number)
+        self._hear(number, ask, reply)
+
+    # ---- what the gates say
+
+    def _hear(self, number: int, ask: Ask, reply: Reply) -> None:
+        if self._epochs.setdefault(number, reply.epoch) != reply.epoch:
+            self._epochs[number] = reply.epoch
+            self._changed.update(n for n, h in self._hosts.items() if h.holds and owner(n, len(self._gates)) == number)
+        loop = asyncio.get_running_loop()
+        for origin in reply.order:
+            self._spawn(self._bring(origin))
+        for origin, rules in reply.rules.items():
+            self._learn(origin, rules)
+        for name, want in ask.hosts.items():
+            host = self._hosts[name]
+            host.origins -= set(reply.rules)
+            waited_for = [o for o in want.origins if o in host.origins and o not in reply.order]
+            if waited_for:  # another worker brings them
+                self._later(TICK_S * 4, partial(self._ask_again, name, waited_for))
+            for seconds in reply.grants.get(name, ()):
+                self._start(name, host, seconds)
+            if (closed := reply.closed.get(name, 0.0)) > MOST_WAIT_S:
+                self._defer(host, f"its host wants to be left alone for {closed:.0f} s", time.time() + closed)
+            if (again := reply.again.get(name)) is not None:
+                host.asleep = loop.time() + again
+                if again != float("inf"):
+                    self._later(again, partial(self._wake, name))
+            elif host.queue:
+                self._wake(name)
+
+    def _ask_again(self, name: str, origins: list[str]) -> None:
+        self._hosts[name].origins.difference_update(origins)
+        self._wake(name)
+
+    def _start(self, name: str, host: _Host, seconds: float) -> None:
+        """The first waiter may start in so many seconds; a grant that nobody wants any more goes back."""
+        host.holds += 1
+        if not host.queue:
+            self._release(name)
+            return
+        waiter = host.queue.popleft()
+        waiter.granted = True
+        if not waiter.slot.taken:
+            waiter.slot.taken = True
+            self.free_slots -= 1
+        if seconds > 0:
+            self._later(seconds, lambda: _go(waiter))
+        else:
+            _go(waiter)
+
+    async def _bring(self, origin: str) -> None:
+        """Learn an origin's rules, for all workers; it takes one of our slots."""
+        self.free_slots -= 1
+        try:
+            rules = await self._read_rules(origin)
+        finally:
+            self.free_slots += 1
+        self._brought[origin] = rules
+        name = URL(origin).raw_host or ""
+        self._changed.add(name)
+        self._hosts[name].origins.discard(origin)
+        self._learn(origin, rules)
+        self.look()
+
+    async def _read_rules(self, origin: str) -> OriginRules:
+        robots, unavailable, reserved = ALLOW_ALL, None, tdm.Reservations()
+        if "robots" not in self._spec.ignore:
+            answer = await self._fetch_text(f"{origin}/robots.txt")
+            unavailable = _unavailable("robots.txt", answer)
+            if unavailable is None and _came(answer):
+                robots = parse(answer.body, AGENT)
+        if "tdm" not in self._spec.ignore and unavailable is None:
+            answer = await self._fetch_text(f"{origin}{tdm.PATH}")
+            unavailable = _unavailable("tdmrep.json", answer)
+            if unavailable is None and _came(answer):
+                reserved = tdm.parse(answer.body)
+        return OriginRules(robots, reserved, unavailable)
+
+    def _learn(self, origin: str, rules: OriginRules) -> None:
+        """Tell those who wait: what is forbidden ends here, the others may be asked for."""
+        self._rules[origin] = rules
+        name = URL(origin).raw_host or ""
+        host = self._hosts[name]
+        stay: deque[_Waiter] = deque()
+        for waiter in host.queue:
+            try:
+                if waiter.origin == origin:
+                    self._check(origin, waiter.path)
+            except Refused as e:
+                _fail(waiter, e)
+            else:
+                stay.append(waiter)
+        host.queue = stay
+        self._wake(name)
+
+    # ---- beginning and end
+
+    def _later(self, seconds: float, what: Callable[[], object]) -> None:
+        def now() -> None:
+            self._timers.discard(timer)
+            what()
+
+        timer = asyncio.get_running_loop().call_later(seconds, now)
+        self._timers.add(timer)
+
+    def _spawn(self, coroutine: object) -> None:
+        assert inspect.iscoroutine(coroutine)
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """What goes wrong with a gate goes wrong for all who wait."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            for host in self._hosts.values():
+                while host.queue:
+                    _fail(host.queue.popleft(), error)
+
+    async def _signs(self) -> None:
+        while True:
+            await asyncio.sleep(SIGN_S)
+            self._changed.update(n for n, h in self._hosts.items() if h.holds)
+            self.look()
+
+    async def __aenter__(self) -> Doorman:
+        if self._remote:
+            self._spawn(self._signs())
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        for number, gate in enumerate(self._gates):
+            mine = {n: Want(0) for n in self._hosts if owner(n, len(self._gates)) == number}
+            if mine:
+                answer = gate.exchange(
+                    Ask(self._worker, mine, self._take(self._refused, number), self._answers(number), bye=True)
+                )
+                if not isinstance(answer, Reply):
+                    await answer
+
+
+def origin_of(url: URL) -> str:
+    """scheme://host:port, with the port also where it is the usual one."""
+    host = url.raw_host or ""
+    return f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{url.port}"
+
+
+def seconds_until(retry_after: str | None) -> float | None:
+    """Retry-After (RFC 9110, 10.2.3), seconds or a date, as seconds from now; None where it says nothing."""
+    if retry_after is None:
+        return None
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        when = email.utils.parsedate_to_datetime(text)
+    except (ValueError, OverflowError, IndexError):
+        return None
+    return max(0.0, when.timestamp() - time.time())
+
+
+def _came(answer: Answered) -> bool:
+    return answer.status is not None and 200 <= answer.status < 300
+
+
+def _unavailable(file: str, answer: Answered) -> str | None:
+    """RFC 9309, 2.3.1.4: a server that fails forbids everything for now; 429 is no answer either."""
+    if answer.status is None:
+        return f"{file}: {answer.error}"
+    return f"{file}: status {answer.status}" if answer.status == 429 or answer.status >= 500 else None
+
+
+def _go(waiter: _Waiter) -> None:
+    if not waiter.turn.done():
+        waiter.turn.set_result(None)
+
+
+def _fail(waiter: _Waiter, error: BaseException) -> None:
+    if not waiter.turn.done():
+        waiter.turn.set_exception(error)

@@ -1,0 +1,217 @@
+"""The gate of some hosts: how many may ask each of them at a time, how often, and what their owners forbid.
+
+    gate = Gate(GateRules.of(spec))
+    reply = gate.exchange(Ask("worker-1", {"example.org": Want(holds=0, wants=3)}), now=12.5)
+
+A state machine without clock or network, so that it can be an object in the process or an actor on a cluster: every
+host belongs to one gate (`owner`), so its limits hold over all workers. Workers say in absolute numbers what they
+hold: a lost message, a dead worker or a gate that begins anew puts itself right with the next exchange.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from dataclasses import dataclass, field
+
+import xxhash
+
+from curate.run.fetch.gate.robots import ALLOW_ALL, Rules
+from curate.run.fetch.gate.tdm import NOTHING_RESERVED, Reservations
+from curate.run.fetch.spec import IngestSpec
+
+LEASE_S = 30.0  # a worker that says nothing for so long holds nothing any more
+ORDER_S = 60.0  # so long one worker has to bring the rules of an origin
+HORIZON_S = 1.0  # starts are handed out at most so far ahead
+UNAVAILABLE_S = 600.0  # before an origin whose rules could not be had is asked for them again
+CLOSED_S, CLOSED_FACTOR, CLOSED_MOST_S = 5.0, 4.0, 3600.0  # after a 429 or 503 that names no time
+JITTER = (1.1, 1.4)  # times 1 / rate between two starts: never above the rate, and never in step
+RULES_REQUESTS = 3  # starts that asking for robots.txt and tdmrep.json stand for
+
+
+@dataclass(frozen=True, slots=True)
+class OriginRules:
+    """What an origin (scheme://host:port) forbids; `unavailable`, a line, where that could not be learned."""
+
+    robots: Rules = ALLOW_ALL
+    tdm: Reservations = NOTHING_RESERVED
+    unavailable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Of one host: slots that the worker holds now, and how many more it could use; origins it has no rules of."""
+
+    holds: int
+    wants: int = 0
+    origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One message of a worker. refusals: host -> (seconds it asked to wait, or None); answers: rules it brought."""
+
+    worker: str
+    hosts: dict[str, Want]
+    refusals: dict[str, float | None] = field(default_factory=dict)
+    answers: dict[str, OriginRules] = field(default_factory=dict)
+    bye: bool = False
+
+
+@dataclass(slots=True)
+class Reply:
+    """grants: host -> seconds from now at which each slot may be used. again: host -> seconds after which to ask
+    again where fewer were granted than wanted. closed: of these hosts, those that do not want to be asked for so long.
+    order: origins whose rules this worker should bring. rules: of origins asked about. epoch: another one means that
+    the gate has forgotten what this worker holds."""
+
+    epoch: str
+    grants: dict[str, list[float]] = field(default_factory=dict)
+    again: dict[str, float] = field(default_factory=dict)
+    closed: dict[str, float] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    rules: dict[str, OriginRules] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GateRules:
+    """The part of a spec that a gate keeps."""
+
+    per_host: int = 4
+    host_rate: float | None = 10.0
+    robots_ttl_s: float = 86_400.0
+
+    @classmethod
+    def of(cls, spec: IngestSpec) -> GateRules:
+        if "host_limits" in spec.ignore:
+            return cls(1 << 30, None, spec.robots_ttl_s)
+        return cls(spec.per_host, spec.host_rate, spec.robots_ttl_s)
+
+
+@dataclass(slots=True)
+class _Origin:
+    rules: OriginRules | None = None
+    until: float = -math.inf
+    ordered: float = -math.inf
+
+
+@dataclass(slots=True)
+class _Host:
+    held: dict[str, int] = field(default_factory=dict)
+    next_start: float = -math.inf
+    starts: int = 0
+    closed_until: float = -math.inf
+    closings: int = 0
+    at_once: int | None = None
+    origins: dict[str, _Origin] = field(default_factory=dict)
+
+
+def owner(host: str, gates: int) -> int:
+    """Which of so many gates a host belongs to."""
+    return xxhash.xxh64_intdigest(host.encode()) % gates
+
+
+class Gate:
+    """See the module. `quiet_until`: nothing is granted before, so that workers can say what they hold."""
+
+    def __init__(self, rules: GateRules, quiet_until: float = -math.inf) -> None:
+        self.rules = rules
+        self.epoch = uuid.uuid4().hex
+        self._quiet_until = quiet_until
+        self._hosts: dict[str, _Host] = {}
+        self._seen: dict[str, float] = {}
+
+    def exchange(self, ask: Ask, now: float) -> Reply:
+        """Take what a worker says, and answer what it asks. `now`: seconds of a clock that never goes back."""
+        reply = Reply(self.epoch)
+        self._seen[ask.worker] = now
+        for refusing, seconds in ask.refusals.items():
+            self._close(self._host(refusing), seconds, now)
+        for origin, rules in ask.answers.items():
+            self._learn(self._host(host_of(origin)), origin, rules, now)
+        for name, want in ask.hosts.items():
+            host = self._host(name)
+            self._hold(host, ask.worker, want.holds)
+            for origin in want.origins:
+                self._tell_rules(host, origin, reply, now)
+            if want.wants:
+                self._grant(name, host, ask.worker, want.wants, reply, now)
+        if ask.bye:
+            del self._seen[ask.worker]
+        return reply
+
+    def _host(self, name: str) -> _Host:
+        return self._hosts.setdefault(name, _Host())
+
+    def _hold(self, host: _Host, worker: str, count: int) -> None:
+        if count:
+            host.held[worker] = count
+        else:
+            host.held.pop(worker, None)
+
+    def _close(self, host: _Host, seconds: float | None, now: float) -> None:
+        """The host said that it is asked too often: nothing until it wants, then with half as many at once."""
+        if now < host.closed_until and seconds is None:
+            return  # said by a request that was under way when it closed
+        if seconds is None:
+            seconds = CLOSED_S * CLOSED_FACTOR**host.closings
+        host.closings += 1
+        host.closed_until = max(host.closed_until, now + min(max(seconds, 0.0), CLOSED_MOST_S))
+        host.at_once = max(1, (host.at_once or self.rules.per_host) // 2)
+
+    def _learn(self, host: _Host, name: str, rules: OriginRules, now: float) -> None:
+        lasts = self.rules.robots_ttl_s if rules.unavailable is None else min(UNAVAILABLE_S, self.rules.robots_ttl_s)
+        host.origins[name] = _Origin(rules, now + lasts)
+
+    def _tell_rules(self, host: _Host, name: str, reply: Reply, now: float) -> None:
+        origin = host.origins.setdefault(name, _Origin())
+        if origin.rules is not None and now < origin.until:
+            reply.rules[name] = origin.rules
+        elif now - origin.ordered > ORDER_S and now >= self._quiet_until:
+            origin.ordered = now
+            reply.order.append(name)
+            host.next_start = max(host.next_start, now) + RULES_REQUESTS * self._spacing(host, name)
+
+    def _grant(self, name: str, host: _Host, worker: str, wants: int, reply: Reply, now: float) -> None:
+        if now < host.closed_until:
+            reply.closed[name] = reply.again[name] = host.closed_until - now
+            return
+        if now < self._quiet_until:
+            reply.again[name] = self._quiet_until - now
+            return
+        held = self._count(host, now)
+        room = max(0, (host.at_once or self.rules.per_host) - held)
+        starts: list[float] = []
+        while len(starts) < min(wants, room):
+            start = max(host.next_start, now)
+            if start - now > HORIZON_S:
+                break
+            starts.append(start - now)
+            host.next_start = start + self._spacing(host, name)
+        if starts:
+            reply.grants[name] = starts
+            self._hold(host, worker, host.held.get(worker, 0) + len(starts))
+        if len(starts) < wants:
+            # Where our slots are the limit it asks when it has let one go; else when there may be another start.
+            ours = host.held.get(worker, 0) >= held + len(starts) and len(starts) == room
+            reply.again[name] = math.inf if ours else max(0.1, host.next_start - now - HORIZON_S / 2)
+
+    def _count(self, host: _Host, now: float) -> int:
+        for worker in [w for w in host.held if now - self._seen.get(w, -math.inf) > LEASE_S]:
+            del host.held[worker]
+        return sum(host.held.values())
+
+    def _spacing(self, host: _Host, name: str) -> float:
+        """Seconds between two starts: at least 1 / rate, or what robots.txt asks for, and a keyed draw on top."""
+        least = 0.0 if self.rules.host_rate is None else 1 / self.rules.host_rate
+        for origin in host.origins.values():
+            if origin.rules is not None and origin.rules.robots.delay:
+                least = max(least, origin.rules.robots.delay)
+        host.starts += 1
+        draw = xxhash.xxh64_intdigest(name.encode(), host.starts) / 2**64
+        return least * (JITTER[0] + (JITTER[1] - JITTER[0]) * draw)
+
+
+def host_of(origin: str) -> str:
+    """The host of an origin as `origin_of` (doorman) writes it."""
+    return origin.partition("://")[2].rpartition(":")[0]

@@ -1,0 +1,83 @@
+"""Names to addresses: the system's resolver in threads of its own, its answers kept for a while.
+
+    resolver = Resolver()
+    addresses = await resolver.addresses("example.org")      # ["93.184.215.14", ...]
+    resolver.close()
+
+Names are asked for once, however many wait for the answer; a failure is kept too, for a shorter time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+from curate.run.fetch.stop import Stop
+
+THREADS = 32  # names asked for at a time: the system's resolver blocks
+KEEP_S, KEEP_FAILURE_S = 300.0, 30.0
+
+
+class Resolver:
+    """For one event loop at a time."""
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._threads = ThreadPoolExecutor(threads, "dns")
+        self._known: dict[str, tuple[float, list[str] | Stop]] = {}
+        self._asked: dict[str, asyncio.Task[list[str]]] = {}
+
+    async def addresses(self, host: str) -> list[str]:
+        """IP addresses of a host in the system's order of preference; those of a literal address are itself.
+
+        Raises:
+            Stop: dns.
+        """
+        if is_address(host):
+            return [host]
+        until, answer = self._known.get(host, (0.0, []))
+        if until <= time.monotonic():
+            task = self._asked.get(host)
+            if task is None:
+                task = self._asked[host] = asyncio.ensure_future(self._ask(host))
+                task.add_done_callback(lambda _: self._asked.pop(host, None))
+            # Whoever gives up waiting takes the answer from nobody else.
+            return await asyncio.shield(task)
+        if isinstance(answer, Stop):
+            raise Stop(answer.outcome, answer.detail)
+        return answer
+
+    async def _ask(self, host: str) -> list[str]:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(self._threads, _system, host)
+        except (OSError, UnicodeError) as e:  # UnicodeError: an empty or over-long label
+            stop = Stop("dns", f"{host}: {getattr(e, 'strerror', None) or e}")
+            self._known[host] = time.monotonic() + KEEP_FAILURE_S, stop
+            raise stop from e
+        self._known[host] = time.monotonic() + KEEP_S, found
+        return found
+
+    def close(self) -> None:
+        """Names still asked for are not waited for."""
+        for task in self._asked.values():
+            task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+@lru_cache(maxsize=65_536)
+def is_address(host: str) -> bool:
+    """Whether a host is a literal address, in brackets or not."""
+    try:
+        ipaddress.ip_address(host.strip("[]").split("%", 1)[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _system(host: str) -> list[str]:
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in found))
