@@ -2,9 +2,10 @@
 
 pool.json                                   settings that every list and recipe must agree with
 lists/claims/00000017.json                  a list's claim of shard numbers; creating it takes them
-lists/<list>@<hash>/00000017.parquet        the input cut into shards
+lists/<list>@<hash>/00000017.parquet        the input cut into shards; of a retry, the rows that are tried again
 uids/<list>@<hash>.<digest>/*.parquet       sorted runs of uids, rebuildable from lists/
 fetch/00000017.<n>.parquet                  one row a URL and attempt
+manners/<hash>.json                         how owners' wishes were kept by runs that fetched
 pixels/00000017.<digest8>.tar, .parquet     images, and their facts: the marker of the shard
 columns/<stage>@<hash>/00000017.parquet     row-aligned with the shard
 barriers/<stage>@<hash>/<phase>/<part>.parquet
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from stages.base import shard_name
@@ -29,6 +31,9 @@ from stages.base import shard_name
 POOL = "pool.json"
 CLAIMS = "lists/claims"
 PIXELS = "pixels"
+FETCH = "fetch"
+FETCH_LOG = re.compile(r"(\d{8})\.(\d+)\.parquet")
+MANNERS = "manners"
 REMOVED = "removed"
 RUNS = "runs"
 ABOUT = "about.json"
@@ -46,7 +51,7 @@ def marker(shard: int) -> str:
 
 
 def fetch_log(shard: int, attempt: int) -> str:
-    return f"fetch/{shard_name(shard)}.{attempt}.parquet"
+    return f"{FETCH}/{shard_name(shard)}.{attempt}.parquet"
 
 
 def part_file(folder: str, part: str) -> str:

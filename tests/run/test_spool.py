@@ -10,7 +10,11 @@ import pytest
 from curate.run.fetch.spool import OrderedTar
 
 
-def test_an_ordered_tar_takes_rows_in_any_order_and_misses_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("held", [0, 3000, 1 << 20])
+def test_an_ordered_tar_takes_rows_in_any_order_and_misses_none(
+    held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.run.fetch.spool.HELD_BYTES", held)
     rows = {i: bytes([i]) * (i * 100) for i in range(20)}
     straight, mixed = (OrderedTar(tmp_path / n, tmp_path / f"{n}.spool") for n in ("a", "b"))
     for tar, order in ((straight, range(20)), (mixed, np.random.default_rng(3).permutation(20).tolist())):

@@ -72,6 +72,7 @@ class Transfer:
     ended_headers: bool = False
     wanted: bool = True
     has_room: bool = False
+    cut: bool = False
     paused: asyncio.Task[None] | None = None
     last: float | None = None
     failure: BaseException | None = None
@@ -103,12 +104,13 @@ class Client:
         checked: Checked,
         max_bytes: int,
         make_room: Callable[[], Awaitable[None]] | None = None,
+        cut: bool = False,
     ) -> Answer:
         """Ask for one URL.
 
         Args:
             checked: see `Checked`; unwanted bodies are read to DRAIN_BYTES and forgotten.
-            max_bytes: of the body; more is outcome too_big.
+            max_bytes: of the body; more is outcome too_big, or with `cut` left out.
             make_room: awaited before more than FREE_BYTES are read.
 
         Raises:
@@ -118,6 +120,7 @@ class Client:
         addresses = await self._addresses(url)
         transfer = self._free.pop() if self._free else self._new()
         self._prepare(transfer, url, addresses, max_bytes, checked, make_room)
+        transfer.cut = cut
         transfer.done = self._loop.create_future()
         self._active[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
@@ -237,7 +240,9 @@ class Client:
                 self._refuse_size(t, int(announced), announced=True)
 
     def _refuse_size(self, t: Transfer, size: int, *, announced: bool) -> None:
-        if t.wanted and size > t.max_bytes:
+        if t.wanted and size > t.max_bytes and not (announced and t.cut):
+            if t.cut:
+                raise _Enough
             much = f"{size} bytes announced, {t.max_bytes} allowed" if announced else f"more than {t.max_bytes} bytes"
             raise Stop("too_big", much)
         if not t.wanted and size > DRAIN_BYTES:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from curate.run.fetch.spec import IngestSpec
-from stages.decode import Decoded, DecodeError, StoredFormat, decode, encode, resize
-from stages.phash import of_image
+from stages.decode import Decoded, DecodeError, StoredFormat, decode
+from stages.image_header import header_of
+from stages.phash import of_pixels
+from stages.resize import encoded, factor, fitted
 
 EXTENSION: dict[str, StoredFormat] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
@@ -24,31 +26,65 @@ class Examined:
 
 
 def examine(data: bytes, expected_sha256: str | None, spec: IngestSpec) -> Examined:
-    """Verify, decode, describe and shrink one image. A pure function, safe to call from threads."""
+    """Verify, decode, describe and shrink one image. A pure function, safe to call from threads.
+
+    With `decode: scaled` the hashes are of the pixels as decoded; with `decode: header` there are none.
+    """
     digest = hashlib.sha256(data).hexdigest()
     if expected_sha256 is not None and digest != expected_sha256.strip().lower():
         return Examined("hash_mismatch", f"sha256 {digest}, expected {expected_sha256}"[:300])
     try:
-        picture = decode(data, spec.max_pixels, spec.min_side)
-        stored, extension, width, height = to_store(picture, data, spec)
+        seen = _unseen(data, spec) if spec.decode == "header" else None
+        seen = seen or _seen(data, spec)
     except DecodeError as e:
         return Examined(e.outcome, e.detail)
-    fingerprint = of_image(picture.image)
-    facts = {
-        "sha256": digest,
-        "received_bytes": len(data),
+    facts = {"sha256": digest, "received_bytes": len(data), "bytes": len(seen[1]), **seen[0]}
+    return Examined("ok", None, facts, seen[1])
+
+
+def _seen(data: bytes, spec: IngestSpec) -> tuple[dict[str, Any], bytes]:
+    """(facts, bytes to store) of a decoded picture."""
+
+    def wanted(width: int, height: int) -> float:
+        return factor(width, height, spec.resize, spec.side, spec.only_if_bigger)
+
+    picture = decode(data, spec.max_pixels, spec.min_side, wanted if spec.decode == "scaled" else None)
+    stored, extension, width, height = to_store(picture, data, spec)
+    fingerprint = of_pixels(picture.pixels)
+    return {
         "received_format": picture.format,
-        "original_width": picture.image.width,
-        "original_height": picture.image.height,
+        "original_width": picture.width,
+        "original_height": picture.height,
         "phash64": fingerprint.phash64,
         "phash256": fingerprint.phash256,
         "phash_quality": fingerprint.quality,
         "width": width,
         "height": height,
         "format": extension,
-        "bytes": len(stored),
-    }
-    return Examined("ok", None, facts, stored)
+    }, stored
+
+
+def _unseen(data: bytes, spec: IngestSpec) -> tuple[dict[str, Any], bytes] | None:
+    """(facts, bytes to store) by the header alone; None for a format that packs do not hold, which is decoded."""
+    header = header_of(data)
+    if header is None or header.format not in EXTENSION:
+        return None
+    width, height = header.width, header.height
+    if width * height > spec.max_pixels:
+        raise DecodeError("bomb", f"{width}x{height} is more than {spec.max_pixels} pixels")
+    if min(width, height) < spec.min_side:
+        raise DecodeError("too_small", f"{width}x{height}, less than {spec.min_side} a side")
+    return {
+        "received_format": header.format,
+        "original_width": width,
+        "original_height": height,
+        "phash64": None,
+        "phash256": None,
+        "phash_quality": None,
+        "width": width,
+        "height": height,
+        "format": EXTENSION[header.format],
+    }, data
 
 
 def to_store(picture: Decoded, data: bytes, spec: IngestSpec) -> tuple[bytes, StoredFormat, int, int]:
@@ -62,7 +98,10 @@ def to_store(picture: Decoded, data: bytes, spec: IngestSpec) -> tuple[bytes, St
     """
     received = EXTENSION.get(picture.format)
     wanted = spec.format or received or "png"
-    image = resize(picture.image, spec.resize, spec.side, spec.only_if_bigger)
-    if wanted == received and image is picture.image and (picture.plain or spec.resize == "none"):
-        return data, wanted, image.width, image.height
-    return encode(image, wanted, spec.quality), wanted, image.width, image.height
+    by = factor(picture.width, picture.height, spec.resize, spec.side, spec.only_if_bigger)
+    size = max(1, round(picture.width * by)), max(1, round(picture.height * by))
+    pixels = fitted(picture.pixels, size, spec.resize, spec.side)
+    same = pixels is picture.pixels and size == (picture.width, picture.height)
+    if wanted == received and same and (picture.plain or spec.resize == "none"):
+        return data, wanted, picture.width, picture.height
+    return encoded(pixels, wanted, spec.quality), wanted, pixels.shape[1], pixels.shape[0]

@@ -234,14 +234,14 @@ class Fetcher:
                 target = web_address(url)
                 for _ in range(6):  # RFC 9309, 2.3.1.2: at least five redirects
                     answer = await self.client.get(
-                        target, checked=lambda status, _: 200 <= status < 300, max_bytes=TEXT_BYTES
+                        target, checked=lambda status, _: 200 <= status < 300, max_bytes=TEXT_BYTES, cut=True
                     )
                     location = answer.header("location")
                     if answer.status not in REDIRECTS or location is None:
                         return Answered(answer.status, await self._plain(answer), None)
                     target = web_address(location, target)
         except TimeoutError:
-            return Answered(None, b"", f"not done in {self.spec.timeout_s:g} s")
+            return Answered(None, b"", f"timeout: not done in {self.spec.timeout_s:g} s")
         except Stop as e:
             return Answered(None, b"", f"{e.outcome}: {e.detail}")
         return Answered(404, b"", "more than five redirects")  # RFC 9309: as if it were not there

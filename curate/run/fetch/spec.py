@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from curate.errors import UserError
-from stages.decode import MAX_PIXELS, PILLOW_PIXELS, Resize, StoredFormat
+from stages.decode import MAX_PIXELS, PILLOW_PIXELS, StoredFormat
+from stages.resize import Resize
 
 PIXEL_SETTINGS = ("resize", "side", "only_if_bigger", "format", "quality", "min_side", "max_pixels", "decode")
 
@@ -106,6 +107,15 @@ class IngestSpec(BaseModel):
     def pixels(self) -> dict[str, Any]:
         """The settings that decide stored bytes, as JSON values: the pool's."""
         return {name: getattr(self, name) for name in PIXEL_SETTINGS}
+
+    def manners(self) -> dict[str, Any]:
+        """How owners' wishes were kept, as JSON values: what a pack says of its images."""
+        names = ("backend", "per_host", "host_rate", "directives", "refuse_domains", "refuse_urls", "refuse_hashes")
+        said = {name: getattr(self, name) for name in names}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in said.items()} | {
+            "agent": self.agent(),
+            "ignored": sorted(set(self.ignore)),
+        }
 
     def agent(self) -> str:
         """The User-Agent header. Without a contact it names none, and only loopback may be fetched with it."""

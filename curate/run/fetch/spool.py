@@ -10,9 +10,11 @@ import xxhash
 
 from curate.pool.tar import TarWriter
 
+HELD_BYTES = 64 << 20  # of members that came early, in memory; more wait in the second file
+
 
 class OrderedTar:
-    """Members go to the tar in row order; those that come early wait in a second file.
+    """Members go to the tar in row order; those that come early wait in memory, or in a second file.
 
     with OrderedTar(storage.scratch(), storage.scratch()) as tar:
         tar.put(1, "01.jpg", data)
@@ -29,7 +31,8 @@ class OrderedTar:
         self._spool_path = spool
         self._spool: BinaryIO | None = None
         self._spooled = 0
-        self._waiting: dict[int, tuple[str, int, int] | None] = {}
+        self._waiting: dict[int, tuple[str, int, int] | tuple[str, bytes] | None] = {}
+        self._held = 0
         self._next = 0
         self._file = _Digesting(path)
         self._tar = TarWriter(self._file)  # type: ignore[arg-type]
@@ -52,6 +55,10 @@ class OrderedTar:
             self._next += 1
             self._catch_up()
             return
+        if self._held + len(data) <= HELD_BYTES:
+            self._waiting[row] = name, data
+            self._held += len(data)
+            return
         if self._spool is None:
             self._spool = self._spool_path.open("w+b")
         self._spool.seek(self._spooled)
@@ -67,7 +74,10 @@ class OrderedTar:
     def _catch_up(self) -> None:
         while self._next in self._waiting:
             found = self._waiting.pop(self._next)
-            if found is not None:
+            if found is not None and len(found) == 2:
+                self._held -= len(found[1])
+                self.offsets[self._next] = self._tar.add(*found)
+            elif found is not None:
                 name, at, size = found
                 assert self._spool is not None
                 self._spool.seek(at)

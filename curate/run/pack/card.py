@@ -31,6 +31,7 @@ def card(manifest: Mapping[str, Any]) -> str:
         f"{counts['times']:,} copies). Made with curate {code(manifest['curate'])}.\n",
         funnel(manifest),
         sources(manifest),
+        fetched(manifest),
         *(tally(manifest, key, title) for key, title in (("lang", "Languages"), ("licence", "Licences"))),
         FIELDS[manifest["pack"]["format"]],
         loading(manifest),
@@ -84,6 +85,15 @@ def sources(manifest: Mapping[str, Any]) -> str:
     more = len(manifest["lists"]) - ROWS
     said = f"\nand {more:,} more, in `manifest.json`.\n" if more > 0 else ""
     return f"## Sources\n\n{table(['list', 'samples listed', 'copies in this pack'], rows)}\n{said}"
+
+
+def fetched(manifest: Mapping[str, Any]) -> str:
+    """Who asked for the images, and which wishes of owners were not heeded."""
+    lines = []
+    for said in manifest.get("fetched", ()):
+        ignored = ", ".join(code(name) for name in said["ignored"]) or "none"
+        lines.append(f"- as {code(said['agent'])}; wishes of owners that were turned off by name: {ignored}")
+    return "\n".join(["## How the images were fetched\n", *lines, ""]) if lines else ""
 
 
 def tally(manifest: Mapping[str, Any], key: str, title: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from curate.errors import PartialFailure, UserError
 from curate.pool.columns import read_footer, read_table
-from curate.pool.layout import folder_name, part_file, short_hash
+from curate.pool.layout import MANNERS, folder_name, part_file, short_hash
 from curate.pool.pool import Pool
 from curate.pool.storage import Storage
 from curate.run.engine import Pass
@@ -174,6 +174,7 @@ def _finish(
         "pack": spec.model_dump() | {"seed": work.seed},
         "pool": pool.settings,
         "lists": [{k: v for k, v in c.items() if k != "uid_runs"} for c in pool.claims()],
+        "fetched": [json.loads(storage.read(f"{MANNERS}/{e.name}")) for e in storage.list(MANNERS)],
         "shards": list(about["shards"]),
         "counts": {
             **{n: sum(r[n] for r in ranks) for n in ("rows", "kept", "times")},  # of the pick

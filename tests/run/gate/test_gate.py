@@ -68,6 +68,17 @@ def test_without_a_time_to_wait_each_closing_is_longer() -> None:
     assert waits == [5.0, 20.0, 80.0, 320.0]
 
 
+def test_a_host_that_answers_again_is_mended_step_by_step() -> None:
+    gate = Gate(GateRules(per_host=4, host_rate=None))
+    gate.exchange(Ask("a", {}, refusals={"a.test": 1.0}), 0.0)
+    assert len(granted(gate, "a", 0, 9, 2.0)) == 2
+    gate.exchange(Ask("a", {"a.test": Want(0, fine=True)}), 3.0)
+    assert len(granted(gate, "a", 0, 9, 3.0)) == 3
+    gate.exchange(Ask("a", {"a.test": Want(0, fine=True)}), 4.0)
+    assert len(granted(gate, "a", 0, 9, 4.0)) == 4
+    assert gate.exchange(Ask("a", {"a.test": Want(0, 1)}, refusals={"a.test": None}), 5.0).closed == {"a.test": 5.0}
+
+
 def test_requests_under_way_when_it_closed_do_not_close_it_longer() -> None:
     gate = Gate(GateRules(per_host=4, host_rate=None))
     gate.exchange(Ask("a", {}, refusals={"a.test": None}), 0.0)

@@ -59,11 +59,20 @@ def test_robots_is_asked_once_and_kept() -> None:
         assert sorted(web.asked[2:]) == ["/a", "/b"]
 
 
-@pytest.mark.parametrize("route", [status(500), status(503), status(429), hang, reset(b"")])
-def test_robots_that_cannot_be_had_means_later_and_never_allowed(route: object) -> None:
+@pytest.mark.parametrize(
+    ("route", "outcome"),
+    [
+        (status(500), "robots_unavailable"),
+        (status(503), "robots_unavailable"),
+        (status(429), "robots_unavailable"),
+        (hang, "robots_unavailable"),
+        (reset(b""), "connect"),  # the host itself cannot be had: that is what is said
+    ],
+)
+def test_robots_that_cannot_be_had_means_later_and_never_allowed(route: object, outcome: str) -> None:
     with Web({"/robots.txt": route, "/a": ok(BODY)}) as web:  # type: ignore[dict-item]
         found = fetched(web, ["/a"])
-        assert found["/a"].outcome == "robots_unavailable"
+        assert found["/a"].outcome == outcome
         assert "robots.txt" in (found["/a"].detail or "")
         assert "/a" not in web.asked
 

@@ -59,7 +59,7 @@ class Deferred(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A small file of a site: status and body; `error` where no answer came."""
+    """A small file of a site: status and body; `error`, as "<outcome>: <detail>", where no answer came."""
 
     status: int | None
     body: bytes
@@ -119,7 +119,9 @@ class _Host:
     asleep: float = 0.0
     failures: int = 0
     came: bool = False
-    origins: set[str] = field(default_factory=set)  # whose rules are waited for
+    fine: bool = False  # and since the last message to its gate
+    unknown: set[str] = field(default_factory=set)  # origins whose rules nobody has asked for yet
+    awaited: set[str] = field(default_factory=set)  # and those whose rules are on their way
 
 
 class Visit:
@@ -129,7 +131,7 @@ class Visit:
         self._doorman, self._host = doorman, host
 
     def answered(self, status: int, retry_after: str | None) -> None:
-        """What the host said: 429 and 503 close it for a while, over all workers."""
+        """What the host said: 429, and 503 with Retry-After, close it for a while, over all workers."""
         self._doorman.answered(self._host, status, retry_after)
 
     def failed(self) -> None:
@@ -187,9 +189,11 @@ class Doorman:
             raise Refused("refused_list", why)
         address = URL(url)
         name, origin, path = address.raw_host or "", origin_of(address), address.raw_path_qs
+        host = self._hosts.setdefault(name, _Host())
         if origin in self._rules or not self._ruled:
             self._check(origin, path)
-        host = self._hosts.setdefault(name, _Host())
+        elif origin not in host.awaited:
+            host.unknown.add(origin)
         waiter = _Waiter(origin, path, slot, asyncio.get_running_loop().create_future())
         host.queue.append(waiter)
         self._wake(name)
@@ -212,7 +216,7 @@ class Doorman:
         if rules is None:
             return
         if rules.unavailable is not None:
-            raise Refused("robots_unavailable", rules.unavailable)
+            raise Refused(rules.outcome, rules.unavailable)
         if not rules.robots.allowed(path):
             raise Refused("refused_robots", "robots.txt forbids it")
         if rules.tdm.covers(path):
@@ -229,7 +233,12 @@ class Doorman:
     def answered(self, name: str, status: int, retry_after: str | None) -> None:
         host = self._hosts[name]
         host.came, host.failures = True, 0
-        if status in (429, 503):
+        if "host_limits" in self._spec.ignore:
+            return
+        if status < 400:
+            host.fine = True
+        # A 503 may be one broken picture; with Retry-After it is the host that speaks.
+        if status == 429 or (status == 503 and retry_after is not None):
             self._refused[name] = seconds_until(retry_after)
             self._changed.add(name)
             self._wake(name)
@@ -237,7 +246,7 @@ class Doorman:
     def failed(self, name: str) -> None:
         host = self._hosts[name]
         host.failures += 1
-        if not host.came and host.failures >= DEAD_AFTER:
+        if not host.came and host.failures >= DEAD_AFTER and "host_limits" not in self._spec.ignore:
             self._defer(host, f"its host did not answer {host.failures} times in a row")
 
     def _defer(self, host: _Host, why: str, retry_at: float | None = None) -> None:
@@ -286,7 +295,9 @@ class Doorman:
                 asks.setdefault(number, {})[name] = want
                 self._changed.discard(name)
         for name in [n for n in self._changed if owner(n, len(self._gates)) not in self._talking]:
-            asks.setdefault(owner(name, len(self._gates)), {})[name] = Want(self._hosts[name].holds)
+            asks.setdefault(owner(name, len(self._gates)), {})[name] = Want(
+                self._hosts[name].holds, fine=self._hosts[name].fine
+            )
             self._changed.discard(name)
         for name in later:
             self._queue(name)
@@ -295,25 +306,26 @@ class Doorman:
 
     def _want(self, host: _Host, now: float, free: int) -> tuple[Want, int, bool]:
         """(what to ask for, slots of ours that takes, whether more waits for slots of ours)."""
-        unknown = {w.origin for w in host.queue} - self._rules.keys() - host.origins if self._ruled else set()
-        missing = tuple(sorted(unknown))
+        missing = tuple(sorted(host.unknown))
         able = taken = 0
         if now < host.asleep:
-            return Want(host.holds, 0, missing), len(missing), False
+            return Want(host.holds, 0, missing, host.fine), len(missing), False
         most = self._most
         for waiter in host.queue:
             if able >= most or (self._ruled and waiter.origin not in self._rules):
                 break
             if not waiter.slot.taken:
                 if taken >= free:
-                    return Want(host.holds, able, missing), taken, True
+                    return Want(host.holds, able, missing, host.fine), taken, True
                 taken += 1
             able += 1
-        return Want(host.holds, able, missing), taken, False
+        return Want(host.holds, able, missing, host.fine), taken, False
 
     def _talk(self, number: int, hosts: dict[str, Want]) -> None:
         for name, want in hosts.items():
-            self._hosts[name].origins.update(want.origins)
+            self._hosts[name].fine = False
+            self._hosts[name].awaited.update(want.origins)
+            self._hosts[name].unknown.difference_update(want.origins)
         ask = Ask(self._worker, hosts, self._take(self._refused, number), self._answers(number))
         answer = self._gates[number].exchange(ask)
         if isinstance(answer, Reply):
@@ -348,8 +360,7 @@ class Doorman:
             self._learn(origin, rules)
         for name, want in ask.hosts.items():
             host = self._hosts[name]
-            host.origins -= set(reply.rules)
-            waited_for = [o for o in want.origins if o in host.origins and o not in reply.order]
+            waited_for = [o for o in want.origins if o in host.awaited and o not in reply.order]
             if waited_for:  # another worker brings them
                 self._later(TICK_S * 4, partial(self._ask_again, name, waited_for))
             for seconds in reply.grants.get(name, ()):
@@ -364,7 +375,9 @@ class Doorman:
                 self._wake(name)
 
     def _ask_again(self, name: str, origins: list[str]) -> None:
-        self._hosts[name].origins.difference_update(origins)
+        host = self._hosts[name]
+        host.awaited.difference_update(origins)
+        host.unknown.update(o for o in origins if o not in self._rules)
         self._wake(name)
 
     def _start(self, name: str, host: _Host, seconds: float) -> None:
@@ -393,12 +406,12 @@ class Doorman:
         self._brought[origin] = rules
         name = URL(origin).raw_host or ""
         self._changed.add(name)
-        self._hosts[name].origins.discard(origin)
         self._learn(origin, rules)
         self.look()
 
     async def _read_rules(self, origin: str) -> OriginRules:
         robots, unavailable, reserved = ALLOW_ALL, None, tdm.Reservations()
+        answer = Answered(None, b"", None)
         if "robots" not in self._spec.ignore:
             answer = await self._fetch_text(f"{origin}/robots.txt")
             unavailable = _unavailable("robots.txt", answer)
@@ -409,13 +422,15 @@ class Doorman:
             unavailable = _unavailable("tdmrep.json", answer)
             if unavailable is None and _came(answer):
                 reserved = tdm.parse(answer.body)
-        return OriginRules(robots, reserved, unavailable)
+        return OriginRules(robots, reserved, unavailable, _outcome(answer))
 
     def _learn(self, origin: str, rules: OriginRules) -> None:
         """Tell those who wait: what is forbidden ends here, the others may be asked for."""
         self._rules[origin] = rules
         name = URL(origin).raw_host or ""
         host = self._hosts[name]
+        host.awaited.discard(origin)
+        host.unknown.discard(origin)
         stay: deque[_Waiter] = deque()
         for waiter in host.queue:
             try:
@@ -505,8 +520,15 @@ def _came(answer: Answered) -> bool:
 def _unavailable(file: str, answer: Answered) -> str | None:
     """RFC 9309, 2.3.1.4: a server that fails forbids everything for now; 429 is no answer either."""
     if answer.status is None:
-        return f"{file}: {answer.error}"
+        known = _outcome(answer) != "robots_unavailable"
+        return (answer.error or "").partition(": ")[2] if known else f"{file}: {answer.error}"
     return f"{file}: status {answer.status}" if answer.status == 429 or answer.status >= 500 else None
+
+
+def _outcome(answer: Answered) -> str:
+    """Where the host cannot be had at all, that is what became of its URLs."""
+    kind = (answer.error or "").partition(":")[0]
+    return kind if kind in ("blocked_address", "dns", "connect", "tls") else "robots_unavailable"
 
 
 def _go(waiter: _Waiter) -> None:

@@ -31,20 +31,25 @@ RULES_REQUESTS = 3  # starts that asking for robots.txt and tdmrep.json stand fo
 
 @dataclass(frozen=True, slots=True)
 class OriginRules:
-    """What an origin (scheme://host:port) forbids; `unavailable`, a line, where that could not be learned."""
+    """What an origin (scheme://host:port) forbids; `unavailable`, a line, where that could not be learned, and the
+    outcome which that is."""
 
     robots: Rules = ALLOW_ALL
     tdm: Reservations = NOTHING_RESERVED
     unavailable: str | None = None
+    outcome: str = "robots_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Of one host: slots that the worker holds now, and how many more it could use; origins it has no rules of."""
+    """Of one host: slots that the worker holds now, and how many more it could use; origins it has no rules of.
+
+    fine: it has answered as it should since the last message."""
 
     holds: int
     wants: int = 0
     origins: tuple[str, ...] = ()
+    fine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,8 @@ class Gate:
         for name, want in ask.hosts.items():
             host = self._host(name)
             self._hold(host, ask.worker, want.holds)
+            if want.fine and now >= host.closed_until:
+                self._mend(host)
             for origin in want.origins:
                 self._tell_rules(host, origin, reply, now)
             if want.wants:
@@ -158,6 +165,12 @@ class Gate:
         host.closings += 1
         host.closed_until = max(host.closed_until, now + min(max(seconds, 0.0), CLOSED_MOST_S))
         host.at_once = max(1, (host.at_once or self.rules.per_host) // 2)
+
+    def _mend(self, host: _Host) -> None:
+        """It answers again: one more at once than before, until all is as it was."""
+        host.closings = 0
+        if host.at_once is not None:
+            host.at_once = None if host.at_once + 1 >= self.rules.per_host else host.at_once + 1
 
     def _learn(self, host: _Host, name: str, rules: OriginRules, now: float) -> None:
         lasts = self.rules.robots_ttl_s if rules.unavailable is None else min(UNAVAILABLE_S, self.rules.robots_ttl_s)
