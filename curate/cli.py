@@ -6,16 +6,30 @@ Heavy packages are imported by the commands that need them, so that `curate --he
 from __future__ import annotations
 
 import json
-import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from curate.cli_interchange import export_img2dataset, import_img2dataset
+from curate.cli_parts import (
+    ClipOption,
+    ExecutorOption,
+    JsonOption,
+    LogOption,
+    PoolArg,
+    PoolOption,
+    PrometheusOption,
+    QuietOption,
+    RecipeArg,
+    SetOption,
+    WorkersOption,
+    again,
+    interruptible,
+    recipe_of,
+)
 from curate.errors import PartialFailure, UserError
 from curate.text import visible
 
@@ -29,30 +43,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: rich would double the time it takes
 )
-
-RecipeArg = Annotated[str, typer.Argument(help="A recipe file, or the name of a built-in one (`curate recipes`).")]
-PoolArg = Annotated[str, typer.Argument(help="A pool: a folder, s3://bucket/prefix, gs://bucket/prefix.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a key: --set filters.english.min_prob=0.5")
-]
-PoolOption = Annotated[str | None, typer.Option("--pool", help="The pool, instead of the recipe's.")]
-ExecutorOption = Annotated[str | None, typer.Option(help="auto, inline or ray.")]
-WorkersOption = Annotated[int | None, typer.Option(min=1, help="Workers at most, on this machine or the cluster.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and results only.")]
-LogOption = Annotated[str, typer.Option("--log", help="How progress is told: text, or json (one object a line).")]
-PrometheusOption = Annotated[
-    Path | None, typer.Option(help="Keep counters in this file, for Prometheus' node exporter (textfile collector).")
-]
-ClipOption = Annotated[
-    str | None, typer.Option(help="A CLIP for clip_text('...'): MODEL or MODEL:WEIGHTS, of open_clip.")
-]
-
-
-def _recipe(name: str, overrides: list[str] | None, pool: str | None) -> Any:
-    from curate.recipe import load_recipe
-
-    return load_recipe(name, [*(overrides or []), *([f"pool={json.dumps(pool)}"] if pool else [])])
 
 
 @app.command()
@@ -73,7 +63,7 @@ def plan(
     """Say what a run would do, what is there already, why the rest is not, and what it costs. Runs nothing."""
     from curate.run.planning import print_plan
 
-    chosen = _recipe(recipe, set_, pool)
+    chosen = recipe_of(recipe, set_, pool)
     print_plan(chosen, as_json=as_json, executor=executor, workers=workers, rows=rows, sample=sample)
 
 
@@ -87,6 +77,10 @@ def run(
     pack: Annotated[bool, typer.Option(help="Write the training shards that the recipe's `pack:` asks for.")] = True,
     report: Annotated[bool, typer.Option(help="Write the report page.")] = True,
     out: Annotated[Path | None, typer.Option(help="Where the report goes; default <recipe>-report.html.")] = None,
+    retry: Annotated[
+        str | None,
+        typer.Option(help="Try failures again whose time has come: transient, or outcomes by name (timeout,dns)."),
+    ] = None,
     quiet: QuietOption = False,
     log: LogOption = "text",
     prometheus: PrometheusOption = None,
@@ -94,12 +88,14 @@ def run(
     """Fetch, describe, filter, pick, pack: do what is missing, and say what was kept."""
     from curate.run.main import run_recipe
     from curate.run.progress import Telling
+    from curate.run.retry import transient
 
-    with _interruptible():
+    with interruptible():
         telling = Telling(log, quiet, prometheus)
-        chosen = _recipe(recipe, set_, pool)
+        tried = () if retry is None else transient(retry)
+        chosen = recipe_of(recipe, set_, pool)
         page = (out or Path(f"{chosen.name}-report.html")) if report else None
-        run_recipe(chosen, executor, workers, pack=pack, report=page, command=_again(), telling=telling)
+        run_recipe(chosen, executor, workers, pack=pack, report=page, command=again(), telling=telling, retry=tried)
 
 
 @app.command()
@@ -118,10 +114,10 @@ def pack(
     from curate.run.main import run_recipe
     from curate.run.progress import Telling
 
-    with _interruptible():
+    with interruptible():
         telling = Telling(log, quiet, prometheus)
         run_recipe(
-            _recipe(recipe, set_, pool), executor, workers, pack=True, report=None, command=_again(), subset=subset,
+            recipe_of(recipe, set_, pool), executor, workers, pack=True, report=None, command=again(), subset=subset,
             always_pack=True, telling=telling,
         )  # fmt: skip
 
@@ -213,7 +209,7 @@ def report(
     """What a recipe kept and lost, with pictures: one page, or a folder for a big pool."""
     from curate.run.main import report_of
 
-    chosen = _recipe(recipe, set_, pool)
+    chosen = recipe_of(recipe, set_, pool)
     typer.echo(report_of(chosen, out or Path(f"{chosen.name}-report.html"), folder=folder))
 
 
@@ -252,6 +248,10 @@ def purge(
     typer.echo(f"{done.asked:,} uids taken out, {done.blanked:,} images blanked, {done.not_in_pool:,} not in the pool")
     if done.packs:
         typer.echo("packs written before still hold copies; make them again or delete them: " + ", ".join(done.packs))
+
+
+app.command(name="import-img2dataset")(import_img2dataset)
+app.command(name="export-img2dataset")(export_img2dataset)
 
 
 @app.command()
@@ -312,34 +312,8 @@ def demo(
     """Draw a small web with planted faults, run the main job on it, compare found with planted."""
     from curate.demo.quickstart import quickstart
 
-    with _interruptible():
+    with interruptible():
         quickstart(folder, scenes, port, executor or "ray")
-
-
-def _again() -> str:
-    return shlex.join(["curate", *sys.argv[1:]])
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, heard where Ctrl-C would be."""
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end with the words that matter then: nothing finished is lost, and how to go on."""
-
-    def terminate(number: int, _: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)  # so that the terminal is put right and the status written
-    try:
-        yield
-    except KeyboardInterrupt as e:
-        how, status = ("terminated", 143) if isinstance(e, Terminated) else ("interrupted", 130)
-        typer.echo(f"\ncurate: {how}; what was finished is kept. Go on with: {_again()}", err=True)
-        sys.exit(status)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Encoded images in, upright RGB pixels out, or one named reason why not. Web images are hostile.
 
-    picture = decode(data)                      # Decoded(image=<PIL RGB>, format="jpeg", plain=True)
+    picture = decode(data)                      # Decoded(pixels=<uint8 (h, w, 3)>, format="jpeg", plain=True)
     pixels = to_array(data, side=224)           # uint8 (224, 224, 3)
 
 What counts as an image is an allow-list: JPEG (with MPO), PNG, WebP, GIF, BMP, TIFF, AVIF; of animations the first
@@ -10,8 +10,10 @@ frame. The size is checked from the header, before any pixel is decoded. Decodin
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,12 +43,12 @@ PLUGINS = (  # importing them registers them, so that Pillow never loads all its
 )
 PILLOW_PIXELS = 2 * 89_478_485  # above this Pillow refuses by itself, whatever the cap asked for
 MAX_PIXELS = 100_000_000
+MAX_SIDE = {"jpg": 65_500, "png": 2**31 - 1, "webp": 16_383}  # pixels
 
 # Corrupt EXIF and the like are Pillow's warnings about other people's files: thousands a shard, and nobody can act.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 Outcome = Literal["not_image", "bomb", "decode_error", "truncated", "too_small"]
-Resize = Literal["none", "short", "long", "border", "crop"]
 StoredFormat = Literal["jpg", "png", "webp"]
 
 
@@ -74,11 +76,22 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An upright RGB picture. `plain`: the encoded bytes show just these pixels to any reader, and no others."""
+    """An upright RGB picture: `pixels` uint8 (height, width, 3), read-only where Pillow decoded it.
 
-    image: Image.Image
+    `width`, `height`: of the whole picture upright, also where `pixels` were decoded smaller. `plain`: the encoded
+    bytes show just these pixels to any reader, and no others.
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
     format: str
     plain: bool
+
+    @property
+    def image(self) -> Image.Image:
+        """The pixels as a PIL image, a copy."""
+        return Image.fromarray(self.pixels)
 
 
 def sniff(data: bytes) -> str:
@@ -111,32 +124,64 @@ def probe(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     return Header(name, image.width, image.height, image.mode)
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS, min_side: int = 1) -> Decoded:
+def decode(
+    data: bytes,
+    max_pixels: int = MAX_PIXELS,
+    min_side: int = 1,
+    factor: Callable[[int, int], float] | None = None,
+) -> Decoded:
     """The first frame as upright RGB: EXIF orientation applied, alpha laid on white, 16 bits divided by 257.
 
     Args:
         data: the encoded image, whole.
         max_pixels: larger pictures are refused before decoding; Pillow's own cap is 178,956,970.
         min_side: pictures with a shorter side are refused before decoding.
+        factor: of (width, height): how much smaller the pixels are wanted. JPEGs then come at the least eighth of
+            their size (of the DCT) that is not less. Made to 256 pixels from there, 300 mosaics of photos are 37.0 dB
+            (median; least 31.0) from the same decoded whole.
 
     Raises:
-        DecodeError: for whatever these bytes do; no other exception comes out.
+        DecodeError: for whatever these bytes do; no other exception comes out, but MemoryError.
     """
     image, name = _open(data, max_pixels)
+    width, height = image.size
     if min(image.size) < min_side:
-        raise DecodeError("too_small", f"{image.width}x{image.height}, less than {min_side} a side")
+        raise DecodeError("too_small", f"{width}x{height}, less than {min_side} a side")
     try:
         plain = name in ("jpeg", "png", "webp") and image.mode in ("RGB", "L") and not _has_more(image)
-        image.load()
-        plain = plain and "transparency" not in image.info
+        pixels = None
+        if name == "jpeg" and image.mode in ("RGB", "L"):
+            pixels = _by_turbojpeg(data, width, height, factor(width, height) if factor else 1.0)
+        if pixels is None:
+            image.load()
+            plain = plain and "transparency" not in image.info
+            width, height = image.size  # TIFFs are upright only now
         orientation = _orientation(image)
-        rgb = _to_rgb(image)
+        if pixels is None:
+            pixels = np.asarray(_to_rgb(image))
         if orientation in _UPRIGHT:
-            rgb, plain = rgb.transpose(_UPRIGHT[orientation]), False
+            pixels, plain = _turned(pixels, orientation), False
+            width, height = (height, width) if orientation >= 5 else (width, height)
+    except MemoryError:
+        raise
     except Exception as e:  # decoders raise anything on hostile bytes; it becomes a named outcome
         raise _named(e, name) from e
-    rgb.info = {}  # comments, profiles and EXIF are not pixels: they must not follow into what we store
-    return Decoded(rgb, name, plain)
+    return Decoded(pixels, width, height, name, plain)
+
+
+def _by_turbojpeg(data: bytes, width: int, height: int, factor: float) -> np.ndarray | None:
+    """Pixels of a JPEG of one or three channels, the same as Pillow's in 80 % of its time; None where it has a doubt.
+
+    Pillow then says what is wrong with the file, or that nothing is.
+    """
+    import simplejpeg
+
+    least = {"min_width": math.ceil(width * factor), "min_height": math.ceil(height * factor)} if factor < 1 else {}
+    try:
+        pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", **least)
+    except ValueError:  # any warning of the codec too
+        return None
+    return pixels if least or pixels.shape == (height, width, 3) else None
 
 
 def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -158,34 +203,13 @@ def to_array(data: bytes, side: int | None = None, mode: str = "RGB") -> np.ndar
     """
     if mode not in ("RGB", "L"):
         raise ValueError(f'mode must be "RGB" or "L", not {mode!r}')
-    image = open_image(data, PILLOW_PIXELS).convert(mode)
+    picture = decode(data, PILLOW_PIXELS)
+    if mode == "RGB" and (side is None or picture.pixels.shape == (side, side, 3)):
+        return picture.pixels
+    image = picture.image.convert(mode)
     if side is not None and image.size != (side, side):
         image = image.resize((side, side), Image.Resampling.BOX)
     return np.asarray(image)
-
-
-def resize(image: Image.Image, how: Resize, side: int, only_if_bigger: bool = True) -> Image.Image:
-    """The picture at the size to store; the same object where nothing changes.
-
-    none: as it is. short, long: that side becomes `side`, aspect kept. border: fitted into and centred on a
-    white square of `side`. crop: short side to `side`, then the central square. With `only_if_bigger` nothing is
-    enlarged (border still pads; crop cuts to at most `side` a side).
-
-    Raises:
-        DecodeError: bomb, where enlarging would make more pixels than MAX_PIXELS.
-    """
-    if how == "none":
-        return image
-    reference = min(image.size) if how in ("short", "crop") else max(image.size)
-    if reference != side and not (only_if_bigger and reference < side):
-        image = _scale(image, side, reference)
-    if how == "border":
-        return _centred(image, side)
-    if how == "crop" and max(image.size) > side:
-        width, height = min(side, image.width), min(side, image.height)
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        return image.crop((left, top, left + width, top + height))
-    return image
 
 
 def encode(image: Image.Image, format: StoredFormat, quality: int = 95) -> bytes:
@@ -194,7 +218,7 @@ def encode(image: Image.Image, format: StoredFormat, quality: int = 95) -> bytes
     Raises:
         DecodeError: bomb, where the format cannot hold so many pixels a side.
     """
-    limit = _MAX_SIDE[format]
+    limit = MAX_SIDE[format]
     if max(image.size) > limit:
         raise DecodeError("bomb", f"{image.width}x{image.height}: {format} holds at most {limit} a side")
     out = io.BytesIO()
@@ -227,16 +251,7 @@ _UNSUPPORTED = {
     b"\0\0\0\x0cJXL ": "JPEG XL",
     b"\0\0\x01\0": "an icon",
 }
-_MAX_SIDE = {"jpg": 65_500, "png": 2**31 - 1, "webp": 16_383}
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_UPRIGHT = range(2, 9)
 
 
 def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, str]:
@@ -303,7 +318,15 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-# ---------------------------------------------------------------------------------------------- colours and sizes
+# ---------------------------------------------------------------------------------------------- turning and colours
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """EXIF orientations 2 to 8 made upright."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    down, across = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}[orientation]
+    return np.ascontiguousarray(pixels[::down, ::across])
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -334,20 +357,3 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
     unit = np.issubdtype(values.dtype, np.floating) and high <= 1
     scale = 255.0 if unit else 1.0 if high <= 255 else 1 / 257
     return np.rint(values.astype(np.float64) * scale).astype(np.uint8)
-
-
-def _scale(image: Image.Image, side: int, reference: int) -> Image.Image:
-    width, height = (max(1, (2 * n * side + reference) // (2 * reference)) for n in image.size)
-    if width * height > MAX_PIXELS:
-        raise DecodeError("bomb", f"{image.width}x{image.height} would be enlarged to {width}x{height}")
-    if side > reference:
-        return image.resize((width, height), Image.Resampling.BICUBIC)
-    return image.resize((width, height), Image.Resampling.HAMMING, reducing_gap=3.0)
-
-
-def _centred(image: Image.Image, side: int) -> Image.Image:
-    if image.size == (side, side):
-        return image
-    square = Image.new("RGB", (side, side), (255, 255, 255))
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return square

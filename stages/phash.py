@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from stages.base import IMAGE, Batch, Column, Stage
+from stages.lanczos import thumbnails
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,13 +37,26 @@ class Fingerprint:
 
 def of_image(image: Image) -> Fingerprint:
     """Both hashes and the quality of one picture at its full size (PIL, any mode; upright, alpha on white)."""
+    return of_luma(np.asarray(image.convert("L")))
+
+
+def of_pixels(rgb: np.ndarray) -> Fingerprint:
+    """`of_image` of uint8 (height, width, 3), without a copy of all pixels into a PIL image."""
+    import cv2
     from PIL import Image as pil
 
-    luma = image.convert("L")
-    small = np.asarray(luma.resize((32, 32), pil.Resampling.LANCZOS))[None]
-    large = np.asarray(luma.resize((64, 64), pil.Resampling.LANCZOS))[None]
+    rgbx = cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA)  # the layout of a PIL image, which then needs no copy
+    size = (rgb.shape[1], rgb.shape[0])
+    return of_luma(np.asarray(pil.frombuffer("RGBX", size, rgbx, "raw", "RGBX", 0, 1).convert("L")))
+
+
+def of_luma(luma: np.ndarray) -> Fingerprint:
+    """Both hashes and the quality of uint8 (height, width), ITU-R 601 luma as Pillow rounds it."""
+    small, large = thumbnails(luma)
     return Fingerprint(
-        int(phash64_from_gray(small)[0]), phash256_from_gray(large)[0].tobytes(), int(quality_from_gray(large)[0])
+        int(phash64_from_gray(small[None])[0]),
+        phash256_from_gray(large[None])[0].tobytes(),
+        int(quality_from_gray(large[None])[0]),
     )
 
 
@@ -87,9 +101,7 @@ class PHash(Stage):
         )
 
     def run(self, batch: Batch) -> pa.Table:
-        from PIL import Image as pil
-
-        found = [None if rgb is None else of_image(pil.fromarray(rgb)) for rgb in batch.images()]
+        found = [None if rgb is None else of_pixels(rgb) for rgb in batch.images()]
         columns = [
             [f and f.phash64 for f in found],
             [f and f.phash256 for f in found],

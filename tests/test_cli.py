@@ -20,10 +20,12 @@ from curate.errors import PartialFailure, UserError
 from curate.pool.pool import Pool
 from curate.run.fetch.spec import IngestSpec
 
-HEAVY = ("torch", "ray", "pyarrow", "duckdb", "numpy", "scipy", "cv2", "PIL", "aiohttp", "fsspec", "pandas")
+HEAVY = (
+    "torch", "ray", "pyarrow", "duckdb", "numpy", "scipy", "cv2", "PIL", "pycurl", "simplejpeg", "fsspec", "pandas",
+)  # fmt: skip
 COMMANDS = (
     "plan", "run", "pack", "status", "sql", "show", "diff", "report", "gc", "purge", "recipes", "schema",
-    "init", "demo",
+    "init", "demo", "import-img2dataset", "export-img2dataset",
 )  # fmt: skip
 
 RECIPE = """\

@@ -128,7 +128,12 @@ def reset(after: bytes) -> Route:
 class Web:
     """The server. `asked` lists the paths in the order of their requests; `most_at_once` counts open requests."""
 
-    def __init__(self, routes: dict[str, Route] | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        routes: dict[str, Route] | None = None,
+        tls: ssl.SSLContext | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
         self.routes = dict(routes or {})
         self.asked: list[str] = []
         self.requests: list[dict[str, str]] = []
@@ -154,7 +159,7 @@ class Web:
                     connection = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
                 return connection, address
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server((address, 0), Handler)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 

@@ -19,7 +19,8 @@ from curate.ask.types import quoted
 from curate.errors import UserError
 from curate.pool.columns import read_table
 from curate.pool.facts import UID
-from curate.pool.layout import PIXELS, marker, part_file
+from curate.pool.layout import PIXELS, fetch_log, marker, part_file
+from curate.pool.lists import RETRY, Claim
 from curate.pool.pool import Pool
 from filters.base import sql_string
 from stages.base import shard_name
@@ -124,7 +125,9 @@ def _beginning(handle: Handle, digits: str) -> list[Found]:
     rows = handle.sql(f"SELECT uid, shard, row FROM samples {limit}").fetchall()
     found = {u: Found(u, IN_POOL, shard, row) for u, shard, row in rows} | {f.uid: f for f in removed}
     if not found or len(digits) < 32:
-        for uid, shard in handle.sql(f"SELECT DISTINCT uid, shard FROM fetches {limit}").fetchall():
+        for uid, shard in handle.sql(
+            f"SELECT uid, max(shard) FROM fetches WHERE {matches} GROUP BY uid LIMIT {CANDIDATES + 1}"
+        ).fetchall():
             found.setdefault(uid, Found(uid, NO_IMAGE, shard))
     return sorted(found.values(), key=lambda f: f.uid) or _listed(handle, matches)
 
@@ -230,13 +233,21 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def _fetches(pool: Pool, told: Told) -> list[dict[str, Any]]:
     """All attempts at its URL, in their order."""
-    prefix, rows = f"{shard_name(told.shard)}.", []
-    uid = pa.scalar(bytes.fromhex(told.uid), UID)
-    for entry in pool.storage.list("fetch"):
-        if entry.name.startswith(prefix) and entry.name.endswith(".parquet"):
-            table, _ = read_table(pool.storage, f"fetch/{entry.name}")
+    uid, rows = pa.scalar(bytes.fromhex(told.uid), UID), []
+    for shard in _shards_of(pool, told.shard):
+        for attempt in pool.fetch_logs().get(shard, ()):
+            table, _ = read_table(pool.storage, fetch_log(shard, attempt))
             rows += table.filter(pc.equal(table["uid"], uid)).drop_columns(["uid"]).to_pylist()
     return sorted(rows, key=lambda r: (r["attempt"] or 0, str(r["time"])))
+
+
+def _shards_of(pool: Pool, shard: int) -> list[int]:
+    """The shards in which a sample of this one may have been tried: itself or, where there was a retry, its list's."""
+    claims = [Claim.model_validate(c) for c in pool.claims() if "hash" in c]
+    own = next((c for c in claims if shard in c.numbers), None)
+    if own is None or not any(c.kind == RETRY and c.origin == own.origin for c in claims):
+        return [shard]
+    return [n for c in claims if c.origin == own.origin for n in c.numbers if n <= shard or c.kind == RETRY]
 
 
 def _fate(pool: Pool, folder: str, told: Told) -> Fate:

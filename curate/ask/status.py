@@ -9,13 +9,16 @@ import json
 import shutil
 import socket
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from curate.errors import UserError
+from curate.pool.facts import TRANSIENT
 from curate.pool.layout import RUNS, part_file
+from curate.pool.lists import RETRY
 from curate.pool.pool import Pool
 from curate.run.processes import alive
 from curate.run.states import duration
@@ -23,6 +26,7 @@ from curate.text import one_line, visible
 
 LEFT_OUT = {"known": "were in the pool already", "duplicate_uid": "recur in the list"}
 STALE_S = 90.0  # a living run rewrites its status every few seconds
+LOGS = 256  # shards, the last ones, whose downloads are looked at: to be quick also in a large pool
 RECENT = 20  # runs that are looked at for what failed and is still missing
 SHOWN = 20  # failures that are printed
 WATCH_S = 2.0
@@ -30,13 +34,17 @@ BAR = 20  # characters
 DEAD = "dead: it stopped without saying why (killed, or the machine went down)"
 
 
-def pool_status(url: str) -> dict[str, Any]:
-    """Lists, shards, the newest run, all living ones, and what failed in the last runs and is still missing."""
+def pool_status(url: str, *, fetched: bool = True) -> dict[str, Any]:
+    """Lists, shards, the newest run, all living ones, and what failed in the last runs and is still missing.
+
+    Args:
+        fetched: also what came of the URLs, which takes a second where there are many.
+    """
     pool = Pool.open(url)
     claims = pool.claims()
     claimed = [n for c in claims for n in range(c["first"], c["first"] + c["shards"])]
     shape, _ = pool.shape(pool.shards(claimed))
-    keys = ("list", "hash", "shards", "rows", "known", "duplicate_uid", "refused", "damaged")
+    keys = ("list", "hash", "kind", "source", "shards", "rows", "known", "duplicate_uid", "refused", "damaged")
     lists = [{k: c.get(k) for k in keys} for c in claims]
     runs = recent_runs(pool)
     return {
@@ -49,6 +57,30 @@ def pool_status(url: str) -> dict[str, Any]:
         "run": runs[0] if runs else None,
         "living": [r for r in runs[1:] if r["state"] == "running"],
         "failed": list(still_failed(pool, runs)),
+        "downloads": downloads_of(pool) if fetched else None,
+    }
+
+
+def downloads_of(pool: Pool) -> dict[str, Any] | None:
+    """What became of the URLs of the last shards, and what failures come from; None where nothing was fetched.
+
+    shards: that were looked at; all: are these all that there are? outcomes: {outcome: URLs}. diagnosis: sentences.
+    """
+    logs = pool.fetch_logs()
+    if not logs:
+        return None
+    from curate.ask.report.downloads import downloads
+    from curate.ask.sql import Session
+    from curate.ask.views import Views
+
+    found = downloads(Session(Views(pool, newest=LOGS)))
+    if found is None:
+        return None
+    return {
+        "shards": min(len(logs), LOGS),
+        "all": len(logs) <= LOGS,
+        "outcomes": dict(found.outcomes),
+        "diagnosis": list(found.diagnosis),
     }
 
 
@@ -100,7 +132,7 @@ def print_status(url: str, *, as_json: bool, watch: bool = False) -> None:
         return
     try:
         while True:
-            status = pool_status(url)
+            status = pool_status(url, fetched=not watch)
             lines = status_lines(status)
             if watch and sys.stdout.isatty():
                 print("\x1b[H\x1b[2J", end="")  # a fresh screen: what was printed before may have been longer
@@ -125,6 +157,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     lines = [f"pool {status['pool']}: {of}"]
     for found in status["lists"]:
         lines += list_lines(found)
+    lines += download_lines(status["downloads"])
     if status["removed"]:
         lines.append(f"  {status['removed']:,} uids are taken out")
     if status["run"] is None:
@@ -142,8 +175,27 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     return lines
 
 
+def download_lines(found: dict[str, Any] | None) -> list[str]:
+    """What came of the URLs, what failures come from, and how to try again what may have passed."""
+    if found is None or set(found["outcomes"]) <= {"ok"}:
+        return []
+    where = "" if found["all"] else f" (of the last {found['shards']:,} shards)"
+    lines = [f"  downloads{where}: " + ", ".join(f"{k} {v:,}" for k, v in found["outcomes"].items())]
+    width = max(60, shutil.get_terminal_size().columns - 4)
+    for sentence in found["diagnosis"]:
+        lines += textwrap.wrap(visible(sentence), width, initial_indent="    ", subsequent_indent="      ")
+    again = sum(n for outcome, n in found["outcomes"].items() if outcome in TRANSIENT)
+    if again:
+        lines.append(f"    {again:,} may be had later: the recipe's `curate run`, with --retry transient")
+    return lines
+
+
 def list_lines(found: dict[str, Any]) -> list[str]:
     """What was taken of a list, and by name some of what was not."""
+    if found["kind"] == RETRY:
+        of, attempt = visible(found["source"]["of"]), found["source"]["attempt"] + 1
+        shards = f"{found['shards']:,} shard{'s' * (found['shards'] != 1)}"
+        return [f"  retry of list {of}: attempt {attempt} at {found['rows']:,} URLs, in {shards}"]
     lines = [f"  list {found['list']}@{found['hash']}: {found['rows']:,} samples in {found['shards']:,} shards"]
     lines += [f"    {found[k]:,} {words}" for k, words in LEFT_OUT.items() if found[k]]
     refused = found["refused"] or {"count": 0, "examples": []}

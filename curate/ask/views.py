@@ -15,18 +15,28 @@ from typing import Any
 
 from curate.ask.funnel import funnel, pick_folders
 from curate.ask.local import LocalFiles
-from curate.ask.sources import FACTS_KEY, Facts, Field, Source, about_columns, find_facts, find_source, find_sources
+from curate.ask.sources import (
+    FACTS_KEY,
+    Facts,
+    Field,
+    Source,
+    about_columns,
+    find_facts,
+    find_source,
+    find_sources,
+    read_fields,
+)
 from curate.ask.sources import view_names as name_columns
 from curate.ask.types import quoted, sql_type
 from curate.errors import UserError
 from curate.pool.facts import FETCHES
 from curate.pool.index import COMPACT
-from curate.pool.layout import REMOVED
+from curate.pool.layout import REMOVED, fetch_log
+from curate.pool.lists import RETRY
 from curate.pool.pool import Pool
 from filters.base import sql_string
 from stages.base import shard_name
 
-FETCH_LOG = re.compile(r"\d{8}\.\d+\.parquet")
 LIST_SHARD = re.compile(r"\d{8}\.parquet")
 REMOVED_TABLE = "hidden.removed_uids"  # uid BLOB, filled before the connection is locked
 VIEWS = ("samples", "fetches", "picks", "funnel", "removed")
@@ -35,10 +45,14 @@ HOST = "host"  # computed from the url, where no column has that name
 
 @dataclass
 class Views:
-    """What can be asked of a pool. With a `pick` (folder), its columns have plain names and `picks` is it alone."""
+    """What can be asked of a pool. With a `pick` (folder), its columns have plain names and `picks` is it alone.
+
+    newest: `fetches` has the logs of so many shards only, the last ones.
+    """
 
     pool: Pool
     pick: str | None = None
+    newest: int | None = None
     _built: dict[tuple[str, frozenset[str] | None], str] = field(default_factory=dict)
 
     @cached_property
@@ -197,19 +211,40 @@ class Views:
         return f"\nWHERE {uid} NOT IN (SELECT uid FROM {REMOVED_TABLE})" if self._removed else ""
 
     def _fetches(self) -> str:
-        names = [e.name for e in self.pool.storage.list("fetch") if FETCH_LOG.fullmatch(e.name)]
-        rest = ", ".join(quoted(n) for n in FETCHES.names if n != "uid")
-        if not names:
+        logs = [fetch_log(shard, n) for shard, numbers in self.logs.items() for n in numbers]
+        if not logs:
             typed = ", ".join(f"CAST(NULL AS {sql_type(f.type)}) AS {quoted(f.name)}" for f in FETCHES)
             return f"SELECT {typed}, CAST(NULL AS VARCHAR) AS {HOST}, CAST(NULL AS INTEGER) AS shard WHERE false"
         shard = "CAST(split_part(parse_filename(f.filename), '.', 1) AS INTEGER) AS shard"
-        read = f"{self._read_parquet([f'fetch/{n}' for n in names])} AS f"
+        # Logs of older versions have fewer columns.
+        ends = [{f.name for f in read_fields(self.pool, rel)} for rel in (logs[0], logs[-1])]
+        have, options = ends[0] | ends[1], "" if ends[0] == ends[1] else ", union_by_name = true"
+        rest = ", ".join(
+            f"f.{quoted(f.name)}" if f.name in have else f"CAST(NULL AS {sql_type(f.type)}) AS {quoted(f.name)}"
+            for f in FETCHES
+            if f.name != "uid"
+        )
+        read = f"{self._read_parquet(logs, options)} AS f"
         host = f"{host_of('f.url')} AS {HOST}"
         return f"SELECT lower(hex(f.uid)) AS uid, {rest}, {host}, {shard} FROM {read}{self._not_removed('f.uid')}"
 
+    @cached_property
+    def logs(self) -> dict[int, list[int]]:
+        """Shard -> numbers of its logs of fetches; of the last `newest` shards only, where that is set."""
+        found = self.pool.fetch_logs()
+        last = list(found)[-self.newest :] if self.newest else list(found)
+        return {shard: found[shard] for shard in last}
+
     def listed(self, shard: int | None = None) -> str:
-        """SELECT of uid, url, text and shard of what was listed, fetched or not; of one shard or of all."""
-        claims = [c for c in self.pool.claims() if shard is None or c["first"] <= shard < c["first"] + c["shards"]]
+        """SELECT of uid, url, text and shard of what was listed, fetched or not, of one shard or of all lists.
+
+        Rows of retries are in shards before.
+        """
+        claims = [
+            c
+            for c in self.pool.claims()
+            if (c.get("kind") != RETRY if shard is None else c["first"] <= shard < c["first"] + c["shards"])
+        ]
         folders = [f"lists/{c['list']}@{c['hash']}" for c in claims if "hash" in c]
         files = [f"{f}/{e.name}" for f in folders for e in self.pool.storage.list(f) if LIST_SHARD.fullmatch(e.name)]
         wanted = [f for f in files if shard is None or f.endswith(f"/{shard_name(shard)}.parquet")]

@@ -34,6 +34,7 @@ FETCHES = pa.schema(
         ("attempt", pa.int8()),
         ("time", pa.timestamp("ms", tz="UTC")),
         ("detail", pa.string()),
+        ("retry_at", pa.timestamp("ms", tz="UTC")),  # before which its host does not want to be asked again
     ]
 )
 """One row a URL and attempt. A log: stages never read it."""
@@ -89,8 +90,10 @@ OUTCOMES = (
 )
 """What can become of a URL or a local file: one outcome each."""
 
-TRANSIENT = frozenset({"dns", "connect", "timeout", "http_429", "http_5xx", "robots_unavailable", "truncated"})
-"""Outcomes that another attempt may change. A refusal is never one of them."""
+TRANSIENT = frozenset(
+    {"dns", "connect", "timeout", "http_429", "http_5xx", "robots_unavailable", "truncated", "gave_up"}
+)
+"""Outcomes that another attempt may change; gave_up was never asked. A refusal is never one of them."""
 
 RESERVED = frozenset(FACTS.names) | {"shard", "row", "place", "outcome", "error"}
 """Names that an input's extra column may not take: it is stored as `source_<name>`."""

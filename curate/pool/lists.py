@@ -35,6 +35,7 @@ from curate.pool.uids import identify, source_ids, uid_hex
 from stages.base import shard_name
 
 EXAMPLES = 20
+RETRY = "retry"  # kind of a claim of rows that are in a list before it
 
 
 class Claim(BaseModel):
@@ -43,7 +44,7 @@ class Claim(BaseModel):
     rows: in the shards. duplicate_uid: rows of the input left out because they recur in it. known: left out because
     the pool had them. refused: {"count", "reasons": {reason: n}, "examples": [{file, name, reason}]}.
     damaged: [{file, reason}]. columns: {name: type} of the input's further columns. A claim with 0 shards (nothing
-    new in the list) is never written.
+    new in the list) is never written. kind: "list", or "retry" (`source` then has `of`: the list, attempt, outcomes).
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -67,6 +68,16 @@ class Claim(BaseModel):
     @property
     def folder(self) -> str:
         return folder_name("lists", self.list, self.hash)
+
+    @property
+    def origin(self) -> str:
+        """The list that the rows come from: <list>@<hash>, also of a retry."""
+        return str(self.source["of"]) if self.kind == RETRY else f"{self.list}@{self.hash}"
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at its URLs this is, from 0."""
+        return int(self.source["attempt"]) if self.kind == RETRY else 0
 
     @property
     def numbers(self) -> range:

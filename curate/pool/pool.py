@@ -17,7 +17,7 @@ from curate.errors import UserError
 from curate.pool.columns import read_table, write_parquet
 from curate.pool.facts import UID
 from curate.pool.index import FolderIndex
-from curate.pool.layout import ABOUT, CLAIMS, PIXELS, POOL, REMOVED, marker, short_hash
+from curate.pool.layout import ABOUT, CLAIMS, FETCH, FETCH_LOG, PIXELS, POOL, REMOVED, marker, short_hash
 from curate.pool.storage import Storage
 from stages.base import Shape
 
@@ -85,6 +85,14 @@ class Pool:
     def claimed(self) -> list[int]:
         """Every shard number that a list has claimed."""
         return [n for c in self.claims() for n in range(c["first"], c["first"] + c["shards"])]
+
+    def fetch_logs(self) -> dict[int, list[int]]:
+        """Shard -> numbers of its logs of fetches, which are attempts, ascending."""
+        found: dict[int, list[int]] = {}
+        for entry in self.storage.list(FETCH):
+            if match := FETCH_LOG.fullmatch(entry.name):
+                found.setdefault(int(match[1]), []).append(int(match[2]))
+        return {shard: sorted(numbers) for shard, numbers in sorted(found.items())}
 
     def index(self, folder: str) -> FolderIndex:
         return FolderIndex.load(self.storage, folder)

@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 from curate.errors import UserError
 from curate.pool.columns import read_footer
 from curate.pool.facts import UID
-from curate.pool.layout import PIXELS, RUNS, marker
+from curate.pool.layout import PIXELS, RUNS, folder_name, marker
+from curate.pool.lists import RETRY
 from curate.pool.pool import Pool
 from curate.pool.posix import TMP, PosixStorage
 from stages.base import shard_name
@@ -51,18 +52,21 @@ def leftovers(pool: Pool, older_than_s: float = DEFAULT_AGE_S) -> list[Leftover]
     temporaries, living = _temporaries(pool, older_than_s)
     busy = living or _running(pool)
     age = max(older_than_s, FRESH_S)
-    orphans = [*_orphan_tars(pool, age, busy), *([] if busy else _orphan_runs(pool, age))]
+    orphans = [
+        *_orphan_tars(pool, age, busy),
+        *([] if busy else [*_orphan_runs(pool, age), *_orphan_retries(pool, age)]),
+    ]
     return [*temporaries, *orphans, *_overcome(pool)]
 
 
 def collect(pool: Pool, found: list[Leftover]) -> None:
     """Remove them, but for what has come into use since they were found."""
-    runs = _claimed_runs(pool)
+    runs, lists = _claimed_runs(pool), _claimed_lists(pool)
     for item in found:
         if item.rel.startswith(f"{TMP}/") and isinstance(pool.storage, PosixStorage):
             if (folder := pool.storage.path(item.rel)).exists():
                 shutil.rmtree(folder)
-        elif item.rel not in runs and not _is_named(pool, item.rel):
+        elif item.rel not in runs and item.rel.rpartition("/")[0] not in lists and not _is_named(pool, item.rel):
             pool.storage.delete(item.rel)
 
 
@@ -167,6 +171,21 @@ def _orphan_runs(pool: Pool, age: float) -> Iterator[Leftover]:
             rel = f"uids/{folder}/{entry.name}"
             if rel not in used and time.time() - entry.mtime > age:
                 yield Leftover(rel, entry.size, "uids of a list that lost its claim")
+
+
+def _orphan_retries(pool: Pool, age: float) -> Iterator[Leftover]:
+    """Shards of a retry are written before its claim: those that no claim names are a dead driver's."""
+    used = _claimed_lists(pool)
+    for name in pool.storage.folders("lists"):
+        folder = f"lists/{name}"
+        if name.startswith(f"{RETRY}-") and "@" in name and folder not in used:
+            for entry in pool.storage.list(folder):
+                if time.time() - entry.mtime > age:
+                    yield Leftover(f"{folder}/{entry.name}", entry.size, "rows of a retry that lost its claim")
+
+
+def _claimed_lists(pool: Pool) -> set[str]:
+    return {folder_name("lists", c["list"], c["hash"]) for c in pool.claims() if "hash" in c}
 
 
 def _claimed_runs(pool: Pool) -> set[str]:

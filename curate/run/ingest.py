@@ -26,7 +26,7 @@ from curate.pool.facts import FACTS, FETCHES, LISTED
 from curate.pool.storage import Storage, full_disk
 from curate.run.account import Account
 from curate.run.fetch.decoder import decoders
-from curate.run.fetch.examine import Examined
+from curate.run.fetch.examine import Examined, by_header
 from curate.run.fetch.gate.lists import Refusals
 from curate.run.fetch.loop import run_async
 from curate.run.fetch.spec import IngestSpec
@@ -155,7 +155,9 @@ def _take_all(
     async def look(data: bytes, row: int) -> Examined:
         if refusals.has_sha256(hashlib.sha256(data).digest()):
             return Examined("refused_list", "its sha256 is on a list of refusals")
-        return await pool.examine(data, expected[row], spec)
+        # A header is read here: no codec to be afraid of.
+        found = by_header(data, expected[row], spec) if spec.decode == "header" else None
+        return found or await pool.examine(data, expected[row], spec)
 
     if local:
         run_async(_from_files(local, look, spec, bytes_column, pool.ahead, done))

@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import UserError
-from curate.pool.layout import PIXELS, failure
+from curate.pool.layout import MANNERS, PIXELS, failure, short_hash
 from curate.pool.lists import Claim, claims, listed, register
 from curate.pool.pool import Pool
 from curate.pool.storage import Storage
@@ -33,6 +35,7 @@ from stages.base import Barrier, Column, Need, Stage, shard_name
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
+    from curate.run.fetch.gate.doorman import GateHandle
 
 
 @dataclass
@@ -55,21 +58,49 @@ class Ingest:
     pool: str
     claims: tuple[Claim, ...]
     spec: IngestSpec
+    gates: tuple[GateHandle, ...] | None = None
+
+    def at(self, executor: str) -> Ingest:
+        """With the gates that hold hosts' limits over all workers of an executor; on Ray, a core has one decoder."""
+        from curate.run.fetch.gate.actors import gates_for
+
+        said = self.spec.manners()
+        Storage.at(self.pool).commit(f"{MANNERS}/{short_hash(said)}.json", json.dumps(said, indent=1).encode())
+        one = {"decoders": self.spec.decoders or 1} if executor == "ray" else {}
+        return replace(self, spec=self.spec.model_copy(update=one), gates=tuple(gates_for(executor, self.spec)))
 
 
 def ingest(work: Ingest, item: str) -> dict[str, Any]:
     """Fetch the images of one shard and write pixels and facts."""
     storage, shard = Storage.at(work.pool), int(item)
     claim = next(c for c in work.claims if shard in c.numbers)
+    if claim.source.get("kind") == "img2dataset":
+        from curate.interchange.take import take_shard
+
+        return take_shard(storage, claim, shard, work.spec)
     table = listed(storage, claim, shard)
-    return ingest_shard(storage, table, shard, f"{claim.list}@{claim.hash}", work.spec, claim.bytes_column)
+    if work.spec.backend == "img2dataset":
+        from curate.interchange.backend import fetch_shard
+
+        return fetch_shard(storage, claim, table, shard, work.spec)
+    return ingest_shard(storage, table, shard, claim.origin, work.spec, claim.bytes_column, claim.attempt, work.gates)
 
 
 class Job:
     """One recipe and its pool. Call `run()` or `plan()` once."""
 
-    def __init__(self, recipe: Recipe, executor: str | None = None, workers: int | None = None) -> None:
-        self.recipe = recipe
+    def __init__(
+        self,
+        recipe: Recipe,
+        executor: str | None = None,
+        workers: int | None = None,
+        retry: tuple[str, ...] = (),
+    ) -> None:
+        """
+        Args:
+            retry: outcomes that are tried again, where their time has come; see `curate.run.retry`.
+        """
+        self.recipe, self.retry = recipe, retry
         self.choice = ExecutorChoice(executor or recipe.run.executor, workers or recipe.run.workers)
         self._walked: Walk
         self.rules = Rules(tries=recipe.run.tries, allow_failed=recipe.run.allow_failed)
@@ -80,10 +111,15 @@ class Job:
         Raises:
             UserError: something in the input or the recipe is wrong. PartialFailure: some shards failed for good.
         """
+        if self.recipe.ingest.backend == "img2dataset":
+            from curate.interchange.backend import check
+
+            check(self.recipe.ingest)
         pool = Pool.create(self.recipe.pool, self.recipe.ingest.pixels(), self.recipe.shard_size)
         progress.storage = pool.storage
         progress.tick()  # from here on `curate status` and gc know of this run
         self.claim_lists(pool, progress)
+        self.claim_retries(pool, progress)
         known = claims(pool.storage)
         walk = self._walked = self.walk(pool, progress, dry=False, known=known)
         folder = self._choose(walk, known)
@@ -141,6 +177,16 @@ class Job:
             progress.say(f"input column {name!r} hides {hidden}; to use that, leave it out of `keep:` under `source:`")
         return found
 
+    def claim_retries(self, pool: Pool, progress: Progress) -> None:
+        """Give shard numbers to failures that are asked for again and whose time has come."""
+        if not self.retry:
+            return
+        from curate.run import retry
+
+        now = time.time()
+        for line in retry.say(retry.Retry(pool, self.recipe.ingest, self.retry).claim(now), self.recipe.ingest, now):
+            progress.say(line)
+
     def walk(
         self,
         pool: Pool,
@@ -163,8 +209,9 @@ class Job:
         spec = self.recipe.ingest
         need = Need(memory_gb=2, deadline_s=spec.shard_deadline_s + 600)
         missing = [shard_name(s) for s in pool.index(PIXELS).missing(shards)]
+        work = Ingest(pool.storage.url, tuple(known), spec)
         return Pass(
-            "ingest", ingest, Ingest(pool.storage.url, tuple(known), spec), missing, need, pure=False,
+            "ingest", ingest, work, missing, need, pure=False, prepare=work.at,
             on_failure=lambda item, text: pool.storage.put(failure(PIXELS, item), text.encode()[-20000:]),
         )  # fmt: skip
 

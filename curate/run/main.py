@@ -14,6 +14,7 @@ from curate.pool.storage import full_disk
 from curate.run.choice import EXECUTORS
 from curate.run.job import Job, Outcome
 from curate.run.progress import Progress, Telling, duration
+from curate.run.retry import say_again
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
@@ -32,15 +33,19 @@ def run_recipe(
     subset: Path | None = None,
     always_pack: bool = False,
     telling: Telling | None = None,
+    retry: tuple[str, ...] = (),
 ) -> Outcome:
     """Run, pack (where the recipe has a `pack:` section), and write the report where `report` names a page.
+
+    Args:
+        retry: outcomes that are tried again.
 
     Raises:
         UserError: an error to mend; PartialFailure at the end, when shards failed within the allowed share.
     """
     if executor is not None and executor not in EXECUTORS:
         raise UserError(f"--executor {executor}: it is one of {', '.join(EXECUTORS)}")
-    job = Job(recipe, executor, workers)
+    job = Job(recipe, executor, workers, retry)
     with Progress(None, command, telling=telling or Telling()) as progress:
         progress.facts["recipe"] = recipe.name
         try:
@@ -58,7 +63,7 @@ def run_recipe(
     if not progress.telling.quiet and progress.telling.log == "text":
         for line in summary_lines(progress):
             print(line, file=sys.stderr)
-    for line in funnel_lines(recipe, outcome):
+    for line in [*funnel_lines(recipe, outcome), *say_again(outcome.outcomes, recipe.ingest, command)]:
         print(line)
     if manifest is not None:
         counts = manifest["counts"]

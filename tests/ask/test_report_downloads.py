@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curate.ask.report.diagnosis import AT_ONE_HOST, ON_MANY, PLAIN, SENTENCES
@@ -16,16 +18,17 @@ from curate.ask.sql import Session
 from curate.ask.views import Views
 from curate.pool.columns import write_parquet
 from curate.pool.facts import FETCHES, OUTCOMES
-from curate.pool.layout import fetch_log
+from curate.pool.layout import CLAIMS, fetch_log
 from curate.pool.pool import Pool
+from stages.base import shard_name
 from tests import pools
 
 Row = tuple[str, str, int | None]
 """(host, outcome, status)."""
 
 
-def write_log(pool: Pool, shard: int, rows: Sequence[Row], attempt: int = 0) -> None:
-    uid = pools.uids(shard, len(rows)).to_pylist()
+def write_log(pool: Pool, shard: int, rows: Sequence[Row], attempt: int = 0, uids_of: int | None = None) -> None:
+    uid = pools.uids(shard if uids_of is None else uids_of, len(rows)).to_pylist()
     made = [
         {"uid": u, "url": f"http://{host}/{i}.jpg" if host else None, "outcome": o, "status": s, "attempt": attempt}
         for i, (u, (host, o, s)) in enumerate(zip(uid, rows, strict=True))
@@ -61,6 +64,34 @@ def test_the_last_attempt_counts(tmp_path: Path) -> None:
         ("a.test", 2, 1, "timeout", 1),
     ]
     assert found.hosts_in_all == 2
+
+
+def test_what_was_tried_again_in_a_later_shard_counts_once(tmp_path: Path) -> None:
+    pool = pools.synthetic(tmp_path / "pool", [1, 1, 1], claims=[2])
+    claim = {"list": "retry-2", "hash": "0" * 12, "kind": "retry", "first": 2, "shards": 1, "rows": 2}
+    pools.write(pool, f"{CLAIMS}/{shard_name(2)}.json", json.dumps(claim | {"source": {"of": "x@y"}}).encode())
+    write_log(pool, 0, [("a.test", "timeout", None), ("a.test", "dns", None), ("b.test", "ok", 200)])
+    write_log(pool, 1, [("c.test", "http_4xx", 404)])
+    write_log(pool, 2, [("a.test", "ok", 200), ("a.test", "timeout", None)], attempt=1, uids_of=0)
+    found = downloads(Session(Views(pool)))
+    assert found is not None
+    assert found.outcomes == (("ok", 2), ("http_4xx", 1), ("timeout", 1))
+    assert [(h.host, h.urls, h.ok) for h in found.hosts] == [("a.test", 2, 1), ("c.test", 1, 0), ("b.test", 1, 1)]
+
+
+def test_logs_of_older_versions_lack_a_column(tmp_path: Path) -> None:
+    pool = pools.synthetic(tmp_path / "pool", [1, 1])
+    write_log(pool, 0, [("a.test", "ok", 200)])
+    write_log(pool, 1, [("a.test", "dns", None)])
+    path = tmp_path / "pool" / fetch_log(0, 0)
+    pq.write_table(pq.read_table(path).drop_columns(["retry_at"]), path)
+    session = Session(Views(pool))
+    assert session.ask("SELECT outcome, retry_at FROM fetches ORDER BY outcome").fetchall() == [
+        ("dns", None),
+        ("ok", None),
+    ]
+    path.rename(tmp_path / "pool" / fetch_log(1, 0))
+    assert Session(Views(pool)).ask("SELECT outcome, retry_at FROM fetches").fetchall() == [("ok", None)]
 
 
 def test_hosts_with_the_most_failures_come_first(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from tiny import add_shard, sample, tiny_pool
 
 from curate.ask.status import STALE_S, living, pool_status, print_status
 from curate.errors import UserError
-from curate.pool.facts import UID
+from curate.pool.columns import write_parquet
+from curate.pool.facts import FETCHES, UID
+from curate.pool.layout import fetch_log
 from curate.pool.pool import Pool
 from curate.run.engine import Engine, Pass, Rules
 from curate.run.executors import InlineExecutor
@@ -239,3 +241,23 @@ def test_on_an_object_store(s3_root: str) -> None:
     run(pool, ["00000000"])
     status = pool_status(s3_root)
     assert (status["shards"], status["samples"], status["run"]["state"]) == (2, 3, "finished")
+
+
+def test_a_low_success_rate_is_explained(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [("ok", 200)] * 40 + [("http_4xx", 404)] * 50 + [("timeout", None)] * 10
+    made = [
+        {"uid": i.to_bytes(16, "big"), "url": f"http://h{i % 20}.test/{i}.jpg", "outcome": o, "status": s, "attempt": 0}
+        for i, (o, s) in enumerate(rows)
+    ]
+    pool.storage.commit(fetch_log(0, 0), write_parquet(pa.Table.from_pylist(made, FETCHES), {"rows": len(rows)}))
+    said = " ".join(printed(pool, capsys).split())
+    assert "downloads: http_4xx 50, ok 40, timeout 10" in said
+    assert "50 of 100 URLs (50.0 %) on 20 of 20 hosts: gone (404, 410). This is link rot" in said
+    assert "10 may be had later: the recipe's `curate run`, with --retry transient" in said
+    assert pool_status(pool.storage.url)["downloads"]["outcomes"] == {"http_4xx": 50, "ok": 40, "timeout": 10}
+
+
+def test_where_all_came_nothing_is_said_of_downloads(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"uid": bytes(16), "url": "http://h.test/1.jpg", "outcome": "ok", "status": 200, "attempt": 0}
+    pool.storage.commit(fetch_log(0, 0), write_parquet(pa.Table.from_pylist([row], FETCHES), {"rows": 1}))
+    assert "downloads" not in printed(pool, capsys)

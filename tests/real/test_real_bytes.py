@@ -85,7 +85,7 @@ def _resized(image: Image.Image, how: str, side: int) -> Image.Image:
     """The rule, by Pillow's BOX filter on the whole picture."""
     reference = min(image.size) if how in ("short", "crop") else max(image.size)
     factor = min(1.0, side / reference)
-    size = tuple(int(n * factor + 0.5) for n in image.size)
+    size = tuple(max(1, round(n * factor)) for n in image.size)  # half to even, as img2dataset rounds
     small = image.resize(size, Image.Resampling.BOX)  # type: ignore[arg-type]
     if how == "border":
         white = Image.new("RGB", (side, side), "white")

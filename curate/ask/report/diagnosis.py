@@ -90,7 +90,7 @@ OF_THE_WAY = frozenset({"dns", "connect", "timeout", "tls", "http_429", "http_5x
 
 AT_ONE_HOST = {
     "http_429": "answered {n} times that it is asked too often (429), of {of} URLs: a rate limit there. Ask it more "
-    "slowly: `ingest: {{per_host: 2}}`.",
+    "slowly: `ingest: {{per_host: 1, host_rate: 1}}`.",
     "forbidden": "refused {n} of {of} URLs (401, 403 or alike): you are banned there, or it shows its pictures only "
     "on its own pages. Slower asking (`per_host`) and a `contact` that answers may help; the rest of the "
     "list is not to blame.",
@@ -137,7 +137,7 @@ PLAIN = {
     "connect": "took no connection: sites that are gone, or shut you out.",
     "timeout": "were too slow; a larger `timeout_s` gets some of them.",
     "tls": "failed for their certificates: the sites are at fault.",
-    "http_429": "were asked too often (429): ask more slowly, `ingest: {per_host: 2}`.",
+    "http_429": "were asked too often (429): ask more slowly, `ingest: {per_host: 1, host_rate: 1}`.",
     "http_4xx": "were refused (4xx): gone, or forbidden.",
     "http_5xx": "failed with a server error (5xx): the sites are at fault.",
     "gone": "are gone (404, 410): link rot, which is normal.",
@@ -155,7 +155,8 @@ PLAIN = {
     "decode_error": "are broken images.",
     "too_small": "are smaller than `min_side` of `ingest:`.",
     "hash_mismatch": "have other bytes than the list promised: the pictures were exchanged since it was made.",
-    "gave_up": "were not finished when their shard's time was over: a larger `shard_deadline_s`, or smaller shards.",
+    "gave_up": "were put off: their hosts are asked slowly, or the shard's time was over. They are had with `--retry "
+    "transient`.",
     "unreadable": "could not be read.",
 }
 """What is said else; the sentence begins with the numbers."""

@@ -10,6 +10,7 @@ from collections import Counter
 from curate.ask.report.diagnosis import Kind, diagnosis
 from curate.ask.report.found import Downloads, HostRow
 from curate.ask.sql import Session
+from curate.pool.lists import RETRY
 
 HOSTS = 25  # with the most failures
 
@@ -67,15 +68,21 @@ FROM by_kind JOIN whole USING (host) WHERE kind <> 'ok' GROUP BY kind ORDER BY n
 def _counted(session: Session) -> str:
     """SELECT of (host, outcome, status, n), each URL counted once, by its last attempt.
 
-    A uid lies in one shard. Most shards have one log: their rows need no grouping by uid.
+    Most uids lie in one shard, and most shards have one log: only what a retry took, and shards with several logs, are
+    grouped by uid.
     """
-    logs = Counter(e.name.partition(".")[0] for e in session.views.pool.storage.list("fetch"))
-    again = [int(shard) for shard, n in logs.items() if n > 1]
+    logs = session.views.logs
+    claims = session.views.pool.claims()
+    retried = [s for c in claims if c.get("kind") == RETRY for s in range(c["first"], c["first"] + c["shards"])]
+    again = sorted({s for s, numbers in logs.items() if len(numbers) > 1} | (logs.keys() & set(retried)))
     last = "SELECT host, outcome, status FROM fetches"
     if again:
         several = f"shard IN ({', '.join(map(str, again))})"
+        if logs.keys() & set(retried):
+            several = f"uid IN (SELECT uid FROM fetches WHERE {several})"
         what = "{'host': host, 'outcome': outcome, 'status': status}"
-        grouped = f"SELECT arg_max({what}, attempt) AS f FROM fetches WHERE {several} GROUP BY shard, uid"
-        last = f"{last} WHERE NOT {several} UNION ALL SELECT f.host, f.outcome, f.status FROM ({grouped})"
+        order = "{'shard': shard, 'attempt': attempt}"
+        grouped = f"SELECT arg_max({what}, {order}) AS f FROM fetches WHERE {several} GROUP BY uid"
+        last = f"{last} WHERE NOT ({several}) UNION ALL SELECT f.host, f.outcome, f.status FROM ({grouped})"
     host = f"left(coalesce(host, ''), {LONGEST}) AS host"
     return f"SELECT {host}, coalesce(outcome, 'unknown') AS outcome, status, count(*) AS n FROM ({last}) GROUP BY ALL"

@@ -94,7 +94,8 @@ def download_section(found: Downloads | None) -> str:
         for kind, n in found.outcomes
     ]
     again = sum(n for kind, n in found.outcomes if kind in TRANSIENT)
-    hint = f"<p class='soft'>{number(again)} of them may succeed in another attempt.</p>" if again else ""
+    command = "<code>curate run --retry transient</code>"
+    hint = f"<p class='soft'>{number(again)} of them may succeed in another attempt: {command}</p>" if again else ""
     said = "".join(f"<li>{_with_code(line)}</li>" for line in found.diagnosis)
     said = f'<ul class="said">{said}</ul>' if said else ""
     head = [("what became of each url or file", False), ("count", True), ("share", True)]

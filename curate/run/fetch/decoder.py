@@ -31,12 +31,12 @@ START_S = 60.0  # for a decoder to come up, on a machine under load
 
 
 def decoders(spec: IngestSpec) -> Decoders:
-    """The decoders of this process and thread for these settings; they stay from shard to shard."""
-    key = (threading.get_ident(), spec)
+    """The decoders of this process and thread for these limits; they stay from shard to shard."""
+    key = (threading.get_ident(), spec.decode_memory_gb, spec.decode_timeout_s, spec.decoders)
     with _lock:
         found = _pools.get(key)
         if found is None:
-            # Other settings are another run's: its decoders would only hold memory.
+            # Other limits are another run's: its decoders would only hold memory.
             for old in [k for k in _pools if k[0] == key[0]]:
                 _pools.pop(old).close()
             found = _pools[key] = Decoders(spec)
@@ -47,6 +47,7 @@ def decoders(spec: IngestSpec) -> Decoders:
 class _Job:
     data: bytes
     expected: str | None
+    spec: IngestSpec
     answer: asyncio.Future[Examined]
 
 
@@ -59,6 +60,7 @@ class _Child:
     jobs: deque[_Job] = field(default_factory=deque)
     listener: asyncio.Task[None] | None = None
     ready: bool = False
+    spec: IngestSpec | None = None  # that it was told last
 
 
 class Decoders:
@@ -77,7 +79,7 @@ class Decoders:
 
     async def examine(self, data: bytes, expected_sha256: str | None, spec: IngestSpec) -> Examined:
         """`curate.run.fetch.examine.examine` of these bytes; a decoder lost to them is a decode_error."""
-        job = _Job(data, expected_sha256, asyncio.get_running_loop().create_future())
+        job = _Job(data, expected_sha256, spec, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._hand_out()
         return await job.answer
@@ -105,7 +107,9 @@ class Decoders:
         try:
             while child.jobs:
                 for job in list(child.jobs)[len(sent) :]:
-                    head = pickle.dumps((job.expected, len(job.data)))
+                    told = None if job.spec == child.spec else job.spec
+                    head = pickle.dumps((job.expected, len(job.data), told))
+                    child.spec = job.spec
                     await loop.sock_sendall(child.socket, FRAME.pack(len(head)) + head)
                     await loop.sock_sendall(child.socket, job.data)
                     sent.append(job)
@@ -149,8 +153,9 @@ class Decoders:
         setting = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
         # curate as this process has it, whatever the working directory is.
         paths = os.pathsep.join([p for p in sys.path if p])
+        memory = int(self._spec.decode_memory_gb * 1e9)
         process = subprocess.Popen(
-            [sys.executable, "-m", "curate.run.fetch.decoder_child", str(theirs.fileno())],
+            [sys.executable, "-m", "curate.run.fetch.decoder_child", str(theirs.fileno()), str(memory)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -158,10 +163,6 @@ class Decoders:
             env=os.environ | setting | {"PYTHONPATH": paths},
         )
         theirs.close()
-        ours.setblocking(True)
-        settings = pickle.dumps(self._spec)
-        ours.sendall(FRAME.pack(len(settings)) + settings)
-        ours.setblocking(False)
         child = _Child(process, ours)
         self._children.append(child)
         return child
@@ -209,7 +210,7 @@ def _end_of(process: subprocess.Popen[bytes]) -> str:
 
 
 _lock = threading.Lock()
-_pools: dict[tuple[int, IngestSpec], Decoders] = {}
+_pools: dict[tuple[int, float, float, int | None], Decoders] = {}
 
 
 @atexit.register

@@ -13,28 +13,35 @@ import signal
 import socket
 import struct
 import sys
+from typing import Any
 
 FRAME = struct.Struct("<I")
 PR_SET_PDEATHSIG = 1
 
 
-def main(number: int) -> None:
-    """Serve the socket of this file number until it ends."""
+def main(number: int, memory: int) -> None:
+    """Serve the socket of this file number until it ends; `memory`: bytes beyond those of the start."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    import numpy  # noqa: F401 - before memory is limited: its threads reserve much that they never touch
+    # Before memory is limited: libraries reserve much that they never touch.
+    import cv2
+    import simplejpeg  # noqa: F401 - as above
 
     from curate.run.fetch.examine import Examined, examine
 
+    cv2.setNumThreads(1)
     with socket.socket(fileno=number) as sock, sock.makefile("rb", buffering=1 << 20) as stream:
-        spec = pickle.loads(_exactly(stream, FRAME.unpack(_exactly(stream, FRAME.size))[0]))
-        _limit_memory(int(spec.decode_memory_gb * 1e9))
+        spec: Any = None  # comes with the first image
+        _limit_memory(memory)
         while head := stream.read(FRAME.size):
-            expected, size = pickle.loads(_exactly(stream, FRAME.unpack(head)[0]))
+            expected, size, told = pickle.loads(_exactly(stream, FRAME.unpack(head)[0]))
+            spec = told or spec
             data = _exactly(stream, size)
             try:
                 found = examine(data, expected, spec)
-            except MemoryError:
+            except (MemoryError, cv2.error) as e:  # the latter is also how OpenCV says that it got no memory
+                if isinstance(e, cv2.error) and e.code != cv2.Error.StsNoMem:
+                    raise
                 found = Examined("decode_error", f"needs more than {spec.decode_memory_gb:g} GB to be decoded")
             described = pickle.dumps((found.outcome, found.detail, found.facts))
             stored = found.stored or b""
@@ -58,4 +65,4 @@ def _limit_memory(size: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

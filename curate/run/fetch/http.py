@@ -29,7 +29,7 @@ LARGE_BYTES = 256 << 20  # room for large bodies, all together, in one worker
 TEXT_BYTES = 512 << 10  # of robots.txt and tdmrep.json
 REDIRECTS = (301, 302, 303, 307, 308)
 MOSTLY = 0.9  # of a shard: from when so much is done the rest has a limit
-PATIENCE, PATIENCE_S = 2.0, 60.0  # times as long as that took, and at least so many seconds
+PATIENCE_S = 10.0  # the rest has as long as that took, and at least so many seconds
 
 R = TypeVar("R")
 
@@ -144,7 +144,7 @@ class _Shard(Generic[R]):
         while len(self.finished) < MOSTLY * len(self.urls):
             await asyncio.sleep(0.5)
         took = time.monotonic() - self.began
-        await asyncio.sleep(max(PATIENCE_S, (PATIENCE - 1) * took))
+        await asyncio.sleep(max(PATIENCE_S, took))
         while len(self.finished) < len(self.urls):
             for task in list(self.at_the_gate):
                 task.cancel(_IMPATIENT)

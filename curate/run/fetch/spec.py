@@ -11,7 +11,7 @@ from curate.errors import UserError
 from stages.decode import MAX_PIXELS, PILLOW_PIXELS, StoredFormat
 from stages.resize import Resize
 
-PIXEL_SETTINGS = ("resize", "side", "only_if_bigger", "format", "quality", "min_side", "max_pixels", "decode")
+PIXEL_SETTINGS = ("resize", "side", "only_if_bigger", "format", "quality", "min_side", "max_pixels", "decode", "phash")
 
 Manner = Literal["robots", "x_robots_tag", "tdm", "host_limits"]
 DIRECTIVES = ("noai", "noimageai", "noml")
@@ -38,6 +38,10 @@ class IngestSpec(BaseModel):
         "full",
         description="scaled: JPEGs straight to about the wanted size, faster, pixels differ; header: only with "
         "resize: none, nothing is decoded, so no pHash",
+    )
+
+    phash: bool = Field(
+        True, description="hash the received picture (phash64, phash256): what near-duplicates are found by"
     )
 
     # manners: they may change from run to run

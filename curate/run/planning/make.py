@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curate.pool.layout import PIXELS, POOL
-from curate.pool.lists import Claim, claims
+from curate.pool.lists import RETRY, Claim, claims
 from curate.pool.pool import FORMAT, Pool
 from curate.pool.storage import Storage
 from curate.run.job import Job
@@ -36,7 +36,7 @@ class Scene:
     """What there is before a walk.
 
     claims: of the pool, then of lists ahead. listed: rows of every shard. there: rows with an image of the shards that
-    are fetched.
+    are fetched. again: shards of retries, whose rows are in shards before.
     """
 
     pool: Pool
@@ -45,6 +45,12 @@ class Scene:
     ahead: Sequence[Unread]
     listed: Mapping[int, int]
     there: Mapping[int, int]
+    again: frozenset[int] = frozenset()
+
+    @property
+    def rows(self) -> int:
+        """Rows of all lists, each once."""
+        return sum(n for s, n in self.listed.items() if s not in self.again)
 
     @property
     def claims(self) -> list[Claim]:
@@ -52,8 +58,8 @@ class Scene:
 
     @property
     def images(self) -> float | None:
-        """Share of listed rows with an image, by the shards that are fetched."""
-        listed = sum(self.listed[s] for s in self.there)
+        """Share of listed rows with an image, by the shards that are fetched; a retry adds images to the same rows."""
+        listed = sum(self.listed[s] for s in self.there if s not in self.again)
         return sum(self.there.values()) / listed if listed else None
 
     @property
@@ -63,9 +69,16 @@ class Scene:
         return sum(u.bytes for u in self.ahead) / rows if rows else None
 
     def coming(self, images: float | None) -> dict[int, int]:
-        """About how many rows the shards will have that are not there; all that are listed, where no share is known."""
+        """About how many rows the shards will have that are not there; all that are listed, where no share is known.
+
+        Of what is tried again fewer come, as other retries have shown.
+        """
         share = 1.0 if images is None else images
-        return {s: round(n * share) for s, n in self.listed.items() if s not in self.there}
+        tried = sum(self.listed[s] for s in self.again & self.there.keys())
+        later = sum(self.there[s] for s in self.again & self.there.keys()) / tried if tried else share
+        return {
+            s: round(n * (later if s in self.again else share)) for s, n in self.listed.items() if s not in self.there
+        }
 
 
 def look(recipe: Recipe) -> Scene:
@@ -83,7 +96,8 @@ def look(recipe: Recipe) -> Scene:
     ahead = unread(recipe, read)
     listed = rows_of_shards([*read, *(u.claim for u in ahead)])
     shape, _ = pool.shape(sorted(pool.index(PIXELS).finished(listed)))
-    return Scene(pool, exists, read, ahead, listed, dict(zip(shape.shards, shape.rows, strict=True)))
+    again = frozenset(s for c in read if c.kind == RETRY for s in c.numbers)
+    return Scene(pool, exists, read, ahead, listed, dict(zip(shape.shards, shape.rows, strict=True)), again)
 
 
 def make_plan(recipe: Recipe, *, executor: str | None = None, workers: int | None = None, sample: int = 0) -> Plan:
@@ -113,7 +127,7 @@ def make_plan(recipe: Recipe, *, executor: str | None = None, workers: int | Non
         claimed=sum(c.shards for c in scene.read),
         shards=len(scene.there),
         samples=sum(scene.there.values()),
-        listed=sum(scene.listed.values()),
+        listed=scene.rows,
         ahead=tuple(scene.ahead),
         steps=steps,
         rates=prices.used,

@@ -89,20 +89,20 @@ def test_requests_under_way_when_it_closed_do_not_close_it_longer() -> None:
 def test_one_worker_brings_the_rules_and_all_get_them() -> None:
     gate = Gate(GateRules(robots_ttl_s=100))
     want = {"a.test": Want(0, 0, (ORIGIN,))}
-    assert gate.exchange(Ask("a", want), 0.0).order == [ORIGIN]
-    assert gate.exchange(Ask("b", want), 0.1).order == []
+    assert gate.exchange(Ask("a", want), 0.0).order == {ORIGIN: 0.0}
+    assert gate.exchange(Ask("b", want), 0.1).order == {}
     rules = OriginRules(Rules((("/x", False),)))
     gate.exchange(Ask("a", {}, answers={ORIGIN: rules}), 1.0)
     assert gate.exchange(Ask("b", want), 1.1).rules == {ORIGIN: rules}
-    assert gate.exchange(Ask("b", want), 102.0).order == [ORIGIN], "its time is over"
+    assert gate.exchange(Ask("b", want), 102.0).order == {ORIGIN: 0.0}, "its time is over"
 
 
 def test_another_worker_brings_the_rules_where_the_first_died() -> None:
     gate = Gate(GateRules())
     want = {"a.test": Want(0, 0, (ORIGIN,))}
-    assert gate.exchange(Ask("dead", want), 0.0).order == [ORIGIN]
-    assert gate.exchange(Ask("b", want), ORDER_S - 1).order == []
-    assert gate.exchange(Ask("b", want), ORDER_S + 1).order == [ORIGIN]
+    assert gate.exchange(Ask("dead", want), 0.0).order == {ORIGIN: 0.0}
+    assert gate.exchange(Ask("b", want), ORDER_S - 1).order == {}
+    assert gate.exchange(Ask("b", want), ORDER_S + 1).order == {ORIGIN: 0.0}
 
 
 def test_rules_that_could_not_be_had_are_asked_for_again_later_and_not_at_once() -> None:
@@ -110,7 +110,7 @@ def test_rules_that_could_not_be_had_are_asked_for_again_later_and_not_at_once()
     want = {"a.test": Want(0, 0, (ORIGIN,))}
     gate.exchange(Ask("a", {}, answers={ORIGIN: OriginRules(unavailable="status 500")}), 0.0)
     assert gate.exchange(Ask("b", want), 599.0).rules[ORIGIN].unavailable == "status 500"
-    assert gate.exchange(Ask("b", want), 601.0).order == [ORIGIN]
+    assert gate.exchange(Ask("b", want), 601.0).order == {ORIGIN: 0.0}
 
 
 def test_crawl_delay_slows_a_host_down() -> None:
@@ -125,7 +125,7 @@ def test_crawl_delay_slows_a_host_down() -> None:
 def test_a_gate_that_begins_anew_is_quiet_until_workers_have_spoken() -> None:
     gate = Gate(GateRules(per_host=2, host_rate=None), quiet_until=6.0)
     reply = gate.exchange(Ask("b", {"a.test": Want(0, 2, (ORIGIN,))}), 1.0)
-    assert (reply.grants, reply.order, reply.again) == ({}, [], {"a.test": 5.0})
+    assert (reply.grants, reply.order, reply.again) == ({}, {}, {"a.test": 5.0})
     gate.exchange(Ask("a", {"a.test": Want(2)}), 2.0)
     assert granted(gate, "b", 0, 2, 6.5) == []
 
@@ -135,6 +135,38 @@ def test_every_host_has_one_owner() -> None:
     assert set(owners) == set(range(4))
     assert min(owners.values()) > 800
     assert host_of("https://a.test:443") == "a.test"
+
+
+def test_a_burst_of_refusals_is_one_closing_and_many_closings_are_no_error() -> None:
+    gate = Gate(GateRules(per_host=8, host_rate=None))
+    for _ in range(4):
+        gate.exchange(Ask("a", {}, refusals={"a.test": 1.0}), 0.0)
+    assert len(granted(gate, "a", 0, 9, 2.0)) == 4
+    for i in range(1000):
+        gate.exchange(Ask("a", {}, refusals={"a.test": 0.5}), 10.0 + i)
+    gate.exchange(Ask("a", {}, refusals={"a.test": None}), 2000.0)
+    assert gate.exchange(Ask("a", {"a.test": Want(0, 1)}), 2000.0).closed == {"a.test": 3600.0}
+
+
+def test_asking_for_rules_takes_a_slot_and_its_place_in_the_rate() -> None:
+    gate = Gate(GateRules(per_host=2, host_rate=10))
+    other = "http://a.test:80"
+    reply = gate.exchange(Ask("a", {"a.test": Want(0, 2, (ORIGIN, other))}), 0.0)
+    first, second = reply.order[ORIGIN], reply.order[other]
+    assert (first, reply.grants) == (0.0, {})
+    assert second >= 0.4, "two files were asked for before it, and one start is between"
+    gate.exchange(Ask("a", {}, answers={ORIGIN: OriginRules()}), 0.5)
+    assert granted(gate, "a", 2, 2, 0.5) == []
+    [start] = granted(gate, "a", 1, 2, 0.6)
+    assert 0.6 + start >= second + 0.3
+
+
+def test_rules_are_not_fetched_of_a_closed_host() -> None:
+    gate = Gate(GateRules())
+    gate.exchange(Ask("a", {}, refusals={"a.test": 50.0}), 0.0)
+    reply = gate.exchange(Ask("a", {"a.test": Want(0, 0, (ORIGIN,))}), 1.0)
+    assert (reply.order, reply.closed) == ({}, {"a.test": 49.0})
+    assert gate.exchange(Ask("a", {"a.test": Want(0, 0, (ORIGIN,))}), 51.0).order == {ORIGIN: 0.0}
 
 
 events = st.lists(

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from curate.errors import UserError
-from curate.run.fetch.gate.doorman import seconds_until
 from curate.run.fetch.gate.lists import Refusals
+from curate.run.fetch.gate.site import seconds_until
 from curate.run.fetch.http import Fetch, download
 from curate.run.fetch.spec import IngestSpec
 from tests.web import Web, hang, ok, redirect, reset, status
@@ -206,3 +208,29 @@ def test_retry_after() -> None:
     assert seconds_until("Wed, 21 Oct 2015 07:28:00 GMT") == 0
     later = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 100))
     assert 90 < (seconds_until(later) or 0) < 101
+    assert seconds_until("Wed, 21 Oct 2015 07:28:00 -0000") == 0, "a date without a zone is of UTC"
+
+
+@given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, \d{1,4} [A-Z][a-z]{2} \d{1,9} \d\d:\d\d:\d\d [-+]\d{1,9}"))
+@settings(max_examples=300, deadline=None)
+def test_any_retry_after_is_read(text: str) -> None:
+    assert (seconds_until(text) or 0.0) >= 0.0
+
+
+def test_a_list_that_is_broken_says_so(tmp_path: Path) -> None:
+    broken = tmp_path / "urls.txt.gz"
+    broken.write_bytes(gzip.compress(b"https://a.example/\n" * 1000)[:-30])
+    with pytest.raises(UserError, match=r"urls\.txt\.gz: it cannot be read"):
+        Refusals.load(SPEC.model_copy(update={"refuse_urls": (str(broken),)}))
+
+
+def test_long_lists_are_read_once_and_looked_up_fast(tmp_path: Path) -> None:
+    listed = tmp_path / "hashes.txt"
+    digests = [hashlib.sha256(str(i).encode()).digest() for i in range(100_000)]
+    listed.write_text("".join(d.hex() + "\n" for d in digests))
+    spec = SPEC.model_copy(update={"refuse_hashes": (str(listed),)})
+    refusals = Refusals.load(spec)
+    assert refusals.hashes.nbytes == 16 * len(digests)
+    assert Refusals.load(spec).hashes is refusals.hashes
+    assert all(refusals.has_sha256(d) for d in digests[::100])
+    assert not any(refusals.has_sha256(hashlib.sha256(d).digest()) for d in digests[::100])

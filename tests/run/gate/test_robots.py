@@ -43,6 +43,18 @@ def allowed(text: str, path: str, agent: str = "curate") -> bool:
         ("User-agent: *\nDisallow: /a%7Eb", "/a~b", False),
         ("User-agent: *\nDisallow: /ツ", "/%E3%83%84", False),
         ("User-agent: *\nDisallow: /a/b", "/a%2Fb", True),  # an encoded slash is another path
+        ("User-agent: *\nDisallow: /path/file-with-a-%2A.html", "/path/file-with-a-*.html", False),  # RFC 9309, 2.2.3
+        ("User-agent: *\nDisallow: /path/file-with-a-%2A.html", "/path/file-with-a-b.html", True),
+        ("User-agent: *\nDisallow: /path/foo-%24", "/path/foo-$", False),
+        ("User-agent: *\nDisallow: /a$b", "/a$b/c", False),
+        ("User-agent: *\nDisallow: /foo/bar?baz=https://foo.bar", "/foo/bar?baz=https://foo.bar", False),  # 2.2.2
+        ("User-agent: *\nDisallow: /foo/bar/%62%61%7A", "/foo/bar/baz", False),
+        (
+            "User-agent: *\nAllow: /example/page/\nDisallow: /example/page/disallowed.gif",
+            "/example/page/disallowed.gif",
+            False,
+        ),  # 5.2
+        ("User-agent: *\nAllow: /example/page/\nDisallow: /example/page/disallowed.gif", "/example/page/", True),
         ("\ufeffUser-agent: *\rDisallow: /a", "/a", False),
         ("user-agent : *\ndisallow :/a # because", "/a", False),
         ("Disallow: /\nUser-agent: *\nDisallow: /b", "/a", True),  # a rule before any agent is nobody's

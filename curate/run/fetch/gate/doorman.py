@@ -14,13 +14,13 @@ once: a start that waited after it was granted would break the host's rate.
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import inspect
+import math
 import time
 import uuid
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -28,12 +28,12 @@ from typing import Protocol
 
 from yarl import URL
 
-from curate.run.fetch.gate import tdm
-from curate.run.fetch.gate.gate import Ask, Gate, GateRules, OriginRules, Reply, Want, owner
-from curate.run.fetch.gate.headers import AGENT
+from curate.run.fetch.gate.gate import Ask, Gate, GateRules, OriginRules, Reply, Want, host_of, owner
 from curate.run.fetch.gate.lists import Refusals
-from curate.run.fetch.gate.robots import ALLOW_ALL, parse
+from curate.run.fetch.gate.site import Answered, origin_of, read_rules, seconds_until
 from curate.run.fetch.spec import IngestSpec
+
+__all__ = ["Answered", "Deferred", "Doorman", "GateHandle", "Refused", "Slot", "Visit", "inline_gates"]
 
 TICK_S = 0.05  # between two messages to a gate elsewhere
 SIGN_S = 5.0  # at least so often, so that the gate knows that we live
@@ -55,15 +55,6 @@ class Deferred(Exception):
     def __init__(self, detail: str, retry_at: float | None = None) -> None:
         super().__init__(detail, retry_at)
         self.detail, self.retry_at = detail, retry_at
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A small file of a site: status and body; `error`, as "<outcome>: <detail>", where no answer came."""
-
-    status: int | None
-    body: bytes
-    error: str | None
 
 
 class GateHandle(Protocol):
@@ -112,11 +103,13 @@ class _Waiter:
 
 @dataclass(slots=True)
 class _Host:
-    """Of one host, in this worker. asleep: nothing is asked of its gate before this time of the loop."""
+    """Of one host, in this worker. asleep: no slots are asked of its gate before this time of the loop, or, where that
+    is infinite, before we let one go. closed: until this time of the loop it wants to be left alone."""
 
     queue: deque[_Waiter] = field(default_factory=deque)
     holds: int = 0
     asleep: float = 0.0
+    closed: float = 0.0
     failures: int = 0
     came: bool = False
     fine: bool = False  # and since the last message to its gate
@@ -158,16 +151,15 @@ class Doorman:
         self._worker = uuid.uuid4().hex
         self._rules: dict[str, OriginRules] = {}
         self._hosts: dict[str, _Host] = {}
-        self._line: deque[str] = deque()  # hosts to ask for
-        self._in_line: set[str] = set()
+        self._line: OrderedDict[str, None] = OrderedDict()  # hosts to ask for, in this order
         self._changed: set[str] = set()
         self._refused: dict[str, float | None] = {}
         self._brought: dict[str, OriginRules] = {}
         self._epochs: dict[int, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._talking: set[int] = set()
+        self._talking: dict[int, int] = {}  # gate -> our slots that its answer may take
         self._timers: set[asyncio.TimerHandle] = set()
-        self._looks = False
+        self._looks = self._left = False
         self._remote = not all(isinstance(g, InlineGate) for g in gates)
         self._ruled = "robots" not in spec.ignore or "tdm" not in spec.ignore
         self._most = spec.concurrency if "host_limits" in spec.ignore else spec.per_host
@@ -180,7 +172,9 @@ class Doorman:
 
     @asynccontextmanager
     async def visit(self, url: str, slot: Slot) -> AsyncIterator[Visit]:
-        """Wait until this URL may be asked for; holds one of its host's slots, and takes `slot` if that is not taken.
+        """Wait until this URL may be asked for; then it holds one of its host's slots, and `slot`.
+
+        A redirect comes with its slot taken: others have it until its host lets us in.
 
         Raises:
             Refused: refused_list, refused_robots, robots_unavailable. Deferred: the host is closed or dead.
@@ -194,17 +188,21 @@ class Doorman:
             self._check(origin, path)
         elif origin not in host.awaited:
             host.unknown.add(origin)
+        self._defer_if_closed(host)
         waiter = _Waiter(origin, path, slot, asyncio.get_running_loop().create_future())
-        host.queue.append(waiter)
+        if slot.taken:  # begun before the others, so let it end before them
+            slot.free()
+            host.queue.appendleft(waiter)
+        else:
+            host.queue.append(waiter)
         self._wake(name)
         try:
             await waiter.turn
         except BaseException:
             if waiter.granted:
                 self._release(name)
-            else:
-                with suppress(ValueError):
-                    host.queue.remove(waiter)
+            elif waiter in host.queue:
+                host.queue.remove(waiter)
             raise
         try:
             yield Visit(self, name)
@@ -226,7 +224,7 @@ class Doorman:
         host = self._hosts[name]
         host.holds -= 1
         self._changed.add(name)
-        if host.queue and host.asleep == float("inf"):
+        if host.asleep == math.inf:
             host.asleep = 0.0
         self._wake(name)
 
@@ -249,6 +247,11 @@ class Doorman:
         if not host.came and host.failures >= DEAD_AFTER and "host_limits" not in self._spec.ignore:
             self._defer(host, f"its host did not answer {host.failures} times in a row")
 
+    def _defer_if_closed(self, host: _Host) -> None:
+        left = host.closed - asyncio.get_running_loop().time()
+        if left > MOST_WAIT_S:
+            raise Deferred(f"its host wants to be left alone for {left:.0f} s", time.time() + left)
+
     def _defer(self, host: _Host, why: str, retry_at: float | None = None) -> None:
         while host.queue:
             _fail(host.queue.popleft(), Deferred(why, retry_at))
@@ -260,9 +263,8 @@ class Doorman:
         self.look()
 
     def _queue(self, name: str) -> None:
-        if name not in self._in_line and self._hosts[name].queue:
-            self._in_line.add(name)
-            self._line.append(name)
+        if self._hosts[name].queue:
+            self._line.setdefault(name)
 
     def look(self) -> None:
         """Ask the gates, soon, for what could start now."""
@@ -277,12 +279,14 @@ class Doorman:
     def _look(self) -> None:
         """Ask for the hosts in line while we have slots, and tell the gates what has changed."""
         self._looks = False
+        if self._left:
+            return
         asks: dict[int, dict[str, Want]] = {}
-        now, free = asyncio.get_running_loop().time(), self.free_slots
+        slots: Counter[int] = Counter()
+        now, free = asyncio.get_running_loop().time(), self.free_slots - sum(self._talking.values())
         later: list[str] = []
         while self._line and free > 0:
-            name = self._line.popleft()
-            self._in_line.discard(name)
+            name, _ = self._line.popitem(last=False)
             number = owner(name, len(self._gates))
             if number in self._talking:
                 later.append(name)
@@ -291,6 +295,7 @@ class Doorman:
             if starved:
                 later.append(name)
             free -= taken
+            slots[number] += taken
             if want.wants or want.origins:
                 asks.setdefault(number, {})[name] = want
                 self._changed.discard(name)
@@ -302,26 +307,23 @@ class Doorman:
         for name in later:
             self._queue(name)
         for number, hosts in asks.items():
-            self._talk(number, hosts)
+            self._talk(number, hosts, slots[number])
 
     def _want(self, host: _Host, now: float, free: int) -> tuple[Want, int, bool]:
         """(what to ask for, slots of ours that takes, whether more waits for slots of ours)."""
         missing = tuple(sorted(host.unknown))
-        able = taken = 0
         if now < host.asleep:
             return Want(host.holds, 0, missing, host.fine), len(missing), False
-        most = self._most
+        able = 0
         for waiter in host.queue:
-            if able >= most or (self._ruled and waiter.origin not in self._rules):
+            if able >= self._most or (self._ruled and waiter.origin not in self._rules):
                 break
-            if not waiter.slot.taken:
-                if taken >= free:
-                    return Want(host.holds, able, missing, host.fine), taken, True
-                taken += 1
+            if len(missing) + able >= free:
+                return Want(host.holds, able, missing, host.fine), free, True
             able += 1
-        return Want(host.holds, able, missing, host.fine), taken, False
+        return Want(host.holds, able, missing, host.fine), len(missing) + able, False
 
-    def _talk(self, number: int, hosts: dict[str, Want]) -> None:
+    def _talk(self, number: int, hosts: dict[str, Want], slots: int) -> None:
         for name, want in hosts.items():
             self._hosts[name].fine = False
             self._hosts[name].awaited.update(want.origins)
@@ -331,7 +333,7 @@ class Doorman:
         if isinstance(answer, Reply):
             self._hear(number, ask, answer)
         else:
-            self._talking.add(number)
+            self._talking[number] = slots
             self._spawn(self._listen(number, ask, answer))
 
     def _take(self, of: dict[str, float | None], number: int) -> dict[str, float | None]:
@@ -339,23 +341,28 @@ class Doorman:
         return {n: of.pop(n) for n in mine}
 
     def _answers(self, number: int) -> dict[str, OriginRules]:
-        mine = [o for o in self._brought if owner(URL(o).raw_host or "", len(self._gates)) == number]
+        mine = [o for o in self._brought if owner(host_of(o), len(self._gates)) == number]
         return {o: self._brought.pop(o) for o in mine}
 
     async def _listen(self, number: int, ask: Ask, answer: Awaitable[Reply]) -> None:
-        reply = await answer
-        self._talking.discard(number)
+        try:
+            reply = await answer
+        finally:
+            del self._talking[number]
         self._hear(number, ask, reply)
+        if self._line or self._changed:  # others that have waited for this answer
+            self.look()
 
     # ---- what the gates say
 
     def _hear(self, number: int, ask: Ask, reply: Reply) -> None:
         if self._epochs.setdefault(number, reply.epoch) != reply.epoch:
             self._epochs[number] = reply.epoch
-            self._changed.update(n for n, h in self._hosts.items() if h.holds and owner(n, len(self._gates)) == number)
-        loop = asyncio.get_running_loop()
-        for origin in reply.order:
-            self._spawn(self._bring(origin))
+            self._tell_all(number)
+        now = asyncio.get_running_loop().time()
+        for origin, seconds in reply.order.items():
+            self._hosts[host_of(origin)].holds += 1
+            self._spawn(self._bring(origin, seconds))
         for origin, rules in reply.rules.items():
             self._learn(origin, rules)
         for name, want in ask.hosts.items():
@@ -363,16 +370,29 @@ class Doorman:
             waited_for = [o for o in want.origins if o in host.awaited and o not in reply.order]
             if waited_for:  # another worker brings them
                 self._later(TICK_S * 4, partial(self._ask_again, name, waited_for))
-            for seconds in reply.grants.get(name, ()):
+            starts = reply.grants.get(name, [])
+            for seconds in starts:
                 self._start(name, host, seconds)
             if (closed := reply.closed.get(name, 0.0)) > MOST_WAIT_S:
+                host.closed = now + closed
                 self._defer(host, f"its host wants to be left alone for {closed:.0f} s", time.time() + closed)
-            if (again := reply.again.get(name)) is not None:
-                host.asleep = loop.time() + again
-                if again != float("inf"):
+            again = reply.again.get(name)
+            if again == math.inf and host.holds < want.holds + len(starts):
+                again = None  # we have let one go since we asked
+            if again is not None:
+                host.asleep = now + again
+                if again != math.inf:
                     self._later(again, partial(self._wake, name))
             elif host.queue:
                 self._wake(name)
+
+    def _tell_all(self, number: int) -> None:
+        """A gate that began anew knows nothing: say what we hold of its hosts, and what their owners want."""
+        mine = {n for n in self._hosts if owner(n, len(self._gates)) == number}
+        self._changed.update(n for n in mine if self._hosts[n].holds)
+        known = {o: r for o, r in self._rules.items() if r.unavailable is None and host_of(o) in mine}
+        self._brought.update(known)
+        self._changed.update(host_of(o) for o in known)
 
     def _ask_again(self, name: str, origins: list[str]) -> None:
         host = self._hosts[name]
@@ -383,51 +403,35 @@ class Doorman:
     def _start(self, name: str, host: _Host, seconds: float) -> None:
         """The first waiter may start in so many seconds; a grant that nobody wants any more goes back."""
         host.holds += 1
-        if not host.queue:
+        waiter = next((w for w in host.queue if w.origin in self._rules or not self._ruled), None)
+        if waiter is None:
             self._release(name)
             return
-        waiter = host.queue.popleft()
-        waiter.granted = True
-        if not waiter.slot.taken:
-            waiter.slot.taken = True
-            self.free_slots -= 1
+        host.queue.remove(waiter)
+        waiter.granted = waiter.slot.taken = True
+        self.free_slots -= 1
         if seconds > 0:
             self._later(seconds, lambda: _go(waiter))
         else:
             _go(waiter)
 
-    async def _bring(self, origin: str) -> None:
-        """Learn an origin's rules, for all workers; it takes one of our slots."""
+    async def _bring(self, origin: str, seconds: float) -> None:
+        """Learn an origin's rules, for all workers; meanwhile it takes a slot of ours, and one of the host's."""
+        name = host_of(origin)
         self.free_slots -= 1
         try:
-            rules = await self._read_rules(origin)
+            await asyncio.sleep(seconds)
+            rules = await read_rules(origin, self._spec, self._fetch_text)
         finally:
             self.free_slots += 1
+            self._release(name)
         self._brought[origin] = rules
-        name = URL(origin).raw_host or ""
-        self._changed.add(name)
         self._learn(origin, rules)
-        self.look()
-
-    async def _read_rules(self, origin: str) -> OriginRules:
-        robots, unavailable, reserved = ALLOW_ALL, None, tdm.Reservations()
-        answer = Answered(None, b"", None)
-        if "robots" not in self._spec.ignore:
-            answer = await self._fetch_text(f"{origin}/robots.txt")
-            unavailable = _unavailable("robots.txt", answer)
-            if unavailable is None and _came(answer):
-                robots = parse(answer.body, AGENT)
-        if "tdm" not in self._spec.ignore and unavailable is None:
-            answer = await self._fetch_text(f"{origin}{tdm.PATH}")
-            unavailable = _unavailable("tdmrep.json", answer)
-            if unavailable is None and _came(answer):
-                reserved = tdm.parse(answer.body)
-        return OriginRules(robots, reserved, unavailable, _outcome(answer))
 
     def _learn(self, origin: str, rules: OriginRules) -> None:
         """Tell those who wait: what is forbidden ends here, the others may be asked for."""
         self._rules[origin] = rules
-        name = URL(origin).raw_host or ""
+        name = host_of(origin)
         host = self._hosts[name]
         host.awaited.discard(origin)
         host.unknown.discard(origin)
@@ -479,10 +483,14 @@ class Doorman:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._left = True
         for timer in self._timers:
             timer.cancel()
-        for task in list(self._tasks):
+        ending = list(self._tasks)
+        for task in ending:
             task.cancel()
+        if ending:
+            await asyncio.wait(ending)
         for number, gate in enumerate(self._gates):
             mine = {n: Want(0) for n in self._hosts if owner(n, len(self._gates)) == number}
             if mine:
@@ -491,44 +499,6 @@ class Doorman:
                 )
                 if not isinstance(answer, Reply):
                     await answer
-
-
-def origin_of(url: URL) -> str:
-    """scheme://host:port, with the port also where it is the usual one."""
-    host = url.raw_host or ""
-    return f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{url.port}"
-
-
-def seconds_until(retry_after: str | None) -> float | None:
-    """Retry-After (RFC 9110, 10.2.3), seconds or a date, as seconds from now; None where it says nothing."""
-    if retry_after is None:
-        return None
-    text = retry_after.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        when = email.utils.parsedate_to_datetime(text)
-    except (ValueError, OverflowError, IndexError):
-        return None
-    return max(0.0, when.timestamp() - time.time())
-
-
-def _came(answer: Answered) -> bool:
-    return answer.status is not None and 200 <= answer.status < 300
-
-
-def _unavailable(file: str, answer: Answered) -> str | None:
-    """RFC 9309, 2.3.1.4: a server that fails forbids everything for now; 429 is no answer either."""
-    if answer.status is None:
-        known = _outcome(answer) != "robots_unavailable"
-        return (answer.error or "").partition(": ")[2] if known else f"{file}: {answer.error}"
-    return f"{file}: status {answer.status}" if answer.status == 429 or answer.status >= 500 else None
-
-
-def _outcome(answer: Answered) -> str:
-    """Where the host cannot be had at all, that is what became of its URLs."""
-    kind = (answer.error or "").partition(":")[0]
-    return kind if kind in ("blocked_address", "dns", "connect", "tls") else "robots_unavailable"
 
 
 def _go(waiter: _Waiter) -> None:

@@ -24,7 +24,7 @@ LEASE_S = 30.0  # a worker that says nothing for so long holds nothing any more
 ORDER_S = 60.0  # so long one worker has to bring the rules of an origin
 HORIZON_S = 1.0  # starts are handed out at most so far ahead
 UNAVAILABLE_S = 600.0  # before an origin whose rules could not be had is asked for them again
-CLOSED_S, CLOSED_FACTOR, CLOSED_MOST_S = 5.0, 4.0, 3600.0  # after a 429 or 503 that names no time
+CLOSED_S, CLOSED_FACTOR, CLOSED_MOST_S, CLOSINGS = 5.0, 4.0, 3600.0, 10  # after a 429 or 503 that names no time
 JITTER = (1.1, 1.4)  # times 1 / rate between two starts: never above the rate, and never in step
 RULES_REQUESTS = 3  # starts that asking for robots.txt and tdmrep.json stand for
 
@@ -67,14 +67,14 @@ class Ask:
 class Reply:
     """grants: host -> seconds from now at which each slot may be used. again: host -> seconds after which to ask
     again where fewer were granted than wanted. closed: of these hosts, those that do not want to be asked for so long.
-    order: origins whose rules this worker should bring. rules: of origins asked about. epoch: another one means that
-    the gate has forgotten what this worker holds."""
+    order: origin whose rules this worker should bring -> seconds from now; it holds a slot of the host meanwhile.
+    rules: of origins asked about. epoch: another one means that the gate has forgotten what this worker holds."""
 
     epoch: str
     grants: dict[str, list[float]] = field(default_factory=dict)
     again: dict[str, float] = field(default_factory=dict)
     closed: dict[str, float] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
+    order: dict[str, float] = field(default_factory=dict)
     rules: dict[str, OriginRules] = field(default_factory=dict)
 
 
@@ -98,6 +98,7 @@ class _Origin:
     rules: OriginRules | None = None
     until: float = -math.inf
     ordered: float = -math.inf
+    by: str = ""
 
 
 @dataclass(slots=True)
@@ -140,9 +141,11 @@ class Gate:
             if want.fine and now >= host.closed_until:
                 self._mend(host)
             for origin in want.origins:
-                self._tell_rules(host, origin, reply, now)
+                self._tell_rules(name, host, origin, ask.worker, reply, now)
             if want.wants:
                 self._grant(name, host, ask.worker, want.wants, reply, now)
+            if ask.bye:
+                self._call_back(host, ask.worker)
         if ask.bye:
             del self._seen[ask.worker]
         return reply
@@ -158,13 +161,13 @@ class Gate:
 
     def _close(self, host: _Host, seconds: float | None, now: float) -> None:
         """The host said that it is asked too often: nothing until it wants, then with half as many at once."""
-        if now < host.closed_until and seconds is None:
-            return  # said by a request that was under way when it closed
+        under_way = now < host.closed_until  # when it closed: what these say is no new closing
         if seconds is None:
-            seconds = CLOSED_S * CLOSED_FACTOR**host.closings
-        host.closings += 1
+            seconds = 0.0 if under_way else CLOSED_S * CLOSED_FACTOR ** min(host.closings, CLOSINGS)
         host.closed_until = max(host.closed_until, now + min(max(seconds, 0.0), CLOSED_MOST_S))
-        host.at_once = max(1, (host.at_once or self.rules.per_host) // 2)
+        if not under_way:
+            host.closings += 1
+            host.at_once = max(1, self._limit(host) // 2)
 
     def _mend(self, host: _Host) -> None:
         """It answers again: one more at once than before, until all is as it was."""
@@ -176,14 +179,25 @@ class Gate:
         lasts = self.rules.robots_ttl_s if rules.unavailable is None else min(UNAVAILABLE_S, self.rules.robots_ttl_s)
         host.origins[name] = _Origin(rules, now + lasts)
 
-    def _tell_rules(self, host: _Host, name: str, reply: Reply, now: float) -> None:
-        origin = host.origins.setdefault(name, _Origin())
-        if origin.rules is not None and now < origin.until:
-            reply.rules[name] = origin.rules
-        elif now - origin.ordered > ORDER_S and now >= self._quiet_until:
-            origin.ordered = now
-            reply.order.append(name)
-            host.next_start = max(host.next_start, now) + RULES_REQUESTS * self._spacing(host, name)
+    def _tell_rules(self, name: str, host: _Host, origin: str, worker: str, reply: Reply, now: float) -> None:
+        known = host.origins.setdefault(origin, _Origin())
+        if known.rules is not None and now < known.until:
+            reply.rules[origin] = known.rules
+        elif now < host.closed_until:
+            reply.closed[name] = reply.again[name] = host.closed_until - now
+        elif now - known.ordered > ORDER_S and now >= self._quiet_until and self._count(host, now) < self._limit(host):
+            # Both files may be asked for at once, so there is room for one more start before them and after.
+            start = max(host.next_start + self._spacing(host, name), now)
+            known.ordered, known.by = start, worker
+            reply.order[origin] = start - now
+            host.next_start = start + RULES_REQUESTS * self._spacing(host, name)
+            self._hold(host, worker, host.held.get(worker, 0) + 1)
+
+    def _call_back(self, host: _Host, worker: str) -> None:
+        """What a worker that leaves was to bring is for the next one to bring."""
+        for origin in host.origins.values():
+            if origin.by == worker:
+                origin.ordered, origin.by = -math.inf, ""
 
     def _grant(self, name: str, host: _Host, worker: str, wants: int, reply: Reply, now: float) -> None:
         if now < host.closed_until:
@@ -193,7 +207,7 @@ class Gate:
             reply.again[name] = self._quiet_until - now
             return
         held = self._count(host, now)
-        room = max(0, (host.at_once or self.rules.per_host) - held)
+        room = max(0, self._limit(host) - held)
         starts: list[float] = []
         while len(starts) < min(wants, room):
             start = max(host.next_start, now)
@@ -208,6 +222,9 @@ class Gate:
             # Where our slots are the limit it asks when it has let one go; else when there may be another start.
             ours = host.held.get(worker, 0) >= held + len(starts) and len(starts) == room
             reply.again[name] = math.inf if ours else max(0.1, host.next_start - now - HORIZON_S / 2)
+
+    def _limit(self, host: _Host) -> int:
+        return host.at_once or self.rules.per_host
 
     def _count(self, host: _Host, now: float) -> int:
         for worker in [w for w in host.held if now - self._seen.get(w, -math.inf) > LEASE_S]:
@@ -226,5 +243,5 @@ class Gate:
 
 
 def host_of(origin: str) -> str:
-    """The host of an origin as `origin_of` (doorman) writes it."""
-    return origin.partition("://")[2].rpartition(":")[0]
+    """The host of an origin as `origin_of` (site) writes it; an IPv6 address without its brackets."""
+    return origin.partition("://")[2].rpartition(":")[0].strip("[]")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,7 +41,7 @@ class Refusals:
             (spec.refuse_urls, _url),
             (spec.refuse_hashes, _hash),
         )
-        return cls(*(_sorted([_digests(path, kind.__name__, _stamp(path)) for path in paths]) for paths, kind in read))
+        return cls(*(_table(kind.__name__, tuple((path, _stamp(path)) for path in paths)) for paths, kind in read))
 
     def url(self, url: str) -> str | None:
         """Why a URL is left out; None where it is not."""
@@ -105,7 +106,11 @@ def _stamp(path: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=16)
-def _digests(path: str, kind: str, stamp: tuple[int, int]) -> np.ndarray:
+def _table(kind: str, files: tuple[tuple[str, tuple[int, int]], ...]) -> np.ndarray:
+    return _sorted([_digests(path, kind) for path, _ in files])
+
+
+def _digests(path: str, kind: str) -> bytearray:
     made = _KINDS[kind]
     held = bytearray()
     for number, line in _lines(path):
@@ -114,23 +119,25 @@ def _digests(path: str, kind: str, stamp: tuple[int, int]) -> np.ndarray:
         except (ValueError, UnicodeError) as e:
             what = kind.strip("_")
             raise UserError(f"{path}:{number}: {line[:80]!r} {e}; one {what} a line, # begins a comment") from e
-    return np.frombuffer(bytes(held), "V16")
+    return held
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
     opened = gzip.open if path.endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            text = line.strip() if "://" in line else line.partition("#")[0].strip()
-            if text and not text.startswith("#"):
-                yield number, text
+    try:
+        with opened(path, "rt", encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                text = line.strip() if "://" in line else line.partition("#")[0].strip()
+                if text and not text.startswith("#"):
+                    yield number, text
+    except (OSError, EOFError, zlib.error) as e:
+        raise UserError(f"{path}: it cannot be read as a list of what is not fetched: {e}") from e
 
 
-def _sorted(parts: list[np.ndarray]) -> np.ndarray:
-    """Digests as two big-endian 64-bit numbers a row, sorted by the first."""
-    raw = b"".join(bytes(part) for part in parts)
-    pairs = np.frombuffer(raw, ">u8").reshape(-1, 2).astype(np.uint64)
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+def _sorted(parts: list[bytearray]) -> np.ndarray:
+    """Digests as two big-endian 64-bit numbers a row, uint64 (n, 2), sorted by the first."""
+    pairs = np.frombuffer(b"".join(parts), ">u8").reshape(-1, 2).astype(np.uint64)
+    return pairs[np.argsort(pairs[:, 0])]
 
 
 def _has(digests: np.ndarray, digest: bytes) -> bool:

@@ -32,7 +32,7 @@ class Rules:
         """Whether a path with its query ("/a.jpg?x=1") may be asked for."""
         if not self.rules:
             return True
-        path = normal(path or "/")
+        path = normal_path(path)
         return next((allow for pattern, allow in self.rules if matches(pattern, path)), True)
 
 
@@ -59,7 +59,7 @@ def parse(body: bytes, agent: str) -> Rules:
             in_rules = True
             for name in agents:
                 if value and len(groups[name]) < MOST_RULES:
-                    groups[name].append((normal(value), key == "allow"))
+                    groups[name].append((normal_pattern(value), key == "allow"))
         elif key == "crawl-delay":
             in_rules = True
             if (delay := _seconds(value)) is not None:
@@ -90,7 +90,18 @@ def matches(pattern: str, path: str) -> bool:
     return not anchored or (path.endswith(last) and len(path) - len(last) >= at)
 
 
-def normal(path: str) -> str:
+def normal_path(path: str) -> str:
+    """A path of a URL, fit for `matches`: its own * and $ encoded, as RFC 9309, 2.2.3 has them in patterns."""
+    return _normal(path or "/").replace("*", "%2A").replace("$", "%24")
+
+
+def normal_pattern(pattern: str) -> str:
+    """A pattern, fit for `matches`: $ is special at its end only."""
+    encoded = _normal(pattern)
+    return encoded[:-1].replace("$", "%24") + encoded[-1:]
+
+
+def _normal(path: str) -> str:
     """Percent-encoding as RFC 9309, 2.2.2 compares it: of what need not be encoded undone, of what must be done."""
     encoded = quote(path, safe=_SAFE)
     return re.sub(r"%([0-9a-fA-F]{2})", _unreserved, encoded)

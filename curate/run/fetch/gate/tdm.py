@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from curate.run.fetch.gate.robots import matches, normal
+from curate.run.fetch.gate.robots import matches, normal_path, normal_pattern
 
 PATH = "/.well-known/tdmrep.json"
 MOST = 10_000
@@ -24,7 +24,7 @@ class Reservations:
 
     def covers(self, path: str) -> bool:
         """Whether the owner has reserved mining of this path."""
-        path = normal(path or "/")
+        path = normal_path(path)
         return next((reserved for pattern, reserved in self.rules if matches(pattern, path)), False)
 
 
@@ -47,4 +47,6 @@ def _rule(entry: Any) -> tuple[str, bool] | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("location"), str):
         return None
     location = entry["location"]
-    return normal(location if location.startswith("/") else f"/{location}"), str(entry.get("tdm-reservation")) == "1"
+    return normal_pattern(location if location.startswith("/") else f"/{location}"), str(
+        entry.get("tdm-reservation")
+    ) == "1"

@@ -1,0 +1,1 @@
+"""Other tools' layouts, in and out."""
