@@ -20,9 +20,12 @@ from download_common import MOSAICS, Rate, Took, img2dataset_python, mosaics, ou
 
 SPEC: dict[str, Any] = {"allow_loopback": True, "host_rate": None, "per_host": 64, "concurrency": 64}
 PIXELS: dict[str, Any] = {"resize": "short", "side": 256, "quality": 95}
+EQUAL_WORK: dict[str, Any] = {"phash": False}
+"""img2dataset makes no perceptual hash. What ours costs is told beside, as "same, hashed"."""
 MINE: dict[str, dict[str, Any]] = {
-    "same": SPEC | PIXELS,
-    "scaled": SPEC | PIXELS | {"decode": "scaled"},
+    "same": SPEC | PIXELS | EQUAL_WORK,
+    "same, hashed": SPEC | PIXELS,
+    "scaled": SPEC | PIXELS | EQUAL_WORK | {"decode": "scaled"},
     "original": SPEC | {"resize": "none", "decode": "header"},
 }
 SAME = {"image_size": 256, "resize_mode": "keep_ratio", "resize_only_if_bigger": True, "encode_quality": 95}

@@ -9,8 +9,8 @@ import time
 from collections.abc import Awaitable
 from typing import Any
 
-from curate.run.fetch.gate.doorman import GateHandle, inline_gates
 from curate.run.fetch.gate.gate import Ask, Gate, GateRules, Reply
+from curate.run.fetch.gate.post import GateHandle, inline_gates
 from curate.run.fetch.spec import IngestSpec
 
 QUIET_S = 6.0  # after a gate was lost: by then every worker has said what it holds (doorman.SIGN_S)

@@ -14,23 +14,22 @@ once: a start that waited after it was granted would break the host's rate.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 import time
-import uuid
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Protocol
 
 from yarl import URL
 
-from curate.run.fetch.gate.gate import Ask, Gate, GateRules, OriginRules, Reply, Want, host_of, owner
+from curate.run.fetch.gate.chores import Chores
+from curate.run.fetch.gate.gate import Ask, OriginRules, Reply, Want, host_of
 from curate.run.fetch.gate.lists import Refusals
+from curate.run.fetch.gate.post import GateHandle, Post, inline_gates
 from curate.run.fetch.gate.site import Answered, origin_of, read_rules, seconds_until
+from curate.run.fetch.gate.waiting import Deferred, Host, Refused, Waiter
 from curate.run.fetch.spec import IngestSpec
 
 __all__ = ["Answered", "Deferred", "Doorman", "GateHandle", "Refused", "Slot", "Visit", "inline_gates"]
@@ -39,43 +38,6 @@ TICK_S = 0.05  # between two messages to a gate elsewhere
 SIGN_S = 5.0  # at least so often, so that the gate knows that we live
 MOST_WAIT_S = 30.0  # for a host that is closed; longer is a matter of a later pass
 DEAD_AFTER = 8  # failures in a row, of a host of which nothing ever came
-
-
-class Refused(Exception):
-    """The owner or the user does not want this URL fetched: never asked again."""
-
-    def __init__(self, outcome: str, detail: str) -> None:
-        super().__init__(outcome, detail)
-        self.outcome, self.detail = outcome, detail
-
-
-class Deferred(Exception):
-    """Not now: a matter of a later pass. retry_at: seconds since 1970, where the host named a time."""
-
-    def __init__(self, detail: str, retry_at: float | None = None) -> None:
-        super().__init__(detail, retry_at)
-        self.detail, self.retry_at = detail, retry_at
-
-
-class GateHandle(Protocol):
-    """A gate here or elsewhere."""
-
-    def exchange(self, ask: Ask) -> Reply | Awaitable[Reply]: ...
-
-
-class InlineGate:
-    """A gate in this process."""
-
-    def __init__(self, rules: GateRules) -> None:
-        self._gate = Gate(rules)
-
-    def exchange(self, ask: Ask) -> Reply:
-        return self._gate.exchange(ask, time.monotonic())
-
-
-def inline_gates(spec: IngestSpec) -> list[GateHandle]:
-    """The gate of a run that has one worker at a time."""
-    return [InlineGate(GateRules.of(spec))]
 
 
 class Slot:
@@ -90,31 +52,6 @@ class Slot:
             self.taken = False
             self._doorman.free_slots += 1
             self._doorman.look()
-
-
-@dataclass(eq=False, slots=True)
-class _Waiter:
-    origin: str
-    path: str
-    slot: Slot
-    turn: asyncio.Future[None]
-    granted: bool = False
-
-
-@dataclass(slots=True)
-class _Host:
-    """Of one host, in this worker. asleep: no slots are asked of its gate before this time of the loop, or, where that
-    is infinite, before we let one go. closed: until this time of the loop it wants to be left alone."""
-
-    queue: deque[_Waiter] = field(default_factory=deque)
-    holds: int = 0
-    asleep: float = 0.0
-    closed: float = 0.0
-    failures: int = 0
-    came: bool = False
-    fine: bool = False  # and since the last message to its gate
-    unknown: set[str] = field(default_factory=set)  # origins whose rules nobody has asked for yet
-    awaited: set[str] = field(default_factory=set)  # and those whose rules are on their way
 
 
 class Visit:
@@ -146,21 +83,15 @@ class Doorman:
         Args:
             fetch_text: brings a small file by URL, redirects followed.
         """
-        self._gates, self._spec, self._fetch_text = gates, spec, fetch_text
+        self._spec, self._fetch_text = spec, fetch_text
         self._refusals = refusals if refusals is not None else Refusals.load(spec)
-        self._worker = uuid.uuid4().hex
         self._rules: dict[str, OriginRules] = {}
-        self._hosts: dict[str, _Host] = {}
+        self._hosts: dict[str, Host] = {}
         self._line: OrderedDict[str, None] = OrderedDict()  # hosts to ask for, in this order
-        self._changed: set[str] = set()
-        self._refused: dict[str, float | None] = {}
-        self._brought: dict[str, OriginRules] = {}
-        self._epochs: dict[int, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._talking: dict[int, int] = {}  # gate -> our slots that its answer may take
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._changed: set[str] = set()  # hosts whose gate should be told what we hold
+        self._chores = Chores(self._broken)
+        self._post = Post(gates, self._chores, self._hear, self._tell_all)
         self._looks = self._left = False
-        self._remote = not all(isinstance(g, InlineGate) for g in gates)
         self._ruled = "robots" not in spec.ignore or "tdm" not in spec.ignore
         self._most = spec.concurrency if "host_limits" in spec.ignore else spec.per_host
         self.free_slots = spec.concurrency
@@ -183,13 +114,13 @@ class Doorman:
             raise Refused("refused_list", why)
         address = URL(url)
         name, origin, path = address.raw_host or "", origin_of(address), address.raw_path_qs
-        host = self._hosts.setdefault(name, _Host())
+        host = self._hosts.setdefault(name, Host())
         if origin in self._rules or not self._ruled:
             self._check(origin, path)
         elif origin not in host.awaited:
             host.unknown.add(origin)
         self._defer_if_closed(host)
-        waiter = _Waiter(origin, path, slot, asyncio.get_running_loop().create_future())
+        waiter = Waiter(origin, path, slot, asyncio.get_running_loop().create_future())
         if slot.taken:  # begun before the others, so let it end before them
             slot.free()
             host.queue.appendleft(waiter)
@@ -237,7 +168,7 @@ class Doorman:
             host.fine = True
         # A 503 may be one broken picture; with Retry-After it is the host that speaks.
         if status == 429 or (status == 503 and retry_after is not None):
-            self._refused[name] = seconds_until(retry_after)
+            self._post.refusals[name] = seconds_until(retry_after)
             self._changed.add(name)
             self._wake(name)
 
@@ -247,14 +178,13 @@ class Doorman:
         if not host.came and host.failures >= DEAD_AFTER and "host_limits" not in self._spec.ignore:
             self._defer(host, f"its host did not answer {host.failures} times in a row")
 
-    def _defer_if_closed(self, host: _Host) -> None:
+    def _defer_if_closed(self, host: Host) -> None:
         left = host.closed - asyncio.get_running_loop().time()
         if left > MOST_WAIT_S:
             raise Deferred(f"its host wants to be left alone for {left:.0f} s", time.time() + left)
 
-    def _defer(self, host: _Host, why: str, retry_at: float | None = None) -> None:
-        while host.queue:
-            _fail(host.queue.popleft(), Deferred(why, retry_at))
+    def _defer(self, host: Host, why: str, retry_at: float | None = None) -> None:
+        host.fail_all(Deferred(why, retry_at))
 
     # ---- who is next
 
@@ -271,7 +201,7 @@ class Doorman:
         if not self._looks:
             self._looks = True
             loop = asyncio.get_running_loop()
-            if self._remote:
+            if self._post.far:
                 loop.call_later(TICK_S, self._look)
             else:
                 loop.call_soon(self._look)
@@ -283,12 +213,12 @@ class Doorman:
             return
         asks: dict[int, dict[str, Want]] = {}
         slots: Counter[int] = Counter()
-        now, free = asyncio.get_running_loop().time(), self.free_slots - sum(self._talking.values())
+        now, free = asyncio.get_running_loop().time(), self.free_slots - self._post.promised()
         later: list[str] = []
         while self._line and free > 0:
             name, _ = self._line.popitem(last=False)
-            number = owner(name, len(self._gates))
-            if number in self._talking:
+            number = self._post.gate_of(name)
+            if self._post.busy(number):
                 later.append(name)
                 continue
             want, taken, starved = self._want(self._hosts[name], now, free)
@@ -299,17 +229,17 @@ class Doorman:
             if want.wants or want.origins:
                 asks.setdefault(number, {})[name] = want
                 self._changed.discard(name)
-        for name in [n for n in self._changed if owner(n, len(self._gates)) not in self._talking]:
-            asks.setdefault(owner(name, len(self._gates)), {})[name] = Want(
-                self._hosts[name].holds, fine=self._hosts[name].fine
-            )
-            self._changed.discard(name)
+        for name in list(self._changed):
+            number = self._post.gate_of(name)
+            if not self._post.busy(number):
+                asks.setdefault(number, {})[name] = Want(self._hosts[name].holds, fine=self._hosts[name].fine)
+                self._changed.discard(name)
         for name in later:
             self._queue(name)
         for number, hosts in asks.items():
             self._talk(number, hosts, slots[number])
 
-    def _want(self, host: _Host, now: float, free: int) -> tuple[Want, int, bool]:
+    def _want(self, host: Host, now: float, free: int) -> tuple[Want, int, bool]:
         """(what to ask for, slots of ours that takes, whether more waits for slots of ours)."""
         missing = tuple(sorted(host.unknown))
         if now < host.asleep:
@@ -328,48 +258,22 @@ class Doorman:
             self._hosts[name].fine = False
             self._hosts[name].awaited.update(want.origins)
             self._hosts[name].unknown.difference_update(want.origins)
-        ask = Ask(self._worker, hosts, self._take(self._refused, number), self._answers(number))
-        answer = self._gates[number].exchange(ask)
-        if isinstance(answer, Reply):
-            self._hear(number, ask, answer)
-        else:
-            self._talking[number] = slots
-            self._spawn(self._listen(number, ask, answer))
-
-    def _take(self, of: dict[str, float | None], number: int) -> dict[str, float | None]:
-        mine = [n for n in of if owner(n, len(self._gates)) == number]
-        return {n: of.pop(n) for n in mine}
-
-    def _answers(self, number: int) -> dict[str, OriginRules]:
-        mine = [o for o in self._brought if owner(host_of(o), len(self._gates)) == number]
-        return {o: self._brought.pop(o) for o in mine}
-
-    async def _listen(self, number: int, ask: Ask, answer: Awaitable[Reply]) -> None:
-        try:
-            reply = await answer
-        finally:
-            del self._talking[number]
-        self._hear(number, ask, reply)
-        if self._line or self._changed:  # others that have waited for this answer
-            self.look()
+        self._post.send(number, hosts, slots)
 
     # ---- what the gates say
 
-    def _hear(self, number: int, ask: Ask, reply: Reply) -> None:
-        if self._epochs.setdefault(number, reply.epoch) != reply.epoch:
-            self._epochs[number] = reply.epoch
-            self._tell_all(number)
+    def _hear(self, ask: Ask, reply: Reply) -> None:
         now = asyncio.get_running_loop().time()
         for origin, seconds in reply.order.items():
             self._hosts[host_of(origin)].holds += 1
-            self._spawn(self._bring(origin, seconds))
+            self._chores.spawn(self._bring(origin, seconds))
         for origin, rules in reply.rules.items():
             self._learn(origin, rules)
         for name, want in ask.hosts.items():
             host = self._hosts[name]
             waited_for = [o for o in want.origins if o in host.awaited and o not in reply.order]
             if waited_for:  # another worker brings them
-                self._later(TICK_S * 4, partial(self._ask_again, name, waited_for))
+                self._chores.later(TICK_S * 4, partial(self._ask_again, name, waited_for))
             starts = reply.grants.get(name, [])
             for seconds in starts:
                 self._start(name, host, seconds)
@@ -377,21 +281,24 @@ class Doorman:
                 host.closed = now + closed
                 self._defer(host, f"its host wants to be left alone for {closed:.0f} s", time.time() + closed)
             again = reply.again.get(name)
-            if again == math.inf and host.holds < want.holds + len(starts):
+            ordered = sum(origin in reply.order for origin in want.origins)
+            if again == math.inf and host.holds < want.holds + len(starts) + ordered:
                 again = None  # we have let one go since we asked
             if again is not None:
                 host.asleep = now + again
                 if again != math.inf:
-                    self._later(again, partial(self._wake, name))
+                    self._chores.later(again, partial(self._wake, name))
             elif host.queue:
                 self._wake(name)
+        if self._line or self._changed:  # others that have waited for this answer
+            self.look()
 
     def _tell_all(self, number: int) -> None:
         """A gate that began anew knows nothing: say what we hold of its hosts, and what their owners want."""
-        mine = {n for n in self._hosts if owner(n, len(self._gates)) == number}
+        mine = {n for n in self._hosts if self._post.gate_of(n) == number}
         self._changed.update(n for n in mine if self._hosts[n].holds)
         known = {o: r for o, r in self._rules.items() if r.unavailable is None and host_of(o) in mine}
-        self._brought.update(known)
+        self._post.brought.update(known)
         self._changed.update(host_of(o) for o in known)
 
     def _ask_again(self, name: str, origins: list[str]) -> None:
@@ -400,7 +307,7 @@ class Doorman:
         host.unknown.update(o for o in origins if o not in self._rules)
         self._wake(name)
 
-    def _start(self, name: str, host: _Host, seconds: float) -> None:
+    def _start(self, name: str, host: Host, seconds: float) -> None:
         """The first waiter may start in so many seconds; a grant that nobody wants any more goes back."""
         host.holds += 1
         waiter = next((w for w in host.queue if w.origin in self._rules or not self._ruled), None)
@@ -411,9 +318,9 @@ class Doorman:
         waiter.granted = waiter.slot.taken = True
         self.free_slots -= 1
         if seconds > 0:
-            self._later(seconds, lambda: _go(waiter))
+            self._chores.later(seconds, waiter.go)
         else:
-            _go(waiter)
+            waiter.go()
 
     async def _bring(self, origin: str, seconds: float) -> None:
         """Learn an origin's rules, for all workers; meanwhile it takes a slot of ours, and one of the host's."""
@@ -425,7 +332,7 @@ class Doorman:
         finally:
             self.free_slots += 1
             self._release(name)
-        self._brought[origin] = rules
+        self._post.brought[origin] = rules
         self._learn(origin, rules)
 
     def _learn(self, origin: str, rules: OriginRules) -> None:
@@ -435,41 +342,15 @@ class Doorman:
         host = self._hosts[name]
         host.awaited.discard(origin)
         host.unknown.discard(origin)
-        stay: deque[_Waiter] = deque()
-        for waiter in host.queue:
-            try:
-                if waiter.origin == origin:
-                    self._check(origin, waiter.path)
-            except Refused as e:
-                _fail(waiter, e)
-            else:
-                stay.append(waiter)
-        host.queue = stay
+        host.sift(lambda waiter: self._check(waiter.origin, waiter.path))
         self._wake(name)
 
     # ---- beginning and end
 
-    def _later(self, seconds: float, what: Callable[[], object]) -> None:
-        def now() -> None:
-            self._timers.discard(timer)
-            what()
-
-        timer = asyncio.get_running_loop().call_later(seconds, now)
-        self._timers.add(timer)
-
-    def _spawn(self, coroutine: object) -> None:
-        assert inspect.iscoroutine(coroutine)
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _broken(self, error: BaseException) -> None:
         """What goes wrong with a gate goes wrong for all who wait."""
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            for host in self._hosts.values():
-                while host.queue:
-                    _fail(host.queue.popleft(), error)
+        for host in self._hosts.values():
+            host.fail_all(error)
 
     async def _signs(self) -> None:
         while True:
@@ -478,34 +359,11 @@ class Doorman:
             self.look()
 
     async def __aenter__(self) -> Doorman:
-        if self._remote:
-            self._spawn(self._signs())
+        if self._post.far:
+            self._chores.spawn(self._signs())
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._left = True
-        for timer in self._timers:
-            timer.cancel()
-        ending = list(self._tasks)
-        for task in ending:
-            task.cancel()
-        if ending:
-            await asyncio.wait(ending)
-        for number, gate in enumerate(self._gates):
-            mine = {n: Want(0) for n in self._hosts if owner(n, len(self._gates)) == number}
-            if mine:
-                answer = gate.exchange(
-                    Ask(self._worker, mine, self._take(self._refused, number), self._answers(number), bye=True)
-                )
-                if not isinstance(answer, Reply):
-                    await answer
-
-
-def _go(waiter: _Waiter) -> None:
-    if not waiter.turn.done():
-        waiter.turn.set_result(None)
-
-
-def _fail(waiter: _Waiter, error: BaseException) -> None:
-    if not waiter.turn.done():
-        waiter.turn.set_exception(error)
+        await self._chores.end()
+        await self._post.leave(self._hosts)
