@@ -129,7 +129,7 @@ CASES: dict[str, tuple[list[Row], list[str]]] = {
     ),
     "a rate limit": (
         [*many("ok", 100), *[("big.test", "http_429", 429)] * 60, *many("ok", 1, 7, first=500), *many("http_429", 3)],
-        ["big.test answered 60 times that it is asked too often (429), of 60 URLs: a rate limit there", "per_host: 2"],
+        ["big.test answered 60 times that it is asked too often (429), of 60 URLs: a rate limit there", "host_rate: 1"],
     ),
     "a ban": (
         [*many("ok", 100), *[("big.test", "http_4xx", 403)] * 60],

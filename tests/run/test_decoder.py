@@ -13,6 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from curate.run.fetch import decoder
 from curate.run.fetch.decoder import Decoders
 from curate.run.fetch.examine import Examined, examine
 from curate.run.fetch.spec import IngestSpec
@@ -28,6 +29,14 @@ def photo(seed: int, side: int = 90) -> bytes:
 
 async def all_of(pool: Decoders, images: list[bytes]) -> list[Examined]:
     return list(await asyncio.gather(*(pool.examine(data, None, SPEC) for data in images)))
+
+
+@pytest.fixture(autouse=True)
+def _no_decoders_of_others() -> None:
+    """Tests before may have left some on purpose: they stay from shard to shard."""
+    for pool in list(decoder._pools.values()):
+        pool.close()
+    decoder._pools.clear()
 
 
 def below() -> list[psutil.Process]:

@@ -74,7 +74,8 @@ def _came(answer: Answered) -> bool:
 def _unavailable(file: str, answer: Answered) -> str | None:
     """RFC 9309, 2.3.1.4: a server that fails forbids everything for now; 429 is no answer either."""
     if answer.status is None:
-        return f"{file}: {answer.error}"
+        known = _outcome(answer) != "robots_unavailable"
+        return (answer.error or "").partition(": ")[2] if known else f"{file}: {answer.error}"
     return f"{file}: status {answer.status}" if answer.status == 429 or answer.status >= 500 else None
 
 
