@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import errno
-import hashlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -153,8 +152,8 @@ def _take_all(
     pool = decoders(spec)
 
     async def look(data: bytes, row: int) -> Examined:
-        if refusals.has_sha256(hashlib.sha256(data).digest()):
-            return Examined("refused_list", "its sha256 is on a list of refusals")
+        if why := refusals.image(data):
+            return Examined("refused_list", why)
         # A header is read here: no codec to be afraid of.
         found = by_header(data, expected[row], spec) if spec.decode == "header" else None
         return found or await pool.examine(data, expected[row], spec)

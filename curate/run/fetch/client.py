@@ -14,9 +14,9 @@ import errno
 import os
 import resource
 import socket
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic
 from types import TracebackType
 
 import certifi
@@ -29,6 +29,7 @@ from curate.run.fetch.curl_errors import stop_for
 from curate.run.fetch.resolve import Resolver, is_address
 from curate.run.fetch.spec import IngestSpec
 from curate.run.fetch.stop import Stop
+from curate.run.fetch.transfer import Answer, Checked, Headers, Time, Transfer
 
 FREE_BYTES = 512 << 10  # of a body, held by whoever has a slot; a larger body first asks for room
 DRAIN_BYTES = 64 << 10  # of a body that nobody wants, read so that the connection may be used again
@@ -36,47 +37,7 @@ HEADER_BYTES = 256 << 10
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # of this machine, not of theirs
 TICK_S = 0.2
 
-Checked = Callable[[int, "Headers"], bool]
-"""(status, headers) -> whether the body is wanted; raises Stop where the URL ends here."""
-
-Headers = dict[str, list[str]]
-"""Lower-case names; values in the order in which they came."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """One hop. `size`: bytes of the body that came; `body`: they, where they were wanted."""
-
-    status: int
-    headers: Headers
-    body: bytes = b""
-    size: int = 0
-
-    def header(self, name: str) -> str | None:
-        """The first value of a header."""
-        return next(iter(self.headers.get(name, [])), None)
-
-
-@dataclass(slots=True)
-class Transfer:
-    """State of one easy handle. `last`: when its last byte came, once it is connected."""
-
-    curl: pycurl.Curl
-    max_bytes: int = 0
-    checked: Checked | None = None
-    make_room: Callable[[], Awaitable[None]] | None = None
-    done: asyncio.Future[None] | None = None
-    answer: Answer = field(default_factory=lambda: Answer(0, {}))
-    chunks: list[bytes] = field(default_factory=list)
-    header_bytes: int = 0
-    ended_headers: bool = False
-    wanted: bool = True
-    has_room: bool = False
-    cut: bool = False
-    paused: asyncio.Task[None] | None = None
-    last: float | None = None
-    failure: BaseException | None = None
-    blocked: str | None = None
+__all__ = ["Answer", "Client", "Headers", "Time"]
 
 
 class Client:
@@ -103,12 +64,14 @@ class Client:
         *,
         checked: Checked,
         max_bytes: int,
+        time: Time,
         make_room: Callable[[], Awaitable[None]] | None = None,
         cut: bool = False,
     ) -> Answer:
         """Ask for one URL.
 
         Args:
+            time: what is left of it is how long this may take; what it took is added to it.
             checked: see `Checked`; unwanted bodies are read to DRAIN_BYTES and forgotten.
             max_bytes: of the body; more is outcome too_big, or with `cut` left out.
             make_room: awaited before more than FREE_BYTES are read.
@@ -117,32 +80,46 @@ class Client:
             Stop: dns, connect, tls, timeout, blocked_address, truncated, too_big, and what `checked` raises.
             UserError: this machine ran out of sockets or memory.
         """
-        addresses = await self._addresses(url)
-        transfer = self._free.pop() if self._free else self._new()
-        self._prepare(transfer, url, addresses, max_bytes, checked, make_room)
-        transfer.cut = cut
-        transfer.done = self._loop.create_future()
-        self._active[transfer.curl] = transfer
-        self._multi.add_handle(transfer.curl)
+        addresses = await self._addresses(url, time)
+        began = monotonic()
+        t = self._free.pop() if self._free else self._new()
+        t.max_bytes, t.checked, t.make_room, t.cut = max_bytes, checked, make_room, cut
+        t.until, t.over = began + time.limit - time.spent, time.over
+        self._prepare(t, url, addresses)
+        t.done = self._loop.create_future()
+        self._active[t.curl] = t
+        self._multi.add_handle(t.curl)
         try:
-            await transfer.done
+            await t.done
         except Stop as e:
-            e.size = transfer.answer.size
+            e.size = t.answer.size
             raise
         finally:
-            if transfer.curl in self._active:  # given up in mid-transfer
-                self._remove(transfer)
-            if transfer.paused is not None:
-                transfer.paused.cancel()
-            self._free.append(transfer)
-            answer, chunks = transfer.answer, transfer.chunks
-            transfer.answer, transfer.chunks = Answer(0, {}), []
-            transfer.checked = transfer.make_room = None
+            # The end has moved by as long as it waited for room.
+            time.spent = monotonic() - (t.until - time.limit) - (0 if t.rests is None else monotonic() - t.rests)
+            if t.curl in self._active:  # given up in mid-transfer
+                self._remove(t)
+            if t.paused is not None:
+                t.paused.cancel()
+            self._free.append(t)
+            answer, chunks = t.answer, t.chunks
+            t.answer, t.chunks = Answer(0, {}), []
+            t.checked = t.make_room = t.over = None
         answer.body = b"".join(chunks)
         return answer
 
-    async def _addresses(self, url: URL) -> list[str]:
-        found = await self._resolver.addresses(url.host or "")
+    async def _addresses(self, url: URL, time: Time) -> list[str]:
+        host = url.host or ""
+        found = [host] if is_address(host) else self._resolver.known(host)
+        if found is None:
+            began = monotonic()
+            try:
+                async with asyncio.timeout(time.limit - time.spent):
+                    found = await self._resolver.addresses(host)
+            except TimeoutError:
+                raise time.over() from None
+            finally:
+                time.spent += monotonic() - began
         good = [a for a in found if allowed(a, self._spec.allow_loopback)]
         if not good:
             raise Stop("blocked_address", f"{found[0]} is not a public address")
@@ -170,29 +147,23 @@ class Client:
             pycurl.CAINFO: os.environ.get("SSL_CERT_FILE") or certifi.where(),
             pycurl.SSL_VERIFYPEER: 1,
             pycurl.SSL_VERIFYHOST: 2,
-            pycurl.HEADERFUNCTION: lambda line: self._on_header(transfer, line),
-            pycurl.WRITEFUNCTION: lambda chunk: self._on_body(transfer, chunk),
+            pycurl.HEADERFUNCTION: partial(self._on_header, transfer),
+            pycurl.WRITEFUNCTION: partial(self._on_body, transfer),
             pycurl.OPENSOCKETFUNCTION: lambda purpose, address: self._open(transfer, address),
         }.items():
             curl.setopt(option, value)
         return transfer
 
-    def _prepare(
-        self,
-        t: Transfer,
-        url: URL,
-        addresses: list[str],
-        max_bytes: int,
-        checked: Checked,
-        make_room: Callable[[], Awaitable[None]] | None,
-    ) -> None:
-        t.max_bytes, t.checked, t.make_room = max_bytes, checked, make_room
+    def _prepare(self, t: Transfer, url: URL, addresses: list[str]) -> None:
         t.answer, t.chunks = Answer(0, {}), []
         t.header_bytes, t.ended_headers, t.wanted, t.has_room = 0, False, True, False
-        t.paused = t.last = t.failure = t.blocked = None
-        t.curl.setopt(pycurl.URL, str(url.with_fragment(None)))
-        # HTTP/2 takes further requests on the connection that is being made; of others it would hold them up.
-        t.curl.setopt(pycurl.PIPEWAIT, int(url.scheme == "https"))
+        t.paused = t.last = t.rests = t.failure = t.blocked = None
+        t.curl.setopt(pycurl.URL, str(url.with_fragment(None) if url.raw_fragment else url))
+        secure = url.scheme == "https"
+        if secure != t.waits_for_pipe:
+            # HTTP/2 takes further requests on the connection that is being made; of others it would hold them up.
+            t.curl.setopt(pycurl.PIPEWAIT, int(secure))
+            t.waits_for_pipe = secure
         if not is_address(url.host or ""):
             listed = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
             t.curl.setopt(pycurl.RESOLVE, [f"+{url.raw_host}:{url.port}:{listed}"])
@@ -232,7 +203,7 @@ class Client:
             name, _, value = line.partition(":")
             t.answer.headers.setdefault(name.strip().lower(), []).append(value.strip())
         elif t.answer.status >= 200:
-            t.ended_headers, t.last = True, time.monotonic()
+            t.ended_headers, t.last = True, monotonic()
             assert t.checked is not None
             t.wanted = t.checked(t.answer.status, t.answer.headers)
             announced = t.answer.header("content-length") or ""
@@ -250,12 +221,15 @@ class Client:
 
     def _on_body(self, t: Transfer, chunk: bytes) -> int:
         try:
-            t.last = time.monotonic()
-            if t.wanted and not t.has_room and t.make_room and t.answer.size + len(chunk) > FREE_BYTES:
+            t.last = monotonic()
+            size = t.answer.size + len(chunk)
+            if t.wanted and size > FREE_BYTES and not t.has_room and t.make_room:
+                t.rests = t.last
                 t.paused = self._loop.create_task(self._wait_for_room(t))
                 return int(pycurl.WRITEFUNC_PAUSE)
-            t.answer.size += len(chunk)
-            self._refuse_size(t, t.answer.size, announced=False)
+            t.answer.size = size
+            if size > t.max_bytes or not t.wanted:
+                self._refuse_size(t, size, announced=False)
             if t.wanted:
                 t.chunks.append(chunk)
         except BaseException as e:  # noqa: BLE001 - as above
@@ -266,7 +240,9 @@ class Client:
     async def _wait_for_room(self, t: Transfer) -> None:
         assert t.make_room is not None
         await t.make_room()
-        t.has_room, t.paused, t.last = True, None, time.monotonic()
+        now = monotonic()
+        t.until += now - (t.rests or now)
+        t.has_room, t.paused, t.rests, t.last = True, None, None, now
         if t.curl in self._active:
             t.curl.pause(pycurl.PAUSE_CONT)
             self._reap()
@@ -291,7 +267,9 @@ class Client:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if milliseconds >= 0:
+        if milliseconds == 0:
+            self._timer = self._loop.call_soon(self._act, pycurl.SOCKET_TIMEOUT, 0)
+        elif milliseconds > 0:
             self._timer = self._loop.call_later(milliseconds / 1000, self._act, pycurl.SOCKET_TIMEOUT, 0)
 
     def _act(self, fd: int, mask: int) -> None:
@@ -333,15 +311,19 @@ class Client:
         self._multi.remove_handle(t.curl)
 
     def _tick(self) -> None:
-        """End transfers on which nothing has come for too long; what waits for room is not idle."""
-        now, idle = time.monotonic(), self._spec.idle_timeout_s
+        """End transfers whose time is over, or on which nothing has come for too long; waiting for room is neither."""
+        now, idle = monotonic(), self._spec.idle_timeout_s
         for t in list(self._active.values()):
-            if t.last is None:
+            if t.paused is not None:
+                continue
+            if now > t.until and t.over is not None:
+                self._finish(t, t.over())
+            elif t.last is None:
                 if t.curl.getinfo(pycurl.PRETRANSFER_TIME) > 0:
                     t.last = now
-            elif t.paused is None and now - t.last > idle:
+            elif now - t.last > idle:
                 self._finish(t, Stop("timeout", f"no byte in {idle:g} s, after {t.answer.size} bytes"))
-        self._ticks = self._loop.call_later(min(TICK_S, idle / 4), self._tick)
+        self._ticks = self._loop.call_later(min(TICK_S, idle / 4, self._spec.timeout_s / 4), self._tick)
 
     # ---- beginning and end
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from yarl import URL
 
-from curate.run.fetch.client import Answer, Client, Headers
-from curate.run.fetch.gate.doorman import Answered, Deferred, Doorman, GateHandle, Refused, Visit, inline_gates
+from curate.run.fetch.client import Answer, Client, Headers, Time
+from curate.run.fetch.gate.doorman import Answered, Deferred, Doorman, GateHandle, Refused, Slot, Visit, inline_gates
 from curate.run.fetch.gate.headers import refused as refused_by
 from curate.run.fetch.loop import run_async
 from curate.run.fetch.spec import IngestSpec
@@ -81,7 +80,11 @@ def download(
 
 
 class _Shard(Generic[R]):
-    """One download under way."""
+    """One download under way. A URL that waits for its host is an entry of the doorman's queue, and a task from then
+    on: of ten thousand tasks the garbage collector alone would take a tenth of the time."""
+
+    fetcher: Fetcher
+    tasks: asyncio.TaskGroup
 
     def __init__(
         self,
@@ -92,66 +95,89 @@ class _Shard(Generic[R]):
     ) -> None:
         self.urls, self.spec, self.work, self.done = urls, spec, work, done
         self.finished: set[int] = set()
-        self.at_the_gate: set[asyncio.Task[None]] = set()
+        self.all_done = asyncio.Event()
+        self.over = False
         self.began = time.monotonic()
 
     async def download(self, gates: Sequence[GateHandle]) -> None:
         async with Client(self.spec) as client:
-            fetcher = Fetcher(client, self.spec)
-            async with Doorman(gates, self.spec, fetcher.text) as doorman:
-                fetcher.doorman = doorman
+            self.fetcher = Fetcher(client, self.spec)
+            async with Doorman(gates, self.spec, self.fetcher.text) as doorman:
+                self.fetcher.doorman = doorman
                 try:
                     async with asyncio.timeout(self.spec.shard_deadline_s) as deadline, asyncio.TaskGroup() as tasks:
-                        patience = tasks.create_task(self._lose_patience())
-                        await self._all(fetcher)
-                        patience.cancel()
+                        self.tasks = tasks
+                        await self._all(doorman)
                 except TimeoutError:
                     if not deadline.expired():
                         raise
 
-    async def _all(self, fetcher: Fetcher) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for row, url in self.urls.items():
-                tasks.create_task(self._one(fetcher, row, url))
-
-    async def _one(self, fetcher: Fetcher, row: int, url: str) -> None:
-        fetch = Fetch(url)
-        async with AsyncExitStack() as held:
-            await fetcher.fetch(fetch, held, self._waiting)
-            result = await self.work(row, fetch)
-        fetch.body = None
-        self.finished.add(row)
-        self.done(row, result)
-
-    @asynccontextmanager
-    async def _waiting(self) -> AsyncIterator[None]:
-        """Around a wait for a host; Deferred is raised in it when the shard has waited long enough."""
-        task = asyncio.current_task()
-        assert task is not None
-        self.at_the_gate.add(task)
+    async def _all(self, doorman: Doorman) -> None:
+        patience = self.tasks.create_task(self._lose_patience(doorman))
         try:
-            yield
-        except asyncio.CancelledError as e:
-            if e.args != (_IMPATIENT,):
-                raise
-            task.uncancel()
-            raise Deferred("put off to a later pass: its host is asked slowly, and the shard was else done") from e
+            for number, (row, url) in enumerate(self.urls.items()):
+                if number % 256 == 0:
+                    await asyncio.sleep(0)  # so that the first ones are on their way
+                self._enter(doorman, row, url)
+            if self.urls:
+                await self.all_done.wait()
         finally:
-            self.at_the_gate.discard(task)
+            self.over = True
+        patience.cancel()
 
-    async def _lose_patience(self) -> None:
+    def _enter(self, doorman: Doorman, row: int, url: str) -> None:
+        slot = doorman.slot()
+        try:
+            target = web_address(url)
+            doorman.enter(target, slot, lambda came: self._begin(row, url, target, slot, came))
+        except (Stop, Refused, Deferred) as e:
+            self._begin(row, url, None, slot, e)
+
+    def _begin(self, row: int, url: str, target: URL | None, slot: Slot, came: Visit | BaseException) -> None:
+        if not self.over:
+            self.tasks.create_task(self._one(row, Fetch(url), target, Hold(slot), came))
+        elif isinstance(came, Visit):
+            came.leave()
+
+    async def _one(self, row: int, fetch: Fetch, target: URL | None, hold: Hold, came: Visit | BaseException) -> None:
+        try:
+            await self.fetcher.fetch(fetch, target, hold, came)
+            result = await self.work(row, fetch)
+            fetch.body = None
+            hold.free()
+            self.done(row, result)
+        except BaseException:
+            self.over = True  # before the group knows of it, which takes no task from then on
+            raise
+        finally:
+            hold.free()
+        self.finished.add(row)
+        if len(self.finished) == len(self.urls):
+            self.all_done.set()
+
+    async def _lose_patience(self, doorman: Doorman) -> None:
         """Slow hosts do not hold a shard back: what still waits for them when the rest is long done is put off."""
         while len(self.finished) < MOSTLY * len(self.urls):
             await asyncio.sleep(0.5)
         took = time.monotonic() - self.began
         await asyncio.sleep(max(PATIENCE_S, took))
-        while len(self.finished) < len(self.urls):
-            for task in list(self.at_the_gate):
-                task.cancel(_IMPATIENT)
-            await asyncio.sleep(0.5)
+        doorman.close("put off to a later pass: its host is asked slowly, and the shard was else done")
 
 
-_IMPATIENT = "the shard has waited long enough"
+class Hold:
+    """What a URL has of this worker until its bytes are done with: a slot, and room for a large body."""
+
+    __slots__ = ("room", "slot")
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self.room: asyncio.Semaphore | None = None
+
+    def free(self) -> None:
+        self.slot.free()
+        if self.room is not None:
+            self.room.release()
+            self.room = None
 
 
 class Fetcher:
@@ -163,31 +189,30 @@ class Fetcher:
         self.client, self.spec = client, spec
         self.room = asyncio.Semaphore(max(1, LARGE_BYTES // spec.max_bytes))
 
-    async def fetch(self, fetch: Fetch, held: AsyncExitStack, waiting: Callable[[], Any]) -> None:
-        """Fill `fetch`. What is entered into `held` (a slot of the worker, room for a large body) stays until the
-        caller has done with the body; waiting for it, or for a host, does not count as the host's time."""
-        clock = _Clock(self.spec.timeout_s)
+    async def fetch(self, fetch: Fetch, target: URL | None, hold: Hold, came: Visit | BaseException) -> None:
+        """Fill `fetch`. came: the visit at which to begin, or why there is none. What is put into `hold` stays there
+        until the caller has done with the body; waiting for it, or for a host, does not count as the host's time."""
+        taken = Time(self.spec.timeout_s)
         try:
-            fetch.body = await self._follow(fetch, held, waiting, clock)
-        except TimeoutError:
-            fetch.outcome, fetch.detail = "timeout", f"not done in {self.spec.timeout_s:g} s"
+            if target is None or not isinstance(came, Visit):
+                assert isinstance(came, BaseException)
+                raise came
+            fetch.body = await self._follow(fetch, target, hold, came, taken)
         except Stop as e:
             fetch.outcome, fetch.detail, fetch.size = e.outcome, e.detail, fetch.size or e.size
         except Refused as e:
             fetch.outcome, fetch.detail = e.outcome, e.detail
         except Deferred as e:
             fetch.outcome, fetch.detail, fetch.retry_at = "gave_up", e.detail, e.retry_at
-        fetch.elapsed_ms = round(1000 * clock.spent)
+        fetch.elapsed_ms = round(1000 * taken.spent)
 
-    async def _follow(self, fetch: Fetch, held: AsyncExitStack, waiting: Callable[[], Any], clock: _Clock) -> bytes:
-        target, slot = web_address(fetch.url), self.doorman.slot()
-        held.callback(slot.free)
-        for _ in range(self.spec.max_redirects + 1):
-            fetch.final_url = str(target)
-            async with AsyncExitStack() as hop:
-                async with waiting():
-                    visit = await hop.enter_async_context(self.doorman.visit(str(target), slot))
-                answer = await self._get(target, fetch, visit, held, clock)
+    async def _follow(self, fetch: Fetch, target: URL, hold: Hold, visit: Visit, taken: Time) -> bytes:
+        for hop in range(self.spec.max_redirects + 1):
+            if hop:
+                visit = await self.doorman.visit(target, hold.slot)
+            with visit:
+                fetch.final_url = str(target)
+                answer = await self._get(target, fetch, visit, hold, taken)
             location = answer.header("location")
             if answer.status not in REDIRECTS or location is None:
                 _check_status(answer.status)
@@ -195,7 +220,7 @@ class Fetcher:
             target = web_address(location, target)
         raise Stop("too_many_redirects", f"more than {self.spec.max_redirects}")
 
-    async def _get(self, target: URL, fetch: Fetch, visit: Visit, held: AsyncExitStack, clock: _Clock) -> Answer:
+    async def _get(self, target: URL, fetch: Fetch, visit: Visit, hold: Hold, taken: Time) -> Answer:
         def checked(status: int, headers: Headers) -> bool:
             fetch.status, fetch.content_type = status, next(iter(headers.get("content-type", [])), None)
             visit.answered(status, next(iter(headers.get("retry-after", [])), None))
@@ -205,15 +230,14 @@ class Fetcher:
             return wanted
 
         async def make_room() -> None:
-            with clock.stopped():
-                await held.enter_async_context(self.room)
+            await self.room.acquire()
+            hold.room = self.room
 
         try:
-            async with clock.running():
-                answer = await self.client.get(
-                    target, checked=checked, max_bytes=self.spec.max_bytes, make_room=make_room
-                )
-        except (Stop, TimeoutError):
+            answer = await self.client.get(
+                target, checked=checked, max_bytes=self.spec.max_bytes, time=taken, make_room=make_room
+            )
+        except Stop:
             if fetch.status is None:
                 visit.failed()
             raise
@@ -229,71 +253,20 @@ class Fetcher:
 
     async def text(self, url: str) -> Answered:
         """A small file about a site (robots.txt), redirects followed; for the doorman."""
+        taken = Time(self.spec.timeout_s)
         try:
-            async with asyncio.timeout(self.spec.timeout_s):
-                target = web_address(url)
-                for _ in range(6):  # RFC 9309, 2.3.1.2: at least five redirects
-                    answer = await self.client.get(
-                        target, checked=lambda status, _: 200 <= status < 300, max_bytes=TEXT_BYTES, cut=True
-                    )
-                    location = answer.header("location")
-                    if answer.status not in REDIRECTS or location is None:
-                        return Answered(answer.status, await self._plain(answer), None)
-                    target = web_address(location, target)
-        except TimeoutError:
-            return Answered(None, b"", f"timeout: not done in {self.spec.timeout_s:g} s")
+            target = web_address(url)
+            for _ in range(6):  # RFC 9309, 2.3.1.2: at least five redirects
+                answer = await self.client.get(
+                    target, checked=lambda status, _: 200 <= status < 300, max_bytes=TEXT_BYTES, time=taken, cut=True
+                )
+                location = answer.header("location")
+                if answer.status not in REDIRECTS or location is None:
+                    return Answered(answer.status, await self._plain(answer), None)
+                target = web_address(location, target)
         except Stop as e:
             return Answered(None, b"", f"{e.outcome}: {e.detail}")
         return Answered(404, b"", "more than five redirects")  # RFC 9309: as if it were not there
-
-
-class _Clock:
-    """Seconds of a URL's own time; TimeoutError in `running()` when they are over."""
-
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
-        self.spent = 0.0
-        self._since: float | None = None
-        self._timeout: asyncio.Timeout | None = None
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(max(0.0, self._limit - self.spent)) as self._timeout:
-                self._since = loop.time()
-                yield
-        finally:
-            self._stop(loop.time())
-
-    def _stop(self, now: float) -> None:
-        if self._since is not None:
-            self.spent += now - self._since
-            self._since = None
-
-    def stopped(self) -> _Stopped:
-        return _Stopped(self)
-
-    def pause(self) -> None:
-        self._stop(asyncio.get_running_loop().time())
-        if self._timeout is not None:
-            self._timeout.reschedule(None)
-
-    def resume(self) -> None:
-        self._since = asyncio.get_running_loop().time()
-        if self._timeout is not None and not self._timeout.expired():
-            self._timeout.reschedule(self._since + max(0.0, self._limit - self.spent))
-
-
-class _Stopped:
-    def __init__(self, clock: _Clock) -> None:
-        self._clock = clock
-
-    def __enter__(self) -> None:
-        self._clock.pause()
-
-    def __exit__(self, *_: object) -> None:
-        self._clock.resume()
 
 
 # ---------------------------------------------------------------------------------------------- small parts

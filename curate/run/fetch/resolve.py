@@ -38,14 +38,24 @@ class Resolver:
         """
         if is_address(host):
             return [host]
+        if (found := self.known(host)) is not None:
+            return found
+        task = self._asked.get(host)
+        if task is None:
+            task = self._asked[host] = asyncio.ensure_future(self._ask(host))
+            task.add_done_callback(lambda _: self._asked.pop(host, None))
+        # Whoever gives up waiting takes the answer from nobody else.
+        return await asyncio.shield(task)
+
+    def known(self, host: str) -> list[str] | None:
+        """What was answered a short time ago; None where nothing was.
+
+        Raises:
+            Stop: dns.
+        """
         until, answer = self._known.get(host, (0.0, []))
         if until <= time.monotonic():
-            task = self._asked.get(host)
-            if task is None:
-                task = self._asked[host] = asyncio.ensure_future(self._ask(host))
-                task.add_done_callback(lambda _: self._asked.pop(host, None))
-            # Whoever gives up waiting takes the answer from nobody else.
-            return await asyncio.shield(task)
+            return None
         if isinstance(answer, Stop):
             raise Stop(answer.outcome, answer.detail)
         return answer

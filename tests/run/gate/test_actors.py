@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from curate.run.fetch.gate.actors import gates_for, ray_gates
 from curate.run.fetch.gate.doorman import Answered, Doorman, GateHandle
@@ -30,7 +31,7 @@ def work(gates: list[GateHandle], visits: int, lasts: float) -> tuple[list[tuple
 
     async def one(doorman: Doorman) -> None:
         slot = doorman.slot()
-        async with doorman.visit("http://a.test/x", slot):
+        with await doorman.visit(URL("http://a.test/x"), slot):
             begun = time.monotonic()
             await asyncio.sleep(lasts)
             took.append((begun, time.monotonic()))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from yarl import URL
 
 from curate.run.fetch.gate.doorman import Answered, Deferred, Doorman, GateHandle, Refused, inline_gates
 from curate.run.fetch.gate.gate import Ask, Gate, GateRules, Reply
@@ -53,7 +54,7 @@ class FarGate:
 async def seen(doorman: Doorman, url: str, lasts: float = 0.0) -> str:
     slot = doorman.slot()
     try:
-        async with doorman.visit(url, slot):
+        with await doorman.visit(URL(url), slot):
             await asyncio.sleep(lasts)
     except (Refused, Deferred) as e:
         return type(e).__name__
@@ -141,9 +142,9 @@ def test_a_redirect_lets_its_slot_go_while_it_waits() -> None:
 
     async def redirected(doorman: Doorman, number: int) -> None:
         slot = doorman.slot()
-        async with doorman.visit(f"http://a{number}.test/", slot):
+        with await doorman.visit(URL(f"http://a{number}.test/"), slot):
             await asyncio.sleep(0.01)
-        async with doorman.visit("http://b.test/", slot):
+        with await doorman.visit(URL("http://b.test/"), slot):
             assert slot.taken
         slot.free()
 
@@ -162,7 +163,7 @@ def test_slots_of_the_worker_are_a_limit_of_all_hosts_together() -> None:
     async def one(doorman: Doorman, url: str) -> None:
         nonlocal under_way, most
         slot = doorman.slot()
-        async with doorman.visit(url, slot):
+        with await doorman.visit(URL(url), slot):
             under_way += 1
             most = max(most, under_way)
             await asyncio.sleep(0.002)
@@ -181,7 +182,7 @@ def test_a_host_that_closes_defers_those_who_wait_and_those_who_come() -> None:
     async def main() -> list[str]:
         async with Doorman(inline_gates(FREE), FREE, Site().text) as doorman:
             slot = doorman.slot()
-            async with doorman.visit("http://a.test/1", slot) as visit:
+            with await doorman.visit(URL("http://a.test/1"), slot) as visit:
                 waiting = asyncio.gather(*(seen(doorman, "http://a.test/2", 0.02) for _ in range(5)))
                 await asyncio.sleep(0.01)
                 visit.answered(429, "300")
@@ -255,7 +256,7 @@ def test_many_workers_at_far_gates_keep_the_limits_and_all_end(seed: int, per_ho
     async def one(doorman: Doorman, host: str, path: str) -> None:
         slot = doorman.slot()
         try:
-            async with doorman.visit(f"http://{host}/{path}", slot):
+            with await doorman.visit(URL(f"http://{host}/{path}"), slot):
                 now_at[host] += 1
                 most[host] = max(most[host], now_at[host])
                 forbidden.extend([path] if path.startswith("no") else [])

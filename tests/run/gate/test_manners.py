@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from yarl import URL
 
 from curate.errors import UserError
 from curate.run.fetch.gate.lists import Refusals
@@ -168,12 +169,12 @@ def test_lists_of_refusals(tmp_path: Path) -> None:
     hashes.write_text(hashlib.sha256(BODY).hexdigest() + "\n")
     spec = IngestSpec(refuse_domains=(str(domains),), refuse_urls=(str(urls),), refuse_hashes=(str(hashes),))
     refusals = Refusals.load(spec)
-    assert refusals.url("http://bad.example/x") == "bad.example is on a list of refusals"
-    assert refusals.url("http://img.BAD.example./x") == "bad.example is on a list of refusals"
-    assert refusals.url("http://a.worse.example/x") == "worse.example is on a list of refusals"
-    assert refusals.url("http://notbad.example/x") is None
-    assert refusals.url("https://good.example/a.jpg") == "the URL is on a list of refusals"
-    assert refusals.url("https://good.example/b.jpg") is None
+    assert refusals.url(URL("http://bad.example/x")) == "bad.example is on a list of refusals"
+    assert refusals.url(URL("http://img.BAD.example./x")) == "bad.example is on a list of refusals"
+    assert refusals.url(URL("http://a.worse.example/x")) == "worse.example is on a list of refusals"
+    assert refusals.url(URL("http://notbad.example/x")) is None
+    assert refusals.url(URL("https://good.example/a.jpg")) == "the URL is on a list of refusals"
+    assert refusals.url(URL("https://good.example/b.jpg")) is None
     assert refusals.has_sha256(hashlib.sha256(BODY).digest())
     assert not refusals.has_sha256(bytes(32))
 

@@ -2,13 +2,13 @@
 
     async with Doorman(inline_gates(spec), spec, fetch_text) as doorman:
         slot = doorman.slot()
-        async with doorman.visit("https://example.org/a.jpg", slot) as visit:
-            ...                                  # ask for it now
-            visit.answered(status, retry_after)
-        slot.free()                              # when the bytes are done with
+        doorman.enter(URL("https://example.org/a.jpg"), slot, turn)    # turn(visit): ask for it now
+        with visit: visit.answered(status, retry_after)
+        slot.free()                                                    # when the bytes are done with
 
-A visit waits until its host's gate, its owner's rules and the worker's slots all let it start, and then starts at
-once: a start that waited after it was granted would break the host's rate.
+A URL waits until its host's gate, its owner's rules and the worker's slots all let it start, and then starts at once:
+a start that waited after it was granted would break the host's rate. Waiting URLs are entries of a queue and not
+tasks: a shard has ten thousand of them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import asyncio
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import TracebackType
 
@@ -29,44 +28,15 @@ from curate.run.fetch.gate.gate import Ask, OriginRules, Reply, Want, host_of
 from curate.run.fetch.gate.lists import Refusals
 from curate.run.fetch.gate.post import GateHandle, Post, inline_gates
 from curate.run.fetch.gate.site import Answered, origin_of, read_rules, seconds_until
-from curate.run.fetch.gate.waiting import Deferred, Host, Refused, Waiter
+from curate.run.fetch.gate.waiting import Deferred, Host, Refused, Slot, Turn, Visit, Waiter
 from curate.run.fetch.spec import IngestSpec
 
 __all__ = ["Answered", "Deferred", "Doorman", "GateHandle", "Refused", "Slot", "Visit", "inline_gates"]
 
 TICK_S = 0.05  # between two messages to a gate elsewhere
 SIGN_S = 5.0  # at least so often, so that the gate knows that we live
-MOST_WAIT_S = 30.0  # for a host that is closed; longer is a matter of a later pass
+MOST_WAIT_S = 10.0  # for a host that is closed; longer is a matter of a later pass
 DEAD_AFTER = 8  # failures in a row, of a host of which nothing ever came
-
-
-class Slot:
-    """One of the worker's slots, once it is taken; `free()` gives it back."""
-
-    def __init__(self, doorman: Doorman) -> None:
-        self._doorman = doorman
-        self.taken = False
-
-    def free(self) -> None:
-        if self.taken:
-            self.taken = False
-            self._doorman.free_slots += 1
-            self._doorman.look()
-
-
-class Visit:
-    """One request that may be made now."""
-
-    def __init__(self, doorman: Doorman, host: str) -> None:
-        self._doorman, self._host = doorman, host
-
-    def answered(self, status: int, retry_after: str | None) -> None:
-        """What the host said: 429, and 503 with Retry-After, close it for a while, over all workers."""
-        self._doorman.answered(self._host, status, retry_after)
-
-    def failed(self) -> None:
-        """No answer came: enough of these in a row, and the host counts as dead in this pass."""
-        self._doorman.failed(self._host)
 
 
 class Doorman:
@@ -92,6 +62,7 @@ class Doorman:
         self._chores = Chores(self._broken)
         self._post = Post(gates, self._chores, self._hear, self._tell_all)
         self._looks = self._left = False
+        self._over: Deferred | None = None
         self._ruled = "robots" not in spec.ignore or "tdm" not in spec.ignore
         self._most = spec.concurrency if "host_limits" in spec.ignore else spec.per_host
         self.free_slots = spec.concurrency
@@ -101,44 +72,69 @@ class Doorman:
     def slot(self) -> Slot:
         return Slot(self)
 
-    @asynccontextmanager
-    async def visit(self, url: str, slot: Slot) -> AsyncIterator[Visit]:
-        """Wait until this URL may be asked for; then it holds one of its host's slots, and `slot`.
+    def enter(self, address: URL, slot: Slot, turn: Turn) -> Waiter:
+        """Queue for this URL; `turn` is called once, later: with a Visit, which holds one of the host's slots, and
+        `slot`, until it leaves; or with why there is none, as below.
 
         A redirect comes with its slot taken: others have it until its host lets us in.
 
         Raises:
-            Refused: refused_list, refused_robots, robots_unavailable. Deferred: the host is closed or dead.
+            Refused: refused_list, refused_robots, robots_unavailable. Deferred: the host is closed or dead, or nobody
+            is let in any more.
         """
-        if why := self._refusals.url(url):
+        if why := self._refusals.url(address):
             raise Refused("refused_list", why)
-        address = URL(url)
+        if self._over is not None:
+            raise self._over
         name, origin, path = address.raw_host or "", origin_of(address), address.raw_path_qs
-        host = self._hosts.setdefault(name, Host())
+        host = self._hosts.get(name)
+        if host is None:
+            host = self._hosts[name] = Host()
         if origin in self._rules or not self._ruled:
             self._check(origin, path)
         elif origin not in host.awaited:
             host.unknown.add(origin)
         self._defer_if_closed(host)
-        waiter = Waiter(origin, path, slot, asyncio.get_running_loop().create_future())
+        waiter = Waiter(name, origin, path, slot, turn)
         if slot.taken:  # begun before the others, so let it end before them
             slot.free()
             host.queue.appendleft(waiter)
         else:
             host.queue.append(waiter)
         self._wake(name)
+        return waiter
+
+    def forget(self, waiter: Waiter) -> None:
+        """Nobody waits for this turn any more."""
+        if waiter.granted:
+            self.release(waiter.host)
+        else:
+            self._hosts[waiter.host].drop(waiter)
+
+    async def visit(self, address: URL, slot: Slot) -> Visit:
+        """`enter`, waiting for the turn; raises what `enter` raises or the turn brings."""
+        came: asyncio.Future[Visit] = asyncio.get_running_loop().create_future()
+
+        def turn(visit: Visit | BaseException) -> None:
+            if came.done():
+                return
+            if isinstance(visit, Visit):
+                came.set_result(visit)
+            else:
+                came.set_exception(visit)
+
+        waiter = self.enter(address, slot, turn)
         try:
-            await waiter.turn
+            return await came
         except BaseException:
-            if waiter.granted:
-                self._release(name)
-            elif waiter in host.queue:
-                host.queue.remove(waiter)
+            self.forget(waiter)
             raise
-        try:
-            yield Visit(self, name)
-        finally:
-            self._release(name)
+
+    def close(self, why: str) -> None:
+        """Let nobody in any more: those who wait are put off to a later pass."""
+        self._over = Deferred(why)
+        for host in self._hosts.values():
+            host.fail_all(self._over)
 
     def _check(self, origin: str, path: str) -> None:
         rules = self._rules.get(origin)
@@ -151,7 +147,8 @@ class Doorman:
         if rules.tdm.covers(path):
             raise Refused("refused_robots", "tdmrep.json reserves it")
 
-    def _release(self, name: str) -> None:
+    def release(self, name: str) -> None:
+        """One of the host's slots is free again."""
         host = self._hosts[name]
         host.holds -= 1
         self._changed.add(name)
@@ -312,15 +309,16 @@ class Doorman:
         host.holds += 1
         waiter = next((w for w in host.queue if w.origin in self._rules or not self._ruled), None)
         if waiter is None:
-            self._release(name)
+            self.release(name)
             return
         host.queue.remove(waiter)
         waiter.granted = waiter.slot.taken = True
         self.free_slots -= 1
+        visit = Visit(self, name)
         if seconds > 0:
-            self._chores.later(seconds, waiter.go)
+            self._chores.later(seconds, partial(waiter.turn, visit))
         else:
-            waiter.go()
+            waiter.turn(visit)
 
     async def _bring(self, origin: str, seconds: float) -> None:
         """Learn an origin's rules, for all workers; meanwhile it takes a slot of ours, and one of the host's."""
@@ -331,7 +329,7 @@ class Doorman:
             rules = await read_rules(origin, self._spec, self._fetch_text)
         finally:
             self.free_slots += 1
-            self._release(name)
+            self.release(name)
         self._post.brought[origin] = rules
         self._learn(origin, rules)
 

@@ -1,7 +1,7 @@
 """Lists of what is never fetched or kept: domains, URLs, hashes of images. Millions of lines in 16 bytes each.
 
 refusals = Refusals.load(spec)
-refusals.url("https://sub.example.org/a.jpg")      # why, or None
+refusals.url(URL("https://sub.example.org/a.jpg"))     # why, or None
 """
 
 from __future__ import annotations
@@ -43,19 +43,22 @@ class Refusals:
         )
         return cls(*(_table(kind.__name__, tuple((path, _stamp(path)) for path in paths)) for paths, kind in read))
 
-    def url(self, url: str) -> str | None:
+    def url(self, url: URL) -> str | None:
         """Why a URL is left out; None where it is not."""
         if len(self.urls) and _has(self.urls, _digest(_canonical(url))):
             return "the URL is on a list of refusals"
         if len(self.domains):
-            try:
-                labels = (URL(url.strip()).raw_host or "").lower().rstrip(".").split(".")
-            except ValueError:
-                return None
+            labels = (url.raw_host or "").lower().rstrip(".").split(".")
             for start in range(len(labels)):
                 domain = ".".join(labels[start:])
                 if _has(self.domains, _digest(domain.encode())):
                     return f"{domain} is on a list of refusals"
+        return None
+
+    def image(self, data: bytes) -> str | None:
+        """Why an image of these bytes is left out; None where it is not."""
+        if len(self.hashes) and self.has_sha256(hashlib.sha256(data).digest()):
+            return "its sha256 is on a list of refusals"
         return None
 
     def has_sha256(self, digest: bytes) -> bool:
@@ -73,7 +76,10 @@ def _domain(line: str) -> bytes:
 def _url(line: str) -> bytes:
     if "://" not in line:
         raise ValueError("is no URL")
-    return _digest(_canonical(line))
+    try:
+        return _digest(_canonical(URL(line)))
+    except ValueError:  # no URL that anybody would ask for
+        return _digest(line.encode("utf-8", "surrogatepass"))
 
 
 def _hash(line: str) -> bytes:
@@ -86,11 +92,8 @@ def _hash(line: str) -> bytes:
 _KINDS = {f.__name__: f for f in (_domain, _url, _hash)}
 
 
-def _canonical(url: str) -> bytes:
-    try:
-        return str(URL(url.strip()).with_fragment(None)).encode()
-    except ValueError:
-        return url.strip().encode("utf-8", "surrogatepass")
+def _canonical(url: URL) -> bytes:
+    return str(url.with_fragment(None)).encode()
 
 
 def _digest(data: bytes) -> bytes:

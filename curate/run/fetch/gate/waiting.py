@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,29 +24,73 @@ class Deferred(Exception):
         self.detail, self.retry_at = detail, retry_at
 
 
-class Takeable(Protocol):
-    """A slot of the worker."""
+class Keeper(Protocol):
+    """Who lets in: the doorman."""
 
-    taken: bool
+    free_slots: int
+
+    def look(self) -> None: ...
+    def release(self, name: str) -> None: ...
+    def answered(self, name: str, status: int, retry_after: str | None) -> None: ...
+    def failed(self, name: str) -> None: ...
+
+
+class Slot:
+    """One of the worker's slots, once it is taken; `free()` gives it back."""
+
+    __slots__ = ("_keeper", "taken")
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self.taken = False
+
+    def free(self) -> None:
+        if self.taken:
+            self.taken = False
+            self._keeper.free_slots += 1
+            self._keeper.look()
+
+
+class Visit:
+    """One request that may be made now; `with visit:` gives the slot of its host back."""
+
+    __slots__ = ("_host", "_keeper")
+
+    def __init__(self, keeper: Keeper, host: str) -> None:
+        self._keeper, self._host = keeper, host
+
+    def answered(self, status: int, retry_after: str | None) -> None:
+        """What the host said: 429, and 503 with Retry-After, close it for a while, over all workers."""
+        self._keeper.answered(self._host, status, retry_after)
+
+    def failed(self) -> None:
+        """No answer came: enough of these in a row, and the host counts as dead in this pass."""
+        self._keeper.failed(self._host)
+
+    def leave(self) -> None:
+        """The request is over."""
+        self._keeper.release(self._host)
+
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+
+Turn = Callable[[Visit | BaseException], None]
 
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """One URL. `turn` is done when it may start; `granted`: the gate has let it in, so it holds a slot of the host."""
+    """One URL. `granted`: the gate has let it in, so it holds a slot of the host."""
 
+    host: str
     origin: str
     path: str
-    slot: Takeable
-    turn: asyncio.Future[None]
+    slot: Slot
+    turn: Turn
     granted: bool = False
-
-    def go(self) -> None:
-        if not self.turn.done():
-            self.turn.set_result(None)
-
-    def fail(self, error: BaseException) -> None:
-        if not self.turn.done():
-            self.turn.set_exception(error)
 
 
 @dataclass(slots=True)
@@ -67,7 +110,11 @@ class Host:
 
     def fail_all(self, error: BaseException) -> None:
         while self.queue:
-            self.queue.popleft().fail(error)
+            self.queue.popleft().turn(error)
+
+    def drop(self, waiter: Waiter) -> None:
+        if waiter in self.queue:
+            self.queue.remove(waiter)
 
     def sift(self, check: Callable[[Waiter], None]) -> None:
         """Those for whom `check` raises Refused end with that."""
@@ -76,7 +123,7 @@ class Host:
             try:
                 check(waiter)
             except Refused as e:
-                waiter.fail(e)
+                waiter.turn(e)
             else:
                 stay.append(waiter)
         self.queue = stay
