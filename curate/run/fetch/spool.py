@@ -6,9 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-import xxhash
-
 from curate.pool.tar import TarWriter
+from curate.run.fetch.direct import DirectFile
 
 HELD_BYTES = 64 << 20  # of members that came early, in memory; more wait in the second file
 
@@ -34,7 +33,7 @@ class OrderedTar:
         self._waiting: dict[int, tuple[str, int, int] | tuple[str, bytes] | None] = {}
         self._held = 0
         self._next = 0
-        self._file = _Digesting(path)
+        self._file = DirectFile(path)
         self._tar = TarWriter(self._file)  # type: ignore[arg-type]
         self._closed = False
 
@@ -45,8 +44,8 @@ class OrderedTar:
 
     @property
     def digest8(self) -> str:
-        """Eight hex digits of the xxh3-128 of the tar so far."""
-        return self._file.digest.hexdigest()[:8]
+        """Eight hex digits of the xxh3-128 of the tar, once it is closed."""
+        return self._file.hexdigest()[:8]
 
     def put(self, row: int, name: str, data: bytes) -> None:
         """One member. Each row is put or skipped exactly once."""
@@ -93,11 +92,12 @@ class OrderedTar:
         if self._waiting:
             raise RuntimeError(f"row {self._next} is missing, {len(self._waiting)} rows wait for it")
         self._tar.close()
+        self._file.close()
         self._let_go()
         self._closed = True
 
     def _let_go(self) -> None:
-        self._file.close()
+        self._file.abandon()
         if self._spool is not None:
             self._spool.close()
             self._spool_path.unlink(missing_ok=True)
@@ -110,18 +110,3 @@ class OrderedTar:
         if not self._closed:
             self._let_go()
             self.path.unlink(missing_ok=True)
-
-
-class _Digesting:
-    """A file to write whose content is digested on the way."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb", buffering=1 << 20)
-        self.digest = xxhash.xxh3_128()
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        return self._file.write(data)
-
-    def close(self) -> None:
-        self._file.close()

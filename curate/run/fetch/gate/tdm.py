@@ -24,6 +24,8 @@ class Reservations:
 
     def covers(self, path: str) -> bool:
         """Whether the owner has reserved mining of this path."""
+        if not self.rules:
+            return False
         path = normal_path(path)
         return next((reserved for pattern, reserved in self.rules if matches(pattern, path)), False)
 
