@@ -225,15 +225,18 @@ def _run(folder: Path, command: Sequence[str], memory: bool) -> tuple[dict[str, 
 
 @cache
 def img2dataset_python() -> str | None:
-    """Python of an environment that has img2dataset: `--img2dataset`, or where it is usually put; None: nowhere."""
-    places = [os.environ.get("CURATE_IMG2DATASET"), str(ROOT / ".img2dataset/bin/python")]
-    places += [str(ROOT.parent / "scratch/dl/i2d/bin/python"), str(WORK / "img2dataset/bin/python")]
-    for python in filter(None, places):
+    """Python of an environment that has img2dataset; None: nowhere.
+
+    Of `--img2dataset` (or CURATE_IMG2DATASET), .img2dataset of the repository, img2dataset of the benchmarks' folder.
+    """
+    folders = [ROOT / ".img2dataset", WORK / "img2dataset"]
+    for python in filter(None, [os.environ.get("CURATE_IMG2DATASET"), *(str(f / "bin/python") for f in folders)]):
         if Path(python).exists():
             ask = "from importlib.metadata import version; print(version('img2dataset'))"
             done = subprocess.run([python, "-c", ask], capture_output=True, text=True)
             if done.returncode == 0:
                 print(f"img2dataset {done.stdout.strip()} at {python}", flush=True)
                 return python
-    print("img2dataset is nowhere: give --img2dataset PYTHON; what compares with it is not measured", flush=True)
+    where = " nor in ".join(map(str, folders))
+    print(f"no img2dataset in {where}: give --img2dataset PYTHON; what compares with it is not measured", flush=True)
     return None

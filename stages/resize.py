@@ -81,5 +81,20 @@ def _scaled(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = pixels.shape[:2]
     if size[0] * size[1] > MAX_PIXELS:
         raise DecodeError("bomb", f"{width}x{height} would be enlarged to {size[0]}x{size[1]}")
-    up = max(size) > max(width, height)
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_LANCZOS4 if up else cv2.INTER_AREA)
+    if max(size) > max(width, height):
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_LANCZOS4)
+    enlarged = size[0] > width or size[1] > height  # one side, by rounding
+    whole = width % size[0] == 0 and height % size[1] == 0
+    if enlarged or whole:  # OpenCV has other ways for these
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return _averaged(pixels, size)
+
+
+def _averaged(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """cv2.resize with INTER_AREA, to the bit, in less than half of its time."""
+    from stages.kernels import area, area_table
+
+    height, width = pixels.shape[:2]
+    out = np.empty((size[1], size[0], 3), np.uint8)
+    area(np.ascontiguousarray(pixels), *area_table(height, size[1]), *area_table(width, size[0]), out)
+    return out

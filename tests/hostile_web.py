@@ -9,7 +9,6 @@ A case has an address of its own (127.66.n.1), so each is a host with slots, a r
 
 from __future__ import annotations
 
-import datetime
 import gzip
 import io
 import socket
@@ -39,6 +38,7 @@ from tests.web import (
     redirect,
     reset,
     says_length,
+    self_signed,
     status,
 )
 
@@ -260,21 +260,3 @@ class _CutTls(Web):
             connection.sendall(b"\x16\x03\x03\x00\x40\x02")  # the beginning of an answer
         except OSError:
             return  # the client went away, as it may
-
-
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    """(certificate, key) for a name that nobody vouches for."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody.example")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-    paths = folder / "cert.pem", folder / "key.pem"
-    paths[0].write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-    return paths

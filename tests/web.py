@@ -8,6 +8,7 @@ A route is a function that gets the request and writes raw bytes to the socket.
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import socket
 import socketserver
@@ -16,6 +17,7 @@ import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 
 
@@ -214,3 +216,21 @@ class Web:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """(certificate, key) of 127.0.0.1, which nobody else vouches for."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    paths = folder / "cert.pem", folder / "key.pem"
+    paths[0].write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    return paths

@@ -15,7 +15,7 @@ from curate.demo.draw import draw, drawn_photos, encoded, outline
 from curate.demo.scenes import COUNTS, PALETTE, PLACES, SHAPES, Group, Scene, english, scene
 from curate.demo.tongues import LANGUAGES, translated
 from stages.base import Batch
-from stages.phash import of_image
+from stages.fingerprint import of_image
 
 
 @given(number=st.integers(0, 10**9), seed=st.integers(0, 1000), phrase=st.integers(0, 100))

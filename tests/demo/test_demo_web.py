@@ -18,7 +18,7 @@ from curate.demo.match import said
 from curate.demo.serve import serve
 from curate.demo.web import CLEAN, COPIES, KEPT, PLANTED, TRUTH, Web, build_web
 from curate.errors import UserError
-from stages.phash import of_image
+from stages.fingerprint import of_image
 
 
 @pytest.fixture(scope="module")

@@ -146,6 +146,12 @@ def refused(folder: Path) -> str:
     return str(caught.value)
 
 
+def write_without(folder: Path, name: str, form: str = "webdataset") -> None:
+    """A shard of which one file is gone."""
+    write(folder / "out", 0, ROWS, form)
+    (folder / "out" / name).unlink()
+
+
 def test_an_unfinished_shard_is_left_out_by_name(tmp_path: Path) -> None:
     write(tmp_path / "out", 0, ROWS)
     write(tmp_path / "out", 1, [Row(9)], stats=False)
@@ -158,8 +164,7 @@ def test_nothing_finished(tmp_path: Path) -> None:
 
 
 def test_tars_alone(tmp_path: Path) -> None:
-    write(tmp_path / "out", 0, ROWS)
-    (tmp_path / "out/00000.parquet").unlink()
+    write_without(tmp_path, "00000.parquet")
     assert "1 tars without the tables" in refused(tmp_path)
 
 
@@ -179,8 +184,7 @@ def test_tfrecord(tmp_path: Path) -> None:
 
 
 def test_images_are_gone(tmp_path: Path) -> None:
-    write(tmp_path / "out", 0, ROWS)
-    (tmp_path / "out/00000.tar").unlink()
+    write_without(tmp_path, "00000.tar")
     assert "without its images" in refused(tmp_path)
 
 
@@ -193,8 +197,7 @@ def test_a_cut_tar_is_named(tmp_path: Path) -> None:
 
 
 def test_an_image_that_is_missing_is_counted(tmp_path: Path) -> None:
-    write(tmp_path / "out", 0, ROWS, form="files")
-    (tmp_path / "out/00000/000000001.jpg").unlink()
+    write_without(tmp_path, "00000/000000001.jpg", form="files")
     taken(tmp_path)
     (claim,) = claims(Pool.open(str(tmp_path / "pool")).storage)
     assert (claim.rows, claim.refused["reasons"]) == (5, {"no image": 1})

@@ -8,7 +8,6 @@ import os
 import signal
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from PIL import Image
@@ -17,14 +16,9 @@ from curate.run.fetch import decoder
 from curate.run.fetch.decoder import Decoders
 from curate.run.fetch.examine import Examined, examine
 from curate.run.fetch.spec import IngestSpec
+from tests.tiny import jpeg
 
 SPEC = IngestSpec(allow_loopback=True, decoders=2)
-
-
-def photo(seed: int, side: int = 90) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)).save(out, "JPEG")
-    return out.getvalue()
 
 
 async def all_of(pool: Decoders, images: list[bytes]) -> list[Examined]:
@@ -44,7 +38,7 @@ def below() -> list[psutil.Process]:
 
 
 def test_answers_are_those_of_examine_and_decoders_outlive_loops() -> None:
-    images = [photo(i) for i in range(30)] + [b"<html>", b""]
+    images = [jpeg(i, 90) for i in range(30)] + [b"<html>", b""]
     pool = Decoders(SPEC)
     try:
         assert asyncio.run(all_of(pool, images)) == [examine(data, None, SPEC) for data in images]
@@ -58,7 +52,7 @@ def test_answers_are_those_of_examine_and_decoders_outlive_loops() -> None:
 
 def test_a_crash_costs_one_sample() -> None:
     """A decoder is killed in mid-work: at most what it worked on is lost, with its cause; the rest comes."""
-    images = [photo(i, 900) for i in range(24)]
+    images = [jpeg(i, 900) for i in range(24)]
     pool = Decoders(SPEC)
 
     async def work() -> list[Examined]:
@@ -83,9 +77,9 @@ def test_a_hang_is_ended_and_the_one_behind_is_done(monkeypatch: pytest.MonkeyPa
     pool = Decoders(spec)
 
     async def work() -> list[Examined]:
-        await pool.examine(photo(0), None, spec)
+        await pool.examine(jpeg(0), None, spec)
         os.kill(below()[0].pid, signal.SIGSTOP)
-        return await all_of(pool, [photo(1), photo(2)])
+        return await all_of(pool, [jpeg(1), jpeg(2)])
 
     try:
         hung, behind = asyncio.run(work())
@@ -101,7 +95,7 @@ def test_too_little_memory_is_an_outcome_and_the_next_is_done() -> None:
     spec = SPEC.model_copy(update={"decoders": 1, "decode_memory_gb": 0.3})
     pool = Decoders(spec)
     try:
-        large, small = asyncio.run(all_of(pool, [out.getvalue(), photo(1)]))
+        large, small = asyncio.run(all_of(pool, [out.getvalue(), jpeg(1)]))
     finally:
         pool.close()
     assert large.outcome == "decode_error"
@@ -115,8 +109,8 @@ def test_decoders_end_with_their_process(tmp_path: Path) -> None:
 
     code = (
         "import asyncio, os, psutil, signal\n"
-        "from tests.run.test_decoder import Decoders, SPEC, photo\n"
-        "asyncio.run(Decoders(SPEC).examine(photo(0), None, SPEC))\n"
+        "from tests.run.test_decoder import Decoders, SPEC, jpeg\n"
+        "asyncio.run(Decoders(SPEC).examine(jpeg(0), None, SPEC))\n"
         "print(psutil.Process().children()[0].pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

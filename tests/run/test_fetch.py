@@ -33,6 +33,7 @@ from tests.web import (
     redirect,
     reset,
     says_length,
+    self_signed,
     status,
 )
 
@@ -251,25 +252,6 @@ def test_certificates_are_verified(tmp_path: Path) -> None:
         assert web.asked == []
     with Web({"/a": ok(BODY)}) as web:  # no TLS at all behind https
         assert fetched(web.url("/a").replace("http:", "https:")).outcome == "tls"
-
-
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    import datetime
-
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-    paths = folder / "cert.pem", folder / "key.pem"
-    paths[0].write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-    return paths
 
 
 def test_who_we_are_is_said_and_no_cookie_is_kept() -> None:

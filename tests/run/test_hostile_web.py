@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 import time
 from collections import Counter
@@ -11,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.pool.facts import LISTED
 from curate.pool.storage import Storage
 from curate.run.fetch import addresses
 from curate.run.fetch.spec import IngestSpec
 from curate.run.ingest import ingest_shard
 from tests.hostile_web import ANSWERS, BODY, STORM, HostileWeb, one, photo
+from tests.run.ingest_parts import listed
 from tests.web import Web, drip, hang, hang_after, ok, redirect, status
 
 SPEC = IngestSpec(
@@ -34,14 +32,10 @@ SPEC = IngestSpec(
 )
 
 
-def listed(urls: list[str]) -> pa.Table:
-    rows = [{"uid": hashlib.md5(f"{i} {u}".encode()).digest(), "text": u, "url": u} for i, u in enumerate(urls)]
-    return pa.Table.from_pylist([{n: r.get(n) for n in LISTED.names} for r in rows], schema=LISTED)
-
-
 def ingested(pool: Path, urls: list[str], spec: IngestSpec = SPEC, shard: int = 0) -> list[dict[str, Any]]:
     """The fetch log of a shard of these URLs."""
-    ingest_shard(Storage.at(pool), listed(urls), shard, "hostile@0123456789ab", spec, None)
+    table = listed([{"url": u} for u in urls])
+    ingest_shard(Storage.at(pool), table, shard, "hostile@0123456789ab", spec, None)
     return pq.read_table(pool / f"fetch/{shard:08d}.0.parquet").to_pylist()
 
 

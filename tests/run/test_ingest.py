@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import imagehash
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,7 +23,7 @@ from PIL import Image
 
 from curate.errors import UserError
 from curate.pool.columns import read_footer, read_table, uid_digest
-from curate.pool.facts import FACTS, FETCHES, LISTED, OUTCOMES
+from curate.pool.facts import FACTS, FETCHES, OUTCOMES
 from curate.pool.storage import Storage
 from curate.pool.tar import TarWriter, members
 from curate.run import ingest
@@ -33,25 +32,12 @@ from curate.run.fetch.spec import IngestSpec
 from curate.run.fetch.spool import OrderedTar
 from curate.run.ingest import ingest_shard
 from stages.decode import to_array
+from tests.run.ingest_parts import listed, picture, turned_picture
 from tests.web import Route, Web, drip, ok, status
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = IngestSpec(allow_loopback=True, timeout_s=5, shard_deadline_s=60)
 MARKER = "pixels/00000007.parquet"
-
-
-def picture(seed: int, width: int = 60, height: int = 40, format: str = "JPEG", **options: Any) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC).save(out, format, **options)
-    return out.getvalue()
-
-
-def listed(rows: list[dict[str, Any]]) -> pa.Table:
-    """A list shard of these rows, with a further column."""
-    whole = [{"uid": hashlib.md5(str(i).encode()).digest(), "text": f"caption {i}"} | r for i, r in enumerate(rows)]
-    schema = LISTED.append(pa.field("similarity", pa.float32()))
-    return pa.Table.from_pylist([{n: r.get(n) for n in schema.names} for r in whole], schema=schema)
 
 
 def from_files(folder: Path, images: list[bytes]) -> pa.Table:
@@ -76,8 +62,12 @@ def log_of(pool: Path, attempt: int = 0) -> list[dict[str, Any]]:
     return pq.read_table(pool / f"fetch/00000007.{attempt}.parquet").to_pylist()
 
 
+def tar_of(pool: Path) -> Path:
+    return pool / "pixels" / read_footer(Storage.at(pool), MARKER)["tar"]
+
+
 def stored_bytes(pool: Path) -> list[bytes]:
-    raw = (pool / "pixels" / read_footer(Storage.at(pool), MARKER)["tar"]).read_bytes()
+    raw = tar_of(pool).read_bytes()
     return [raw[f["tar_offset"] : f["tar_offset"] + f["bytes"]] for f in facts_of(pool)]
 
 
@@ -138,7 +128,7 @@ def test_a_shard_of_files_has_facts_tar_log_and_footer(tmp_path: Path) -> None:
 def test_members_are_named_by_uid_and_lie_where_the_facts_say(tmp_path: Path) -> None:
     made(tmp_path / "pool", from_files(tmp_path, [picture(i) for i in range(5)]))
     facts = facts_of(tmp_path / "pool")
-    tar = tmp_path / "pool/pixels" / read_footer(Storage.at(tmp_path / "pool"), MARKER)["tar"]
+    tar = tar_of(tmp_path / "pool")
     assert [(m.name, m.offset, m.size) for m in members(tar)] == [
         (f"{f['uid'].hex()}.jpg", f["tar_offset"], f["bytes"]) for f in facts
     ]
@@ -213,9 +203,7 @@ def test_size_limits_are_outcomes(tmp_path: Path) -> None:
 
 
 def test_facts_are_upright_and_stored_pixels_too(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data = picture(0, 60, 40, exif=exif)
+    data = turned_picture()
     made(tmp_path / "pool", from_files(tmp_path, [data]))
     (fact,) = facts_of(tmp_path / "pool")
     assert (fact["original_width"], fact["original_height"], fact["width"], fact["height"]) == (40, 60, 40, 60)
@@ -230,9 +218,7 @@ def test_bytes_are_kept_where_nothing_has_to_change() -> None:
         assert found.facts is not None
         return found.stored == data, found.facts["format"]
 
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    turned = picture(0, exif=exif)
+    turned = turned_picture()
     assert kept(picture(0)) == (True, "jpg")
     assert kept(turned) == (False, "jpg")
     assert kept(turned, resize="none") == (True, "jpg")
@@ -305,8 +291,7 @@ def test_of_two_drivers_at_once_one_shard_comes_and_one_tar(tmp_path: Path) -> N
         for thread in both:
             thread.join(30)
     assert [r["outcomes"] for r in results] == [{"ok": 1}, {"ok": 1}]
-    footer = read_footer(Storage.at(tmp_path / "pool"), MARKER)
-    assert sorted(files_of(tmp_path / "pool")) == sorted(["00000007.parquet", footer["tar"]])
+    assert sorted(files_of(tmp_path / "pool")) == sorted(["00000007.parquet", tar_of(tmp_path / "pool").name])
     (fact,), (data,) = facts_of(tmp_path / "pool"), stored_bytes(tmp_path / "pool")
     assert hashlib.sha256(data).hexdigest() == fact["sha256"]
     assert len(list((tmp_path / "pool/fetch").iterdir())) == 2  # both asked, and the log says so
@@ -323,7 +308,7 @@ def test_the_loser_keeps_a_tar_that_the_marker_names(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(ingest, "_commit_log", and_then_somebody_is_faster)
     made(tmp_path / "pool", table)
-    assert read_footer(Storage.at(tmp_path / "pool"), MARKER)["tar"] in files_of(tmp_path / "pool")
+    assert tar_of(tmp_path / "pool").name in files_of(tmp_path / "pool")
     assert stored_bytes(tmp_path / "pool") == [picture(0)]
 
 

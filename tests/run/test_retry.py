@@ -294,17 +294,23 @@ def after(failures: int, then: Route) -> Route:
     return route
 
 
+def recipe_of(folder: Path, urls: Sequence[str], more: str = "") -> Path:
+    """A recipe that fetches these URLs, due again at once; `more`: further lines of it."""
+    (folder / "urls.csv").write_text("\n".join(["url,text", *(f"{u},caption" for u in urls)]))
+    recipe = folder / "r.yaml"
+    recipe.write_text(
+        f"recipe: mine\npool: {folder / 'pool'}\nsource: {{path: {folder / 'urls.csv'}}}\n{more}"
+        "ingest: {allow_loopback: true, retry_backoff_s: 0.001, ignore: [host_limits, robots, tdm]}\n"
+        "filters:\n  - image_size: {min_side: 1}\n"
+    )
+    return recipe
+
+
 def test_a_run_ends_with_every_image_once(tmp_path: Path) -> None:
     routes = {f"/{i}.jpg": after(i % 3, ok(jpeg(10 * i))) for i in range(12)} | {"/gone.jpg": status(404)}
     with Web(routes) as web:
         urls = [*(f"/{i}.jpg" for i in range(12)), "/gone.jpg"]
-        (tmp_path / "urls.csv").write_text("url,text\n" + "\n".join(f"{web.url(u)},caption" for u in urls))
-        recipe = tmp_path / "r.yaml"
-        recipe.write_text(
-            f"recipe: mine\npool: {tmp_path / 'pool'}\nsource: {{path: {tmp_path / 'urls.csv'}}}\n"
-            "ingest: {allow_loopback: true, retry_backoff_s: 0.001, ignore: [host_limits, robots, tdm]}\n"
-            "filters:\n  - image_size: {min_side: 1}\n"
-        )
+        recipe = recipe_of(tmp_path, [web.url(u) for u in urls])
         words = ["run", str(recipe), "--no-report", "--executor", "inline"]
         first = CliRunner().invoke(app, words)
         assert first.exit_code == 0, first.output
@@ -338,13 +344,7 @@ def test_a_run_ends_with_every_image_once(tmp_path: Path) -> None:
 def test_a_killed_retry_goes_on_without_being_asked(tmp_path: Path) -> None:
     """The claim was committed, nothing fetched: any run of the pool does it."""
     with Web({"/a.jpg": after(1, ok(jpeg(3)))}) as web:
-        (tmp_path / "urls.csv").write_text(f"url,text\n{web.url('/a.jpg')},caption")
-        recipe = tmp_path / "r.yaml"
-        recipe.write_text(
-            f"recipe: mine\npool: {tmp_path / 'pool'}\nsource: {{path: {tmp_path / 'urls.csv'}}}\n"
-            "ingest: {allow_loopback: true, retry_backoff_s: 0.001, ignore: [host_limits, robots, tdm]}\n"
-            "filters:\n  - image_size: {min_side: 1}\n"
-        )
+        recipe = recipe_of(tmp_path, [web.url("/a.jpg")])
         loaded = load_recipe(str(recipe))
         with Progress(None, "a test", io.StringIO()) as progress:
             assert Job(loaded, "inline").run(progress).rows == 0
@@ -357,13 +357,7 @@ def test_a_killed_retry_goes_on_without_being_asked(tmp_path: Path) -> None:
 def test_two_drivers_at_once_try_each_url_once(tmp_path: Path) -> None:
     routes = {f"/{i}.jpg": after(1, ok(jpeg(5 * i))) for i in range(40)}
     with Web(routes) as web:
-        (tmp_path / "urls.csv").write_text("url,text\n" + "\n".join(f"{web.url(u)},caption" for u in routes))
-        recipe = tmp_path / "r.yaml"
-        recipe.write_text(
-            f"recipe: mine\npool: {tmp_path / 'pool'}\nshard_size: 10\nsource: {{path: {tmp_path / 'urls.csv'}}}\n"
-            "ingest: {allow_loopback: true, retry_backoff_s: 0.001, ignore: [host_limits, robots, tdm]}\n"
-            "filters:\n  - image_size: {min_side: 1}\n"
-        )
+        recipe = recipe_of(tmp_path, [web.url(u) for u in routes], "shard_size: 10\n")
         words = [sys.executable, "-m", "curate.cli", "run", str(recipe), "--no-report", "--executor", "inline"]
         subprocess.run(words, check=True, capture_output=True, timeout=120)
         both = [

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages.decode import DecodeError, decode
+from stages.fingerprint import of_image, of_pixels
 from stages.image_header import header_of
 from stages.lanczos import thumbnails
-from stages.phash import of_image, of_pixels
 from stages.resize import encoded, factor, resized
 
 
@@ -96,6 +96,21 @@ def test_down_is_area_and_up_is_lanczos() -> None:
     assert (up == cv2.resize(pixels, (600, 420), interpolation=cv2.INTER_LANCZOS4)).all()
     bgr = np.ascontiguousarray(pixels[..., ::-1])
     assert encoded(pixels, "jpg", 95) == cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 400), st.sampled_from(["noise", "bars"]), st.booleans())
+def test_areas_are_opencvs_to_the_bit(width: int, height: int, side: int, kind: str, turned: bool) -> None:
+    """Also one pixel wide, by whole factors, with one side that stays, and of a view that is not contiguous."""
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+    if kind == "bars":
+        pixels = (pixels > 127).astype(np.uint8) * 255  # sums that lie just between two values
+    if turned:
+        pixels = pixels.transpose(1, 0, 2)
+    found = resized(pixels, "long", side)
+    size = found.shape[1], found.shape[0]
+    wanted = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)
+    assert (found == (pixels if side >= max(width, height) else wanted)).all()
 
 
 @pytest.mark.parametrize(

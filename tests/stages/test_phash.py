@@ -15,7 +15,8 @@ from PIL import Image
 
 from stages.base import Batch
 from stages.decode import open_image
-from stages.phash import PHash, of_image, phash64_from_gray, phash256_from_gray, quality_from_gray
+from stages.fingerprint import of_image, phash64_from_gray, phash256_from_gray, quality_from_gray
+from stages.phash import PHash
 
 Y, X = np.mgrid[0:32, 0:32]
 PATTERN = (7 * X + 13 * Y + 5 * ((X * Y) % 11)) % 256

@@ -27,6 +27,7 @@ def main(number: int, memory: int) -> None:
     import cv2
     import simplejpeg  # noqa: F401 - as above
 
+    import stages.kernels  # noqa: F401 - as above
     from curate.run.fetch.examine import Examined, examine
 
     cv2.setNumThreads(1)

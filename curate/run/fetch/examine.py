@@ -9,8 +9,8 @@ from typing import Any
 
 from curate.run.fetch.spec import IngestSpec
 from stages.decode import Decoded, DecodeError, StoredFormat, decode
+from stages.fingerprint import of_pixels
 from stages.image_header import header_of
-from stages.phash import of_pixels
 from stages.resize import encoded, factor, fitted
 
 EXTENSION: dict[str, StoredFormat] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
@@ -29,7 +29,7 @@ class Examined:
 def examine(data: bytes, expected_sha256: str | None, spec: IngestSpec) -> Examined:
     """Verify, decode, describe and shrink one image. A pure function, safe to call from threads.
 
-    With `decode: scaled` the hashes are of the pixels as decoded: of 300 photos, phash64 was 0.05 bits from that of the
+    With `decode: scaled` the hashes are of the pixels as decoded: of 300 photos, phash64 was 0.04 bits from that of the
     whole on average, 2 at most. With `decode: header` there are none.
     """
     found = by_header(data, expected_sha256, spec) if spec.decode == "header" else None
