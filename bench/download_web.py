@@ -77,7 +77,7 @@ def measure(quick: bool) -> dict[str, Bar]:
 
 def _rate(name: str, run: Callable[[str, list[str]], Took], few: list[str], urls: list[str]) -> float:
     short, long = run("web-short", few), run("web-long", urls)
-    rate = len(urls) / (long.wall - short.wall)
+    rate = long.ok / (long.wall - short.wall)
     what = f"{long.ok} images of {len(urls)} URLs in {long.wall:.1f} s; {short.wall:.1f} s with {len(few)} good ones"
-    print(f"{name}: {rate:.0f} URLs/s ({what}) {long.outcomes or ''}", flush=True)
+    print(f"{name}: {rate:.0f} images/s ({what}) {long.outcomes or ''}", flush=True)
     return rate

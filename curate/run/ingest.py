@@ -13,7 +13,7 @@ import asyncio
 import datetime
 import errno
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +178,7 @@ def _take_all(
 
 async def _from_files(
     places: dict[int, dict[str, Any]],
-    look: Callable[[bytes, int], Awaitable[Examined]],
+    look: Callable[[bytes, int], Coroutine[Any, Any, Examined]],
     spec: IngestSpec,
     bytes_column: str | None,
     ahead: int,
@@ -204,16 +204,12 @@ async def _from_files(
                 except Unreadable as e:
                     waiting.append((row, 0, tasks.create_task(known(e.outcome, e.detail))))
                 else:
-                    waiting.append((row, len(data), tasks.create_task(_looked(look, data, row))))
+                    waiting.append((row, len(data), tasks.create_task(look(data, row))))
                 await asyncio.sleep(0)  # so that it is on its way while the next one is read
                 if len(waiting) > ahead:
                     await oldest()
             while waiting:
                 await oldest()
-
-
-async def _looked(look: Callable[[bytes, int], Awaitable[Examined]], data: bytes, row: int) -> Examined:
-    return await look(data, row)
 
 
 def _log_row(row: int, taken: Taken) -> dict[str, Any]:

@@ -33,6 +33,13 @@ def _no_decoders_of_others() -> None:
     decoder._pools.clear()
 
 
+def noise(side: int) -> bytes:
+    """A PNG of some megabytes."""
+    out = io.BytesIO()
+    Image.frombytes("RGB", (side, side), os.urandom(3 * side * side)).save(out, "PNG", compress_level=0)
+    return out.getvalue()
+
+
 def below() -> list[psutil.Process]:
     return [p for p in psutil.Process().children() if "decoder_child" in " ".join(p.cmdline())]
 
@@ -87,6 +94,39 @@ def test_a_hang_is_ended_and_the_one_behind_is_done(monkeypatch: pytest.MonkeyPa
         pool.close()
     assert (hung.outcome, hung.detail) == ("decode_error", "the decoder was ended: not done in 1 s")
     assert behind.outcome == "ok"
+
+
+def test_a_hang_before_a_large_image_is_ended_too() -> None:
+    """The second image does not fit into the socket: sending it has the same limit."""
+    spec = SPEC.model_copy(update={"decoders": 1, "decode_timeout_s": 1.0})
+    pool = Decoders(spec)
+
+    async def work() -> list[Examined]:
+        await pool.examine(jpeg(0), None, spec)
+        os.kill(below()[0].pid, signal.SIGSTOP)
+        return await all_of(pool, [jpeg(1), noise(1200)])
+
+    try:
+        hung, behind = asyncio.run(work())
+    finally:
+        pool.close()
+    assert (hung.outcome, behind.outcome) == ("decode_error", "ok")
+
+
+def test_large_images_both_ways_do_not_block_each_other() -> None:
+    """Kept as they came: while an answer of megabytes is written, the next image of megabytes is being sent."""
+    spec = SPEC.model_copy(update={"decoders": 1, "resize": "none", "format": "png", "phash": False})
+    images = [noise(1100 + i) for i in range(5)]
+    pool = Decoders(spec)
+
+    async def work() -> list[Examined]:
+        return list(await asyncio.gather(*(pool.examine(data, None, spec) for data in images)))
+
+    try:
+        found = asyncio.run(asyncio.wait_for(work(), 60))
+    finally:
+        pool.close()
+    assert [f.stored for f in found] == images
 
 
 def test_too_little_memory_is_an_outcome_and_the_next_is_done() -> None:

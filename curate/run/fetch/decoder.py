@@ -58,6 +58,7 @@ class _Child:
     process: subprocess.Popen[bytes]
     socket: socket.socket
     jobs: deque[_Job] = field(default_factory=deque)
+    sent: int = 0  # of the jobs, those that it has whole
     listener: asyncio.Task[None] | None = None
     ready: bool = False
     spec: IngestSpec | None = None  # that it was told last
@@ -102,22 +103,13 @@ class Decoders:
 
     async def _serve(self, child: _Child) -> None:
         """Send what the child has to do, and hear its answers, until it has nothing left."""
-        loop = asyncio.get_running_loop()
-        sent: deque[_Job] = deque()
         try:
             while child.jobs:
-                for job in list(child.jobs)[len(sent) :]:
-                    told = None if job.spec == child.spec else job.spec
-                    head = pickle.dumps((job.expected, len(job.data), told))
-                    child.spec = job.spec
-                    await loop.sock_sendall(child.socket, FRAME.pack(len(head)) + head)
-                    await loop.sock_sendall(child.socket, job.data)
-                    sent.append(job)
                 limit = self._spec.decode_timeout_s + (0.0 if child.ready else START_S)
                 async with asyncio.timeout(limit):
-                    answer = await _answer(loop, child.socket)
+                    answer = await self._exchange(child)
                 child.ready = True
-                sent.popleft()
+                child.sent -= 1
                 self._done(child.jobs.popleft(), answer)
                 self._hand_out()
         except TimeoutError:
@@ -127,6 +119,30 @@ class Decoders:
         except BaseException:
             self._end(child)  # cut off in mid-sentence: it cannot be spoken to any more
             raise
+
+    async def _exchange(self, child: _Child) -> Examined:
+        """The next answer, while what is not sent yet is sent: the child reads on only when its answer is read."""
+        loop = asyncio.get_running_loop()
+        sending = loop.create_task(self._send(child)) if child.sent < len(child.jobs) else None
+        try:
+            answer = await _answer(loop, child.socket)
+            if sending is not None:
+                await sending
+            return answer
+        finally:
+            if sending is not None:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)  # its failure is that of the answer
+
+    async def _send(self, child: _Child) -> None:
+        loop = asyncio.get_running_loop()
+        for job in list(child.jobs)[child.sent :]:
+            told = None if job.spec == child.spec else job.spec
+            head = pickle.dumps((job.expected, len(job.data), told))
+            await loop.sock_sendall(child.socket, FRAME.pack(len(head)) + head)
+            await loop.sock_sendall(child.socket, job.data)
+            child.spec = job.spec
+            child.sent += 1
 
     def _done(self, job: _Job, answer: Examined) -> None:
         if not job.answer.done():
@@ -168,7 +184,8 @@ class Decoders:
         return child
 
     def _end(self, child: _Child) -> None:
-        child.process.kill() if child.process.poll() is None else None
+        if child.process.poll() is None:
+            child.process.kill()
         child.socket.close()
         if child in self._children:
             self._children.remove(child)

@@ -28,7 +28,7 @@ LARGE_BYTES = 256 << 20  # room for large bodies, all together, in one worker
 TEXT_BYTES = 512 << 10  # of robots.txt and tdmrep.json
 REDIRECTS = (301, 302, 303, 307, 308)
 MOSTLY = 0.9  # of a shard: from when so much is done the rest has a limit
-PATIENCE_S = 10.0  # the rest has as long as that took, and at least so many seconds
+PATIENCE_S = 10.0  # the rest has as long again as that took, and at least so many seconds
 
 R = TypeVar("R")
 
@@ -156,12 +156,14 @@ class _Shard(Generic[R]):
             self.all_done.set()
 
     async def _lose_patience(self, doorman: Doorman) -> None:
-        """Slow hosts do not hold a shard back: what still waits for them when the rest is long done is put off."""
+        """Slow hosts do not hold a shard back: what they will not have served when the rest is long done is put off."""
         while len(self.finished) < MOSTLY * len(self.urls):
             await asyncio.sleep(0.5)
-        took = time.monotonic() - self.began
-        await asyncio.sleep(max(PATIENCE_S, took))
-        doorman.close("put off to a later pass: its host is asked slowly, and the shard was else done")
+        rest = max(PATIENCE_S, time.monotonic() - self.began)
+        why = "put off to a later pass: its host is slow or asked slowly, and the shard was else done"
+        doorman.hurry(rest, why)
+        await asyncio.sleep(rest)
+        doorman.hurry(0.0, why)
 
 
 class Hold:

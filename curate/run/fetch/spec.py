@@ -50,7 +50,7 @@ class IngestSpec(BaseModel):
     connect_timeout_s: PositiveFloat = Field(10.0, description="for name, connection and TLS together")
     idle_timeout_s: PositiveFloat = Field(10.0, description="without a byte")
     shard_deadline_s: PositiveFloat = Field(3600.0, description="URLs unfinished by then are given up")
-    concurrency: PositiveInt = Field(256, le=4096, description="URLs at a time in one worker")
+    concurrency: PositiveInt = Field(512, le=4096, description="URLs at a time in one worker")
     max_redirects: int = Field(5, ge=0, le=20, description="of one URL")
     decoders: PositiveInt | None = Field(
         None, le=256, description="processes that decode for a worker; default: a core each, where only one works"

@@ -193,6 +193,40 @@ def test_a_host_that_closes_defers_those_who_wait_and_those_who_come() -> None:
     assert run(main(), 3.0) == ["ok", *["Deferred"] * 5, "ok"]
 
 
+def test_in_a_hurry_slow_hosts_are_put_off_and_quick_ones_served() -> None:
+    """One visit shows how slow a host is; what it will not have served in time waits for no second one."""
+    spec = FREE.model_copy(update={"per_host": 1})
+
+    async def main() -> tuple[list[str], float, str, str]:
+        async with Doorman(inline_gates(spec), spec, Site().text) as doorman:
+            began = time.monotonic()
+            slow = asyncio.gather(*(seen(doorman, "http://slow.test/", 0.4) for _ in range(3)))
+            quick = asyncio.gather(*(seen(doorman, "http://quick.test/", 0.01) for _ in range(20)))
+            await asyncio.sleep(0.1)
+            doorman.hurry(0.6, "too slow")
+            found = [*await quick, *await slow]
+            took = time.monotonic() - began
+            late = await seen(doorman, "http://slow.test/"), await seen(doorman, "http://other.test/")
+            return found, took, *late
+
+    found, took, slow, other = run(main(), 5.0)
+    assert found == [*["ok"] * 20, "ok", "Deferred", "Deferred"]
+    assert took < 0.7
+    assert (slow, other) == ("Deferred", "ok")
+
+
+def test_when_the_hurry_is_over_nobody_is_let_in() -> None:
+    async def main() -> list[str]:
+        async with Doorman(inline_gates(FREE), FREE, Site().text) as doorman:
+            all_ = [asyncio.ensure_future(seen(doorman, "http://a.test/", 0.3)) for _ in range(9)]
+            await asyncio.sleep(0.1)
+            doorman.hurry(0.0, "over")
+            late = await seen(doorman, "http://b.test/")
+            return [*sorted(await asyncio.gather(*all_)), late]
+
+    assert run(main(), 5.0) == ["Deferred"] * (9 - FREE.per_host) + ["ok"] * FREE.per_host + ["Deferred"]
+
+
 def test_a_gate_that_fails_is_told_to_all_and_does_not_hang_the_next() -> None:
     class Broken:
         async def exchange(self, ask: Ask) -> Reply:

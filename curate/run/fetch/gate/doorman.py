@@ -62,7 +62,7 @@ class Doorman:
         self._chores = Chores(self._broken)
         self._post = Post(gates, self._chores, self._hear, self._tell_all)
         self._looks = self._left = False
-        self._over: Deferred | None = None
+        self._until, self._why = math.inf, ""  # see `hurry`
         self._ruled = "robots" not in spec.ignore or "tdm" not in spec.ignore
         self._most = spec.concurrency if "host_limits" in spec.ignore else spec.per_host
         self.free_slots = spec.concurrency
@@ -79,13 +79,11 @@ class Doorman:
         A redirect comes with its slot taken: others have it until its host lets us in.
 
         Raises:
-            Refused: refused_list, refused_robots, robots_unavailable. Deferred: the host is closed or dead, or nobody
-            is let in any more.
+            Refused: refused_list, refused_robots, robots_unavailable. Deferred: the host is closed or dead, or too slow
+            for what is left of the shard's time.
         """
         if why := self._refusals.url(address):
             raise Refused("refused_list", why)
-        if self._over is not None:
-            raise self._over
         name, origin, path = address.raw_host or "", origin_of(address), address.raw_path_qs
         host = self._hosts.get(name)
         if host is None:
@@ -95,6 +93,8 @@ class Doorman:
         elif origin not in host.awaited:
             host.unknown.add(origin)
         self._defer_if_closed(host)
+        if self._too_slow(host):
+            raise Deferred(self._why)
         waiter = Waiter(name, origin, path, slot, turn)
         if slot.taken:  # begun before the others, so let it end before them
             slot.free()
@@ -130,11 +130,19 @@ class Doorman:
             self.forget(waiter)
             raise
 
-    def close(self, why: str) -> None:
-        """Let nobody in any more: those who wait are put off to a later pass."""
-        self._over = Deferred(why)
+    def hurry(self, seconds: float, why: str) -> None:
+        """Let in only whom their hosts, as quick as they were last, will have served in so many seconds from now; the
+        others are put off to a later pass."""
+        self._until, self._why = asyncio.get_running_loop().time() + seconds, why
         for host in self._hosts.values():
-            host.fail_all(self._over)
+            self._put_off_if_slow(host)
+
+    def _too_slow(self, host: Host) -> bool:
+        return self._until < math.inf and asyncio.get_running_loop().time() + host.took >= self._until
+
+    def _put_off_if_slow(self, host: Host) -> None:
+        if host.queue and self._too_slow(host):
+            self._defer(host, self._why)
 
     def _check(self, origin: str, path: str) -> None:
         rules = self._rules.get(origin)
@@ -147,10 +155,13 @@ class Doorman:
         if rules.tdm.covers(path):
             raise Refused("refused_robots", "tdmrep.json reserves it")
 
-    def release(self, name: str) -> None:
-        """One of the host's slots is free again."""
+    def release(self, name: str, took: float | None = None) -> None:
+        """One of the host's slots is free again; took: seconds of a visit."""
         host = self._hosts[name]
         host.holds -= 1
+        if took is not None:
+            host.took = took
+            self._put_off_if_slow(host)
         self._changed.add(name)
         if host.asleep == math.inf:
             host.asleep = 0.0
@@ -314,7 +325,7 @@ class Doorman:
         host.queue.remove(waiter)
         waiter.granted = waiter.slot.taken = True
         self.free_slots -= 1
-        visit = Visit(self, name)
+        visit = Visit(self, name, time.monotonic() + seconds)
         if seconds > 0:
             self._chores.later(seconds, partial(waiter.turn, visit))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class Keeper(Protocol):
     free_slots: int
 
     def look(self) -> None: ...
-    def release(self, name: str) -> None: ...
+    def release(self, name: str, took: float | None = None) -> None: ...
     def answered(self, name: str, status: int, retry_after: str | None) -> None: ...
     def failed(self, name: str) -> None: ...
 
@@ -54,10 +55,10 @@ class Slot:
 class Visit:
     """One request that may be made now; `with visit:` gives the slot of its host back."""
 
-    __slots__ = ("_host", "_keeper")
+    __slots__ = ("_began", "_host", "_keeper")
 
-    def __init__(self, keeper: Keeper, host: str) -> None:
-        self._keeper, self._host = keeper, host
+    def __init__(self, keeper: Keeper, host: str, began: float) -> None:
+        self._keeper, self._host, self._began = keeper, host, began
 
     def answered(self, status: int, retry_after: str | None) -> None:
         """What the host said: 429, and 503 with Retry-After, close it for a while, over all workers."""
@@ -69,7 +70,7 @@ class Visit:
 
     def leave(self) -> None:
         """The request is over."""
-        self._keeper.release(self._host)
+        self._keeper.release(self._host, time.monotonic() - self._began)
 
     def __enter__(self) -> Visit:
         return self
@@ -102,6 +103,7 @@ class Host:
     holds: int = 0
     asleep: float = 0.0
     closed: float = 0.0
+    took: float = 0.0  # seconds of the last visit
     failures: int = 0
     came: bool = False
     fine: bool = False  # and since the last message to its gate
