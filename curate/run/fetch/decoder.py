@@ -123,26 +123,17 @@ class Decoders:
     async def _exchange(self, child: _Child) -> Examined:
         """The next answer, while what is not sent yet is sent: the child reads on only when its answer is read."""
         loop = asyncio.get_running_loop()
-        sending = loop.create_task(self._send(child)) if child.sent < len(child.jobs) else None
+        rest = _send_what_fits(child)
+        if rest is None:
+            return await _answer(loop, child.socket)
+        sending = loop.create_task(_send(loop, child, rest))
         try:
             answer = await _answer(loop, child.socket)
-            if sending is not None:
-                await sending
+            await sending
             return answer
         finally:
-            if sending is not None:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)  # its failure is that of the answer
-
-    async def _send(self, child: _Child) -> None:
-        loop = asyncio.get_running_loop()
-        for job in list(child.jobs)[child.sent :]:
-            told = None if job.spec == child.spec else job.spec
-            head = pickle.dumps((job.expected, len(job.data), told))
-            await loop.sock_sendall(child.socket, FRAME.pack(len(head)) + head)
-            await loop.sock_sendall(child.socket, job.data)
-            child.spec = job.spec
-            child.sent += 1
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)  # its failure is that of the answer
 
     def _done(self, job: _Job, answer: Examined) -> None:
         if not job.answer.done():
@@ -196,6 +187,30 @@ class Decoders:
             self._end(child)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(5)
+
+
+def _send_what_fits(child: _Child) -> memoryview | None:
+    """Send the jobs that it does not have; what is left of one that does not fit into the socket."""
+    while child.sent < len(child.jobs):
+        job = child.jobs[child.sent]
+        head = pickle.dumps((job.expected, len(job.data), None if job.spec == child.spec else job.spec))
+        parts = [FRAME.pack(len(head)), head, job.data]
+        try:
+            sent = child.socket.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        child.spec = job.spec
+        if sent < sum(map(len, parts)):
+            return memoryview(b"".join(parts))[sent:]
+        child.sent += 1
+    return None
+
+
+async def _send(loop: asyncio.AbstractEventLoop, child: _Child, rest: memoryview | None) -> None:
+    while rest is not None:
+        await loop.sock_sendall(child.socket, rest)
+        child.sent += 1
+        rest = _send_what_fits(child)
 
 
 async def _answer(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Examined:
