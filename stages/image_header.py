@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from stages.decode import DecodeError, sniff
 
 SEGMENTS = 1000  # of a JPEG before its size; ICC profiles and EXIF take some dozens
+EMPTY = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without content
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # that tell the size
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +53,20 @@ def _number(data: bytes, at: int, size: int, order: str = "big") -> int:
 def _jpeg(data: bytes) -> tuple[int, int]:
     at, turned = 2, False
     for _ in range(SEGMENTS):
-        if _number(data, at, 1) != 0xFF:
+        if data[at] != 0xFF:
             raise DecodeError("decode_error", "jpeg: no marker where one must be")
-        while (marker := _number(data, at + 1, 1)) == 0xFF:  # fill bytes
+        marker = data[at + 1]
+        while marker == 0xFF:  # fill bytes
             at += 1
-        if marker in (0x01, *range(0xD0, 0xD9)):  # markers without content
+            marker = data[at + 1]
+        if marker in EMPTY:
             at += 2
             continue
         if marker in (0xD9, 0xDA):
             break
-        length = _number(data, at + 2, 2)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = _number(data, at + 5, 2), _number(data, at + 7, 2)
+        length = data[at + 2] << 8 | data[at + 3]
+        if marker in FRAMES:
+            height, width = data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
             return (height, width) if turned else (width, height)
         if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
             turned = _orientation(data[at + 10 : at + 2 + length]) >= 5

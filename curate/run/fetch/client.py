@@ -156,7 +156,7 @@ class Client:
 
     def _prepare(self, t: Transfer, url: URL, addresses: list[str]) -> None:
         t.answer, t.chunks = Answer(0, {}), []
-        t.header_bytes, t.ended_headers, t.wanted, t.has_room = 0, False, True, False
+        t.lines, t.header_bytes, t.ended_headers, t.wanted, t.has_room = [], 0, False, True, False
         t.paused = t.last = t.rests = t.failure = t.blocked = None
         t.curl.setopt(pycurl.URL, str(url.with_fragment(None) if url.raw_fragment else url))
         secure = url.scheme == "https"
@@ -187,28 +187,31 @@ class Client:
             t.header_bytes += len(line)
             if t.header_bytes > HEADER_BYTES:
                 raise Stop("too_big", f"more than {HEADER_BYTES} bytes of headers")
-            if t.ended_headers and not line.startswith(b"HTTP/"):
-                return len(line)  # a trailer
-            self._read_header(t, line.decode("latin-1").rstrip("\r\n"))
+            if line.startswith(b"HTTP/"):
+                t.lines, t.ended_headers = [line], False
+            elif line not in (b"\r\n", b"\n"):
+                t.lines.append(line)
+            elif not t.ended_headers:  # else it ends the trailers
+                self._read_headers(t)
         except BaseException as e:  # noqa: BLE001 - raised again where the transfer is awaited
             t.failure = e
             return -1
         return len(line)
 
-    def _read_header(self, t: Transfer, line: str) -> None:
-        if line.startswith("HTTP/"):
-            t.answer = Answer(int(line.split(None, 2)[1]), {})
-            t.ended_headers = False
-        elif line:
+    def _read_headers(self, t: Transfer) -> None:
+        status, headers = int(t.lines[0].split(None, 2)[1]), t.answer.headers
+        headers.clear()
+        if status < 200:  # an interim answer
+            return
+        for line in b"".join(t.lines[1:]).decode("latin-1").split("\n")[:-1]:
             name, _, value = line.partition(":")
-            t.answer.headers.setdefault(name.strip().lower(), []).append(value.strip())
-        elif t.answer.status >= 200:
-            t.ended_headers, t.last = True, monotonic()
-            assert t.checked is not None
-            t.wanted = t.checked(t.answer.status, t.answer.headers)
-            announced = t.answer.header("content-length") or ""
-            if announced.isascii() and announced.isdigit():
-                self._refuse_size(t, int(announced), announced=True)
+            headers.setdefault(name.strip().lower(), []).append(value.strip())
+        t.answer.status, t.ended_headers, t.last = status, True, monotonic()
+        assert t.checked is not None
+        t.wanted = t.checked(status, headers)
+        announced = t.answer.header("content-length") or ""
+        if announced.isascii() and announced.isdigit():
+            self._refuse_size(t, int(announced), announced=True)
 
     def _refuse_size(self, t: Transfer, size: int, *, announced: bool) -> None:
         if t.wanted and size > t.max_bytes and not (announced and t.cut):

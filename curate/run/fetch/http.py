@@ -20,7 +20,7 @@ from yarl import URL
 from curate.run.fetch.client import Answer, Client, Headers, Time
 from curate.run.fetch.gate.doorman import Answered, Deferred, Doorman, GateHandle, Refused, Slot, Visit, inline_gates
 from curate.run.fetch.gate.headers import refused as refused_by
-from curate.run.fetch.loop import run_async
+from curate.run.fetch.loop import rare_collections, run_async
 from curate.run.fetch.spec import IngestSpec
 from curate.run.fetch.stop import Stop
 
@@ -75,7 +75,8 @@ def download(
     """
     spec.check_contact()
     shard = _Shard(urls, spec, work, done)
-    run_async(shard.download(inline_gates(spec) if gates is None else gates))
+    with rare_collections():
+        run_async(shard.download(inline_gates(spec) if gates is None else gates))
     return sorted(set(urls) - shard.finished)
 
 

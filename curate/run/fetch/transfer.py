@@ -55,6 +55,7 @@ class Transfer:
     done: asyncio.Future[None] | None = None
     answer: Answer = field(default_factory=lambda: Answer(0, {}))
     chunks: list[bytes] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)  # of the headers
     header_bytes: int = 0
     ended_headers: bool = False
     wanted: bool = True
