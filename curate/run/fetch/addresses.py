@@ -22,6 +22,12 @@ def allowed(address: str, allow_loopback: bool) -> bool:
     return all(_public(each) for each in (ip, *_embedded(ip)))
 
 
+@lru_cache(maxsize=65_536)
+def is_loopback(address: str) -> bool:
+    """Whether an IP address (text) is this machine's own."""
+    return ipaddress.ip_address(address.split("%", 1)[0]).is_loopback
+
+
 def _public(ip: IPv4Address | IPv6Address) -> bool:
     odd = ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_loopback or ip.is_link_local
     site_local = isinstance(ip, IPv6Address) and ip.is_site_local

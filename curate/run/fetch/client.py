@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import resource
 import socket
-from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from types import TracebackType
@@ -24,18 +25,19 @@ import pycurl
 from yarl import URL
 
 from curate.errors import UserError
-from curate.run.fetch.addresses import allowed
+from curate.run.fetch.addresses import allowed, is_loopback
 from curate.run.fetch.curl_errors import stop_for
 from curate.run.fetch.resolve import Resolver, is_address
 from curate.run.fetch.spec import IngestSpec
 from curate.run.fetch.stop import Stop
-from curate.run.fetch.transfer import Answer, Checked, Headers, Time, Transfer
+from curate.run.fetch.transfer import Answer, Checked, Headers, MakeRoom, Time, Transfer
 
 FREE_BYTES = 512 << 10  # of a body, held by whoever has a slot; a larger body first asks for room
 DRAIN_BYTES = 64 << 10  # of a body that nobody wants, read so that the connection may be used again
 HEADER_BYTES = 256 << 10
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # of this machine, not of theirs
 TICK_S = 0.2
+_STATUS = re.compile(rb"HTTP/\S+ +(\d{3})(?!\S)")
 
 __all__ = ["Answer", "Client", "Headers", "Time"]
 
@@ -45,7 +47,7 @@ class Client:
 
     def __init__(self, spec: IngestSpec, resolver: Resolver | None = None) -> None:
         self._spec = spec
-        self._resolver = resolver or Resolver()
+        self._resolver = resolver or Resolver(spec.connect_timeout_s)
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
@@ -65,7 +67,7 @@ class Client:
         checked: Checked,
         max_bytes: int,
         time: Time,
-        make_room: Callable[[], Awaitable[None]] | None = None,
+        make_room: MakeRoom | None = None,
         cut: bool = False,
     ) -> Answer:
         """Ask for one URL.
@@ -74,13 +76,13 @@ class Client:
             time: what is left of it is how long this may take; what it took is added to it.
             checked: see `Checked`; unwanted bodies are read to DRAIN_BYTES and forgotten.
             max_bytes: of the body; more is outcome too_big, or with `cut` left out.
-            make_room: awaited before more than FREE_BYTES are read.
+            make_room: awaited, with the bytes to come, before more than FREE_BYTES are read.
 
         Raises:
             Stop: dns, connect, tls, timeout, blocked_address, truncated, too_big, and what `checked` raises.
             UserError: this machine ran out of sockets or memory.
         """
-        addresses = await self._addresses(url, time)
+        addresses = await self._addresses(url)
         began = monotonic()
         t = self._free.pop() if self._free else self._new()
         t.max_bytes, t.checked, t.make_room, t.cut = max_bytes, checked, make_room, cut
@@ -108,22 +110,24 @@ class Client:
         answer.body = b"".join(chunks)
         return answer
 
-    async def _addresses(self, url: URL, time: Time) -> list[str]:
-        host = url.host or ""
+    async def _addresses(self, url: URL) -> list[str]:
+        """Of a host, those that may be connected to. Waiting for names is not the URL's time: it has its own limit."""
+        host = url.raw_host or ""
         found = [host] if is_address(host) else self._resolver.known(host)
         if found is None:
-            began = monotonic()
-            try:
-                async with asyncio.timeout(time.limit - time.spent):
-                    found = await self._resolver.addresses(host)
-            except TimeoutError:
-                raise time.over() from None
-            finally:
-                time.spent += monotonic() - began
-        good = [a for a in found if allowed(a, self._spec.allow_loopback)]
+            found = await self._resolver.addresses(host)
+        good = [a for a in found if self._allowed(a)]
         if not good:
-            raise Stop("blocked_address", f"{found[0]} is not a public address")
+            public = allowed(found[0], self._spec.allow_loopback)
+            why = "is not loopback, and ingest.contact is missing" if public else "is not a public address"
+            raise Stop("blocked_address", f"{found[0]} {why}")
         return good
+
+    def _allowed(self, address: str) -> bool:
+        """Without a contact nobody on the web is asked, whatever else the recipe allows."""
+        if not self._spec.contact and not is_loopback(address):
+            return False
+        return allowed(address, self._spec.allow_loopback)
 
     # ---- handles
 
@@ -164,20 +168,21 @@ class Client:
             # HTTP/2 takes further requests on the connection that is being made; of others it would hold them up.
             t.curl.setopt(pycurl.PIPEWAIT, int(secure))
             t.waits_for_pipe = secure
-        if not is_address(url.host or ""):
+        if not is_address(url.raw_host or ""):
             listed = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
             t.curl.setopt(pycurl.RESOLVE, [f"+{url.raw_host}:{url.port}:{listed}"])
 
     def _open(self, t: Transfer, address: tuple[int, int, int, tuple[str, ...]]) -> socket.socket | int:
         """Make the socket, having looked at the very address that will be connected to."""
         family, kind, protocol, where = address
-        if family not in (socket.AF_INET, socket.AF_INET6) or not allowed(where[0], self._spec.allow_loopback):
+        if family not in (socket.AF_INET, socket.AF_INET6) or not self._allowed(where[0]):
             t.blocked = str(where[0])
             return pycurl.SOCKET_BAD
         try:
             return socket.socket(family, kind, protocol)
         except OSError as e:
-            t.failure = _own_fault(e) if e.errno in EXHAUSTED else e
+            if e.errno in EXHAUSTED:  # else this kind of address cannot be had here, and the next one is tried
+                t.failure = _own_fault(e)
             return pycurl.SOCKET_BAD
 
     # ---- what libcurl calls; an exception must not pass through it, so it waits in `failure`
@@ -187,9 +192,7 @@ class Client:
             t.header_bytes += len(line)
             if t.header_bytes > HEADER_BYTES:
                 raise Stop("too_big", f"more than {HEADER_BYTES} bytes of headers")
-            if line.startswith(b"HTTP/"):
-                t.lines, t.ended_headers = [line], False
-            elif line not in (b"\r\n", b"\n"):
+            if line not in (b"\r\n", b"\n"):
                 t.lines.append(line)
             elif not t.ended_headers:  # else it ends the trailers
                 self._read_headers(t)
@@ -199,19 +202,21 @@ class Client:
         return len(line)
 
     def _read_headers(self, t: Transfer) -> None:
-        status, headers = int(t.lines[0].split(None, 2)[1]), t.answer.headers
-        headers.clear()
+        lines, t.lines = t.lines, []
+        said = _STATUS.match(lines[0]) if lines else None
+        if said is None:
+            raise Stop("connect", f"malformed answer: {lines[:1]!r} in place of a status")
+        status, headers = int(said[1]), t.answer.headers
         if status < 200:  # an interim answer
             return
-        for line in b"".join(t.lines[1:]).decode("latin-1").split("\n")[:-1]:
+        for line in b"".join(lines[1:]).decode("latin-1").split("\n")[:-1]:
             name, _, value = line.partition(":")
             headers.setdefault(name.strip().lower(), []).append(value.strip())
         t.answer.status, t.ended_headers, t.last = status, True, monotonic()
         assert t.checked is not None
         t.wanted = t.checked(status, headers)
-        announced = t.answer.header("content-length") or ""
-        if announced.isascii() and announced.isdigit():
-            self._refuse_size(t, int(announced), announced=True)
+        if (announced := t.answer.announced()) is not None:
+            self._refuse_size(t, announced, announced=True)
 
     def _refuse_size(self, t: Transfer, size: int, *, announced: bool) -> None:
         if t.wanted and size > t.max_bytes and not (announced and t.cut):
@@ -228,7 +233,7 @@ class Client:
             size = t.answer.size + len(chunk)
             if t.wanted and size > FREE_BYTES and not t.has_room and t.make_room:
                 t.rests = t.last
-                t.paused = self._loop.create_task(self._wait_for_room(t))
+                t.paused = self._loop.create_task(self._wait_for_room(t, t.make_room))
                 return int(pycurl.WRITEFUNC_PAUSE)
             t.answer.size = size
             if size > t.max_bytes or not t.wanted:
@@ -240,14 +245,14 @@ class Client:
             return -1
         return len(chunk)
 
-    async def _wait_for_room(self, t: Transfer) -> None:
-        assert t.make_room is not None
-        await t.make_room()
+    async def _wait_for_room(self, t: Transfer, make_room: MakeRoom) -> None:
+        await make_room(min(t.answer.announced() or t.max_bytes, t.max_bytes))
         now = monotonic()
         t.until += now - (t.rests or now)
         t.has_room, t.paused, t.rests, t.last = True, None, None, now
         if t.curl in self._active:
-            t.curl.pause(pycurl.PAUSE_CONT)
+            with suppress(pycurl.error):  # what was held back was refused: the reason waits in `failure`
+                t.curl.pause(pycurl.PAUSE_CONT)
             self._reap()
 
     # ---- between libcurl and the loop
@@ -276,8 +281,15 @@ class Client:
             self._timer = self._loop.call_later(milliseconds / 1000, self._act, pycurl.SOCKET_TIMEOUT, 0)
 
     def _act(self, fd: int, mask: int) -> None:
-        self._multi.socket_action(fd, mask)
-        self._reap()
+        try:
+            self._multi.socket_action(fd, mask)
+            self._reap()
+        except Exception as e:  # noqa: BLE001 - nobody awaits a callback of the loop: it is raised in every `get`
+            self._break(e)
+
+    def _break(self, error: Exception) -> None:
+        for t in list(self._active.values()):
+            self._finish(t, error)
 
     def _reap(self) -> None:
         while True:
@@ -315,7 +327,9 @@ class Client:
 
     def _tick(self) -> None:
         """End transfers whose time is over, or on which nothing has come for too long; waiting for room is neither."""
-        now, idle = monotonic(), self._spec.idle_timeout_s
+        idle = self._spec.idle_timeout_s
+        self._ticks = self._loop.call_later(min(TICK_S, idle / 4, self._spec.timeout_s / 4), self._tick)
+        now = monotonic()
         for t in list(self._active.values()):
             if t.paused is not None:
                 continue
@@ -326,7 +340,6 @@ class Client:
                     t.last = now
             elif now - t.last > idle:
                 self._finish(t, Stop("timeout", f"no byte in {idle:g} s, after {t.answer.size} bytes"))
-        self._ticks = self._loop.call_later(min(TICK_S, idle / 4, self._spec.timeout_s / 4), self._tick)
 
     # ---- beginning and end
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+from curate.errors import UserError
 from curate.run.fetch.stop import Stop
 
 # Numbers of curl.h (CURLcode), as pycurl has no names for some of them.
 _DNS, _CONNECT, _TIMEOUT, _MALFORMED_URL, _TOO_LARGE = 6, 7, 28, 3, 100
-_TLS = {35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91}
+_TLS = {35, 51, 60, 64, 80, 83, 90, 91, 98}
+_OUR_TLS = {53, 54, 58, 59, 66, 77, 82}  # engine, certificate, ciphers or authorities of our own
 _OF_THE_WAY = {
     1,  # unsupported protocol: an answer of HTTP/0.9
     _CONNECT,
@@ -41,4 +43,7 @@ def stop_for(number: int, message: str, came: int | None) -> Exception:
         return Stop("connect", f"malformed answer: {message}")
     if number in _OF_THE_WAY or number in _HOW:
         return Stop("connect", message) if came is None else Stop("truncated", f"after {came} bytes: {message}")
-    return RuntimeError(f"libcurl error {number}: {message}")
+    if number in _OUR_TLS:
+        return UserError(f"this machine cannot verify certificates: {message}. Is SSL_CERT_FILE a file of authorities?")
+    # Whatever else it is, it is the matter of one URL.
+    return Stop("connect" if came is None else "truncated", f"libcurl error {number}: {message}")

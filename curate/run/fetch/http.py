@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -19,11 +20,16 @@ from yarl import URL
 
 from curate.run.fetch.client import Answer, Client, Headers, Time
 from curate.run.fetch.gate.doorman import Answered, Deferred, Doorman, GateHandle, Refused, Slot, Visit, inline_gates
+from curate.run.fetch.gate.gate import CLOSED_MOST_S
 from curate.run.fetch.gate.headers import refused as refused_by
+from curate.run.fetch.gate.site import seconds_until
 from curate.run.fetch.loop import rare_collections, run_async
+from curate.run.fetch.room import Room
 from curate.run.fetch.spec import IngestSpec
 from curate.run.fetch.stop import Stop
+from curate.run.fetch.urls import redirected, web_address
 
+SAID = 2000  # characters of a URL or content type that the log takes from others
 LARGE_BYTES = 256 << 20  # room for large bodies, all together, in one worker
 TEXT_BYTES = 512 << 10  # of robots.txt and tdmrep.json
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -170,17 +176,27 @@ class _Shard(Generic[R]):
 class Hold:
     """What a URL has of this worker until its bytes are done with: a slot, and room for a large body."""
 
-    __slots__ = ("room", "slot")
+    __slots__ = ("_room", "_size", "slot")
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
-        self.room: asyncio.Semaphore | None = None
+        self._room: Room | None = None
+        self._size = 0
+
+    async def make(self, room: Room, size: int) -> None:
+        """Take room for so many bytes, in place of what was taken before."""
+        self._give_back()
+        self._size = await room.take(size)
+        self._room = room
 
     def free(self) -> None:
         self.slot.free()
-        if self.room is not None:
-            self.room.release()
-            self.room = None
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._room is not None:
+            self._room.give_back(self._size)
+            self._room = None
 
 
 class Fetcher:
@@ -190,7 +206,8 @@ class Fetcher:
 
     def __init__(self, client: Client, spec: IngestSpec) -> None:
         self.client, self.spec = client, spec
-        self.room = asyncio.Semaphore(max(1, LARGE_BYTES // spec.max_bytes))
+        self.room = Room(max(LARGE_BYTES, spec.max_bytes))
+        self._elsewhere: dict[str, asyncio.Lock] = {}
 
     async def fetch(self, fetch: Fetch, target: URL | None, hold: Hold, came: Visit | BaseException) -> None:
         """Fill `fetch`. came: the visit at which to begin, or why there is none. What is put into `hold` stays there
@@ -214,27 +231,29 @@ class Fetcher:
             if hop:
                 visit = await self.doorman.visit(target, hold.slot)
             with visit:
-                fetch.final_url = str(target)
+                fetch.final_url, fetch.status, fetch.content_type = str(target)[:SAID], None, None
                 answer = await self._get(target, fetch, visit, hold, taken)
             location = answer.header("location")
             if answer.status not in REDIRECTS or location is None:
                 _check_status(answer.status)
-                return await self._plain(answer)
-            target = web_address(location, target)
+                return await self._plain(answer, self.spec.max_bytes, hold)
+            target = redirected(location, target)
         raise Stop("too_many_redirects", f"more than {self.spec.max_redirects}")
 
     async def _get(self, target: URL, fetch: Fetch, visit: Visit, hold: Hold, taken: Time) -> Answer:
         def checked(status: int, headers: Headers) -> bool:
-            fetch.status, fetch.content_type = status, next(iter(headers.get("content-type", [])), None)
-            visit.answered(status, next(iter(headers.get("retry-after", [])), None))
+            fetch.status, fetch.content_type = status, next(iter(headers.get("content-type", [""])))[:SAID] or None
+            retry_after = next(iter(headers.get("retry-after", [])), None)
+            visit.answered(status, retry_after)
+            if status in (429, 503) and (seconds := seconds_until(retry_after)) is not None:
+                fetch.retry_at = time.time() + min(seconds, CLOSED_MOST_S)
             wanted = 200 <= status < 300
             if wanted and (why := refused_by(headers, self.spec)):
                 raise Stop("refused_header", why)
             return wanted
 
-        async def make_room() -> None:
-            await self.room.acquire()
-            hold.room = self.room
+        async def make_room(size: int) -> None:
+            await hold.make(self.room, size)
 
         try:
             answer = await self.client.get(
@@ -247,48 +266,53 @@ class Fetcher:
         fetch.size = answer.size
         return answer
 
-    async def _plain(self, answer: Answer) -> bytes:
-        """The body without its Content-Encoding, which nobody asked for."""
+    async def _plain(self, answer: Answer, max_bytes: int, hold: Hold | None = None) -> bytes:
+        """The body without its Content-Encoding, which nobody asked for; it may grow a thousandfold."""
         encoding = (answer.header("content-encoding") or "identity").strip().lower()
         if encoding in ("", "identity") or not answer.body:
             return answer.body
-        return await asyncio.to_thread(_inflate, answer.body, encoding, self.spec.max_bytes)
+        if hold is not None:
+            await hold.make(self.room, max_bytes)
+        return await asyncio.to_thread(_inflate, answer.body, encoding, max_bytes)
 
     async def text(self, url: str) -> Answered:
         """A small file about a site (robots.txt), redirects followed; for the doorman."""
-        taken = Time(self.spec.timeout_s)
+        taken, hop = Time(self.spec.timeout_s), 0
         try:
             target = web_address(url)
-            for _ in range(6):  # RFC 9309, 2.3.1.2: at least five redirects
-                answer = await self.client.get(
-                    target, checked=lambda status, _: 200 <= status < 300, max_bytes=TEXT_BYTES, time=taken, cut=True
-                )
+            home = target.raw_host
+            for hop in range(6):  # RFC 9309, 2.3.1.2: at least five redirects
+                async with nullcontext() if target.raw_host == home else self._one_at_a_time(target.raw_host or ""):
+                    answer = await self.client.get(
+                        target,
+                        checked=lambda status, _: 200 <= status < 300,
+                        max_bytes=TEXT_BYTES,
+                        time=taken,
+                        cut=True,
+                    )
                 location = answer.header("location")
                 if answer.status not in REDIRECTS or location is None:
-                    return Answered(answer.status, await self._plain(answer), None)
-                target = web_address(location, target)
+                    return Answered(answer.status, await self._plain(answer, TEXT_BYTES), None, hop)
+                hop += 1  # what is wrong from here on is not the asked host's fault
+                target = redirected(location, target)
         except Stop as e:
-            return Answered(None, b"", f"{e.outcome}: {e.detail}")
+            return Answered(None, b"", f"{e.outcome}: {e.detail}", hop)
         return Answered(404, b"", "more than five redirects")  # RFC 9309: as if it were not there
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, host: str) -> AsyncIterator[None]:
+        """Hundreds of parked domains may all lead to the robots.txt of one host, whose gate knows nothing of it."""
+        async with self._elsewhere.setdefault(host, asyncio.Lock()):
+            yield
+            if self.spec.host_rate is not None and "host_limits" not in self.spec.ignore:
+                await asyncio.sleep(1 / self.spec.host_rate)
 
 
 # ---------------------------------------------------------------------------------------------- small parts
 
 
-def web_address(text: str, base: URL | None = None) -> URL:
-    """A URL, also one relative to `base`.
-
-    Raises:
-        Stop: blocked_address, where it is no address of the web.
-    """
-    try:
-        url = URL(text.strip())
-        url = base.join(url) if base is not None else url
-    except ValueError as e:
-        raise Stop("blocked_address", f"no web address: {e}") from e
-    if url.scheme not in ("http", "https") or not url.host:
-        raise Stop("blocked_address", f"only http and https are fetched, not {url.scheme or 'nothing'!r}")
-    return url
+def _fine(status: int, _: Headers) -> bool:
+    return 200 <= status < 300
 
 
 def _check_status(status: int) -> None:

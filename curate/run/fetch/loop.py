@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,16 +30,28 @@ def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
         raise first from first.__cause__
 
 
+_collecting = threading.Lock()
+_rare = 0  # blocks of `rare_collections` that are open, in all threads
+_usual = gc.get_threshold()
+
+
 @contextmanager
 def rare_collections() -> Iterator[None]:
     """Let the garbage collector look at new objects every 20,000 and not every 700: what waits here by the ten
     thousand is no garbage, and looking at it took a tenth of the time of a URL."""
-    before = gc.get_threshold()
-    gc.set_threshold(max(20_000, before[0]), *before[1:])
+    global _rare, _usual
+    with _collecting:
+        if not _rare:
+            _usual = gc.get_threshold()
+            gc.set_threshold(max(20_000, _usual[0]), *_usual[1:])
+        _rare += 1
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        with _collecting:
+            _rare -= 1
+            if not _rare:
+                gc.set_threshold(*_usual)
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -18,14 +18,20 @@ from functools import lru_cache
 
 from curate.run.fetch.stop import Stop
 
-THREADS = 32  # names asked for at a time: the system's resolver blocks
+THREADS = 128  # names asked for at a time: the system's resolver blocks, for up to half a minute
 KEEP_S, KEEP_FAILURE_S = 300.0, 30.0
 
 
 class Resolver:
     """For one event loop at a time."""
 
-    def __init__(self, threads: int = THREADS) -> None:
+    def __init__(self, limit: float = 10.0, threads: int = THREADS) -> None:
+        """
+        Args:
+            limit: seconds for one name, once a thread asks for it.
+        """
+        self._limit = limit
+        self._free = asyncio.Semaphore(threads)
         self._threads = ThreadPoolExecutor(threads, "dns")
         self._known: dict[str, tuple[float, list[str] | Stop]] = {}
         self._asked: dict[str, asyncio.Task[list[str]]] = {}
@@ -61,15 +67,23 @@ class Resolver:
         return answer
 
     async def _ask(self, host: str) -> list[str]:
-        loop = asyncio.get_running_loop()
+        await self._free.acquire()  # waiting for a thread is nobody's fault
+        asking = asyncio.get_running_loop().run_in_executor(self._threads, _system, host)
+        asking.add_done_callback(lambda _: self._free.release())  # a thread cannot be told to stop
         try:
-            found = await loop.run_in_executor(self._threads, _system, host)
+            async with asyncio.timeout(self._limit):
+                found = await asyncio.shield(asking)
+        except TimeoutError:
+            raise self._failed(host, f"no answer in {self._limit:g} s") from None
         except (OSError, UnicodeError) as e:  # UnicodeError: an empty or over-long label
-            stop = Stop("dns", f"{host}: {getattr(e, 'strerror', None) or e}")
-            self._known[host] = time.monotonic() + KEEP_FAILURE_S, stop
-            raise stop from e
+            raise self._failed(host, getattr(e, "strerror", None) or str(e)) from e
         self._known[host] = time.monotonic() + KEEP_S, found
         return found
+
+    def _failed(self, host: str, why: str) -> Stop:
+        stop = Stop("dns", f"{host}: {why}")
+        self._known[host] = time.monotonic() + KEEP_FAILURE_S, stop
+        return stop
 
     def close(self) -> None:
         """Names still asked for are not waited for."""

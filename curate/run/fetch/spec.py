@@ -47,7 +47,7 @@ class IngestSpec(BaseModel):
     # manners: they may change from run to run
     max_bytes: PositiveInt = Field(20_000_000, description="of one image, also after decompression")
     timeout_s: PositiveFloat = Field(20.0, description="for one URL, with its redirects")
-    connect_timeout_s: PositiveFloat = Field(10.0, description="for name, connection and TLS together")
+    connect_timeout_s: PositiveFloat = Field(10.0, description="for a name, and again for connection and TLS together")
     idle_timeout_s: PositiveFloat = Field(10.0, description="without a byte")
     shard_deadline_s: PositiveFloat = Field(3600.0, description="URLs unfinished by then are given up")
     concurrency: PositiveInt = Field(512, le=4096, description="URLs at a time in one worker")

@@ -17,6 +17,10 @@ Headers = dict[str, list[str]]
 """Lower-case names; values in the order in which they came."""
 
 
+MakeRoom = Callable[[int], Awaitable[None]]
+"""Wait until there is memory for so many bytes."""
+
+
 @dataclass(slots=True)
 class Answer:
     """One hop. `size`: bytes of the body that came; `body`: they, where they were wanted."""
@@ -29,6 +33,11 @@ class Answer:
     def header(self, name: str) -> str | None:
         """The first value of a header."""
         return next(iter(self.headers.get(name, [])), None)
+
+    def announced(self) -> int | None:
+        """Content-Length, where it is a number."""
+        said = self.header("content-length") or ""
+        return int(said[:18]) if said.isascii() and said.isdigit() else None  # of 18 digits on it is too big anyhow
 
 
 @dataclass(slots=True)
@@ -51,7 +60,7 @@ class Transfer:
     over: Callable[[], Stop] | None = None
     max_bytes: int = 0
     checked: Checked | None = None
-    make_room: Callable[[], Awaitable[None]] | None = None
+    make_room: MakeRoom | None = None
     done: asyncio.Future[None] | None = None
     answer: Answer = field(default_factory=lambda: Answer(0, {}))
     chunks: list[bytes] = field(default_factory=list)

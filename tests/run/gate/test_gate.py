@@ -68,6 +68,15 @@ def test_without_a_time_to_wait_each_closing_is_longer() -> None:
     assert waits == [5.0, 20.0, 80.0, 320.0]
 
 
+def test_a_host_is_left_alone_as_long_as_it_says() -> None:
+    """A day is a day, and not an hour; "for ever" is a week. Our own guess stays within the hour."""
+    for said, kept in ((86_400.0, 86_400.0), (1e9, 7 * 86_400.0)):
+        gate = Gate(GateRules())
+        assert gate.exchange(Ask("a", {"a.test": Want(0, 1)}, refusals={"a.test": said}), 0.0).closed["a.test"] == kept
+        assert not granted(gate, "a", 0, 1, kept - 1)
+        assert granted(gate, "a", 0, 1, kept + 1)
+
+
 def test_a_host_that_answers_again_is_mended_step_by_step() -> None:
     gate = Gate(GateRules(per_host=4, host_rate=None))
     gate.exchange(Ask("a", {}, refusals={"a.test": 1.0}), 0.0)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from curate.run.fetch.gate import tdm
 from curate.run.fetch.gate.headers import directives, refused
-from curate.run.fetch.gate.robots import LIMIT, matches, parse
+from curate.run.fetch.gate.patterns import matches
+from curate.run.fetch.gate.robots import LIMIT, parse
 from curate.run.fetch.spec import IngestSpec
 
 
@@ -110,6 +111,8 @@ def test_hostile_patterns_and_sizes_end_soon() -> None:
     assert not rules.allowed("/x")
     assert rules.allowed("/late"), "beyond the limit nothing is read"
     parse(b"User-agent: *\n" + b"Disallow: /a\n" * 40_000, "curate").allowed("/b")
+    agents = b"".join(b"User-agent: %c%c%c\n" % (97 + i % 26, 97 + i // 26 % 26, 97 + i // 676) for i in range(14_000))
+    parse(agents + b"".join(b"Disallow: /%d\n" % i for i in range(14_000)), "curate")
     assert time.monotonic() - started < 5
 
 

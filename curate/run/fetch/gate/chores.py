@@ -8,20 +8,34 @@ from typing import Any
 
 
 class Chores:
-    """For one event loop. `broken` is called with what a task raises."""
+    """For one event loop. `broken` is called with what a task or a thing done later raises: the loop itself would only
+    log it, and those who wait would wait for ever."""
 
     def __init__(self, broken: Callable[[BaseException], None]) -> None:
         self._broken = broken
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._over = False
 
     def later(self, seconds: float, what: Callable[[], object]) -> None:
         def now() -> None:
             self._timers.discard(timer)
-            what()
+            self._do(what)
 
         timer = asyncio.get_running_loop().call_later(seconds, now)
         self._timers.add(timer)
+
+    def soon(self, what: Callable[[], object]) -> None:
+        """In the next turn of the loop."""
+        asyncio.get_running_loop().call_soon(self._do, what)
+
+    def _do(self, what: Callable[[], object]) -> None:
+        if self._over:
+            return
+        try:
+            what()
+        except Exception as e:  # noqa: BLE001 - raised again where somebody waits
+            self._broken(e)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -35,6 +49,7 @@ class Chores:
 
     async def end(self) -> None:
         """Drop what was to be done later, and wait until no task runs any more."""
+        self._over = True
         for timer in self._timers:
             timer.cancel()
         ending = list(self._tasks)

@@ -18,6 +18,7 @@ import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 
@@ -27,7 +28,8 @@ from curate.run.fetch.gate.chores import Chores
 from curate.run.fetch.gate.gate import Ask, OriginRules, Reply, Want, host_of
 from curate.run.fetch.gate.lists import Refusals
 from curate.run.fetch.gate.post import GateHandle, Post, inline_gates
-from curate.run.fetch.gate.site import Answered, origin_of, read_rules, seconds_until
+from curate.run.fetch.gate.sieve import Sieve
+from curate.run.fetch.gate.site import Answered, name_of, origin_of, read_rules, seconds_until
 from curate.run.fetch.gate.waiting import Deferred, Host, Refused, Slot, Turn, Visit, Waiter
 from curate.run.fetch.spec import IngestSpec
 
@@ -55,13 +57,14 @@ class Doorman:
         """
         self._spec, self._fetch_text = spec, fetch_text
         self._refusals = refusals if refusals is not None else Refusals.load(spec)
-        self._rules: dict[str, OriginRules] = {}
         self._hosts: dict[str, Host] = {}
         self._line: OrderedDict[str, None] = OrderedDict()  # hosts to ask for, in this order
         self._changed: set[str] = set()  # hosts whose gate should be told what we hold
+        self._error: BaseException | None = None
         self._chores = Chores(self._broken)
+        self._sieve = Sieve(self._hosts, self._chores, self._wake)
         self._post = Post(gates, self._chores, self._hear, self._tell_all)
-        self._looks = self._left = False
+        self._looks = False
         self._until, self._why = math.inf, ""  # see `hurry`
         self._ruled = "robots" not in spec.ignore or "tdm" not in spec.ignore
         self._most = spec.concurrency if "host_limits" in spec.ignore else spec.per_host
@@ -80,27 +83,31 @@ class Doorman:
 
         Raises:
             Refused: refused_list, refused_robots, robots_unavailable. Deferred: the host is closed or dead, or too slow
-            for what is left of the shard's time.
+            for what is left of the shard's time. And whatever went wrong before with a gate, or in here.
         """
+        if self._error is not None:
+            raise self._error
         if why := self._refusals.url(address):
             raise Refused("refused_list", why)
-        name, origin, path = address.raw_host or "", origin_of(address), address.raw_path_qs
+        name, origin, path = name_of(address), origin_of(address), address.raw_path_qs
         host = self._hosts.get(name)
         if host is None:
             host = self._hosts[name] = Host()
-        if origin in self._rules or not self._ruled:
-            self._check(origin, path)
-        elif origin not in host.awaited:
-            host.unknown.add(origin)
+        admitted = not self._ruled or self._sieve.admits(origin, path)
         self._defer_if_closed(host)
         if self._too_slow(host):
             raise Deferred(self._why)
         waiter = Waiter(name, origin, path, slot, turn)
+        line = host.line(origin, admitted)
         if slot.taken:  # begun before the others, so let it end before them
             slot.free()
-            host.queue.appendleft(waiter)
+            line.appendleft(waiter)
         else:
-            host.queue.append(waiter)
+            line.append(waiter)
+        if not admitted:
+            if origin not in self._sieve.rules and origin not in host.awaited:
+                host.unknown.add(origin)
+            self._sieve.wait(origin)
         self._wake(name)
         return waiter
 
@@ -141,19 +148,8 @@ class Doorman:
         return self._until < math.inf and asyncio.get_running_loop().time() + host.took >= self._until
 
     def _put_off_if_slow(self, host: Host) -> None:
-        if host.queue and self._too_slow(host):
+        if self._too_slow(host):
             self._defer(host, self._why)
-
-    def _check(self, origin: str, path: str) -> None:
-        rules = self._rules.get(origin)
-        if rules is None:
-            return
-        if rules.unavailable is not None:
-            raise Refused(rules.outcome, rules.unavailable)
-        if not rules.robots.allowed(path):
-            raise Refused("refused_robots", "robots.txt forbids it")
-        if rules.tdm.covers(path):
-            raise Refused("refused_robots", "tdmrep.json reserves it")
 
     def release(self, name: str, took: float | None = None) -> None:
         """One of the host's slots is free again; took: seconds of a visit."""
@@ -201,23 +197,23 @@ class Doorman:
         self.look()
 
     def _queue(self, name: str) -> None:
-        if self._hosts[name].queue:
+        host = self._hosts[name]
+        if host.queue or (host.unknown and host.pending):
             self._line.setdefault(name)
 
     def look(self) -> None:
         """Ask the gates, soon, for what could start now."""
         if not self._looks:
             self._looks = True
-            loop = asyncio.get_running_loop()
             if self._post.far:
-                loop.call_later(TICK_S, self._look)
+                self._chores.later(TICK_S, self._look)
             else:
-                loop.call_soon(self._look)
+                self._chores.soon(self._look)
 
     def _look(self) -> None:
         """Ask for the hosts in line while we have slots, and tell the gates what has changed."""
         self._looks = False
-        if self._left:
+        if self._error is not None:
             return
         asks: dict[int, dict[str, Want]] = {}
         slots: Counter[int] = Counter()
@@ -252,13 +248,9 @@ class Doorman:
         missing = tuple(sorted(host.unknown))
         if now < host.asleep:
             return Want(host.holds, 0, missing, host.fine), len(missing), False
-        able = 0
-        for waiter in host.queue:
-            if able >= self._most or (self._ruled and waiter.origin not in self._rules):
-                break
-            if len(missing) + able >= free:
-                return Want(host.holds, able, missing, host.fine), free, True
-            able += 1
+        able, room = min(len(host.queue), self._most), max(0, free - len(missing))
+        if able > room:
+            return Want(host.holds, room, missing, host.fine), free, True
         return Want(host.holds, able, missing, host.fine), len(missing) + able, False
 
     def _talk(self, number: int, hosts: dict[str, Want], slots: int) -> None:
@@ -305,24 +297,23 @@ class Doorman:
         """A gate that began anew knows nothing: say what we hold of its hosts, and what their owners want."""
         mine = {n for n in self._hosts if self._post.gate_of(n) == number}
         self._changed.update(n for n in mine if self._hosts[n].holds)
-        known = {o: r for o, r in self._rules.items() if r.unavailable is None and host_of(o) in mine}
+        known = {o: r for o, r in self._sieve.rules.items() if r.unavailable is None and host_of(o) in mine}
         self._post.brought.update(known)
         self._changed.update(host_of(o) for o in known)
 
     def _ask_again(self, name: str, origins: list[str]) -> None:
         host = self._hosts[name]
         host.awaited.difference_update(origins)
-        host.unknown.update(o for o in origins if o not in self._rules)
+        host.unknown.update(o for o in origins if o not in self._sieve.rules)
         self._wake(name)
 
     def _start(self, name: str, host: Host, seconds: float) -> None:
         """The first waiter may start in so many seconds; a grant that nobody wants any more goes back."""
         host.holds += 1
-        waiter = next((w for w in host.queue if w.origin in self._rules or not self._ruled), None)
-        if waiter is None:
+        if not host.queue:
             self.release(name)
             return
-        host.queue.remove(waiter)
+        waiter = host.queue.popleft()
         waiter.granted = waiter.slot.taken = True
         self.free_slots -= 1
         visit = Visit(self, name, time.monotonic() + seconds)
@@ -345,21 +336,22 @@ class Doorman:
         self._learn(origin, rules)
 
     def _learn(self, origin: str, rules: OriginRules) -> None:
-        """Tell those who wait: what is forbidden ends here, the others may be asked for."""
-        self._rules[origin] = rules
-        name = host_of(origin)
-        host = self._hosts[name]
+        """For those who wait: what is forbidden ends, the others may be asked for."""
+        host = self._hosts[host_of(origin)]
         host.awaited.discard(origin)
         host.unknown.discard(origin)
-        host.sift(lambda waiter: self._check(waiter.origin, waiter.path))
-        self._wake(name)
+        self._sieve.learn(origin, rules)
 
     # ---- beginning and end
 
     def _broken(self, error: BaseException) -> None:
-        """What goes wrong with a gate goes wrong for all who wait."""
-        for host in self._hosts.values():
-            host.fail_all(error)
+        """What goes wrong with a gate, or in here, goes wrong for all who wait and who come later."""
+        if self._error is None:
+            self._error = error
+        for host in list(self._hosts.values()):
+            while host.queue or host.pending:
+                with suppress(Exception):  # of one who is told: the others are told too
+                    host.fail_all(error)
 
     async def _signs(self) -> None:
         while True:
@@ -373,6 +365,5 @@ class Doorman:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._left = True
         await self._chores.end()
         await self._post.leave(self._hosts)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import xxhash
@@ -24,9 +25,14 @@ LEASE_S = 30.0  # a worker that says nothing for so long holds nothing any more
 ORDER_S = 60.0  # so long one worker has to bring the rules of an origin
 HORIZON_S = 1.0  # starts are handed out at most so far ahead
 UNAVAILABLE_S = 600.0  # before an origin whose rules could not be had is asked for them again
-CLOSED_S, CLOSED_FACTOR, CLOSED_MOST_S, CLOSINGS = 5.0, 4.0, 3600.0, 10  # after a 429 or 503 that names no time
+CLOSED_S, CLOSED_FACTOR, CLOSED_GUESS_S, CLOSINGS = 5.0, 4.0, 3600.0, 10  # after a 429 or 503 that names no time
+CLOSED_MOST_S = 7 * 86_400.0  # and after one that does: what names more means "for good", or is a mistake
 JITTER = (1.1, 1.4)  # times 1 / rate between two starts: never above the rate, and never in step
 RULES_REQUESTS = 3  # starts that asking for robots.txt and tdmrep.json stand for
+KEPT_HOSTS = 100_000  # with more, those used least recently are forgotten; 1 KB each
+KEPT_RULES = 500_000  # lines of robots.txt and tdmrep.json, likewise; 150 bytes each, and as much where they are used
+FORGET_S = 7200.0  # a host that is slowed down is remembered so long after it was used: longer than a shard takes
+LOOKS = 4  # at hosts to forget, for each new one: no message waits for a great clearing
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,16 @@ class OriginRules:
     tdm: Reservations = NOTHING_RESERVED
     unavailable: str | None = None
     outcome: str = "robots_unavailable"
+
+    @property
+    def slow(self) -> bool:
+        """Whether a path takes so long to check that thousands must not be checked at a stretch."""
+        return bool(self.robots.rules and self.robots.patterns.slow) or bool(self.tdm.rules and self.tdm.patterns.slow)
+
+    @property
+    def size(self) -> int:
+        """Lines to remember."""
+        return 1 + len(self.robots.rules) + len(self.tdm.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +112,7 @@ class GateRules:
 @dataclass(slots=True)
 class _Origin:
     rules: OriginRules | None = None
+    delay: float = 0.0  # that its robots.txt asks for; kept when the rules are not
     until: float = -math.inf
     ordered: float = -math.inf
     by: str = ""
@@ -109,6 +126,8 @@ class _Host:
     closed_until: float = -math.inf
     closings: int = 0
     at_once: int | None = None
+    delay: float = 0.0  # the longest of its origins
+    used: float = -math.inf
     origins: dict[str, _Origin] = field(default_factory=dict)
 
 
@@ -124,7 +143,9 @@ class Gate:
         self.rules = rules
         self.epoch = uuid.uuid4().hex
         self._quiet_until = quiet_until
-        self._hosts: dict[str, _Host] = {}
+        self._hosts: OrderedDict[str, _Host] = OrderedDict()  # least recently used first
+        self._ruled: OrderedDict[str, int] = OrderedDict()  # origins whose rules we keep: lines of them; likewise
+        self._lines = 0
         self._seen: dict[str, float] = {}
 
     def exchange(self, ask: Ask, now: float) -> Reply:
@@ -132,11 +153,11 @@ class Gate:
         reply = Reply(self.epoch)
         self._seen[ask.worker] = now
         for refusing, seconds in ask.refusals.items():
-            self._close(self._host(refusing), seconds, now)
+            self._close(self._host(refusing, now), seconds, now)
         for origin, rules in ask.answers.items():
-            self._learn(self._host(host_of(origin)), origin, rules, now)
+            self._learn(self._host(host_of(origin), now), origin, rules, now)
         for name, want in ask.hosts.items():
-            host = self._host(name)
+            host = self._host(name, now)
             self._hold(host, ask.worker, want.holds)
             if want.fine and now >= host.closed_until:
                 self._mend(host)
@@ -150,8 +171,15 @@ class Gate:
             del self._seen[ask.worker]
         return reply
 
-    def _host(self, name: str) -> _Host:
-        return self._hosts.setdefault(name, _Host())
+    def _host(self, name: str, now: float) -> _Host:
+        host = self._hosts.get(name)
+        if host is None:
+            self._forget_some(now)
+            host = self._hosts[name] = _Host()
+        else:
+            self._hosts.move_to_end(name)
+        host.used = now
+        return host
 
     def _hold(self, host: _Host, worker: str, count: int) -> None:
         if count:
@@ -163,7 +191,8 @@ class Gate:
         """The host said that it is asked too often: nothing until it wants, then with half as many at once."""
         under_way = now < host.closed_until  # when it closed: what these say is no new closing
         if seconds is None:
-            seconds = 0.0 if under_way else CLOSED_S * CLOSED_FACTOR ** min(host.closings, CLOSINGS)
+            guess = CLOSED_S * CLOSED_FACTOR ** min(host.closings, CLOSINGS)
+            seconds = 0.0 if under_way else min(guess, CLOSED_GUESS_S)
         host.closed_until = max(host.closed_until, now + min(max(seconds, 0.0), CLOSED_MOST_S))
         if not under_way:
             host.closings += 1
@@ -177,12 +206,18 @@ class Gate:
 
     def _learn(self, host: _Host, name: str, rules: OriginRules, now: float) -> None:
         lasts = self.rules.robots_ttl_s if rules.unavailable is None else min(UNAVAILABLE_S, self.rules.robots_ttl_s)
-        host.origins[name] = _Origin(rules, now + lasts)
+        host.origins[name] = _Origin(rules, rules.robots.delay or 0.0, now + lasts)
+        host.delay = max(origin.delay for origin in host.origins.values())
+        self._lines += rules.size - self._ruled.pop(name, 0)
+        self._ruled[name] = rules.size
+        while self._lines > KEPT_RULES and len(self._ruled) > 1:
+            self._drop_rules(next(iter(self._ruled)))
 
     def _tell_rules(self, name: str, host: _Host, origin: str, worker: str, reply: Reply, now: float) -> None:
         known = host.origins.setdefault(origin, _Origin())
         if known.rules is not None and now < known.until:
             reply.rules[origin] = known.rules
+            self._ruled.move_to_end(origin)
         elif now < host.closed_until:
             reply.closed[name] = reply.again[name] = host.closed_until - now
         elif now - known.ordered > ORDER_S and now >= self._quiet_until and self._count(host, now) < self._limit(host):
@@ -233,13 +268,48 @@ class Gate:
 
     def _spacing(self, host: _Host, name: str) -> float:
         """Seconds between two starts: at least 1 / rate, or what robots.txt asks for, and a keyed draw on top."""
-        least = 0.0 if self.rules.host_rate is None else 1 / self.rules.host_rate
-        for origin in host.origins.values():
-            if origin.rules is not None and origin.rules.robots.delay:
-                least = max(least, origin.rules.robots.delay)
+        least = max(host.delay, 0.0 if self.rules.host_rate is None else 1 / self.rules.host_rate)
         host.starts += 1
         draw = xxhash.xxh64_intdigest(name.encode(), host.starts) / 2**64
         return least * (JITTER[0] + (JITTER[1] - JITTER[0]) * draw)
+
+    # ---- forgetting
+
+    def _drop_rules(self, name: str) -> None:
+        """Forget what an origin forbids, until a worker asks for it; the delay stays, as others may go on meanwhile."""
+        self._lines -= self._ruled.pop(name)
+        origins = self._hosts[host_of(name)].origins
+        origins[name].rules, origins[name].until = None, -math.inf
+        if not origins[name].delay:
+            del origins[name]
+
+    def _forget_some(self, now: float) -> None:
+        """Look at the hosts used least recently, and forget those that nothing is to be remembered of."""
+        for _ in range(LOOKS):
+            if not self._hosts:
+                return
+            name, host = next(iter(self._hosts.items()))
+            crowded = len(self._hosts) >= KEPT_HOSTS
+            if not crowded and now - host.used <= FORGET_S:
+                return
+            if self._matters(host, now, crowded):
+                self._hosts.move_to_end(name)
+                continue
+            for origin in host.origins:
+                self._lines -= self._ruled.pop(origin, 0)
+            del self._hosts[name]
+
+    def _matters(self, host: _Host, now: float, crowded: bool) -> bool:
+        """Whether forgetting this host could break its limits, or, unless there are too many, would ask for rules again
+        that we know."""
+        if now < max(host.closed_until, host.next_start) or self._count(host, now):
+            return True
+        if any(now - origin.ordered <= ORDER_S for origin in host.origins.values()):
+            return True
+        slowed = host.delay or host.closings or host.at_once is not None
+        if slowed and now - max(host.used, host.closed_until) <= FORGET_S:
+            return True
+        return not crowded and any(now < origin.until for origin in host.origins.values())
 
 
 def host_of(origin: str) -> str:

@@ -96,10 +96,12 @@ class Waiter:
 
 @dataclass(slots=True)
 class Host:
-    """Of one host, in this worker. asleep: no slots are asked of its gate before this time of the loop, or, where that
-    is infinite, before we let one go. closed: until this time of the loop it wants to be left alone."""
+    """Of one host, in this worker. queue: those who may ask it; pending: by origin, those who wait for its rules, or to
+    be checked against them. asleep: no slots are asked of its gate before this time of the loop, or, where that is
+    infinite, before we let one go. closed: until this time of the loop it wants to be left alone."""
 
     queue: deque[Waiter] = field(default_factory=deque)
+    pending: dict[str, deque[Waiter]] = field(default_factory=dict)
     holds: int = 0
     asleep: float = 0.0
     closed: float = 0.0
@@ -110,22 +112,25 @@ class Host:
     unknown: set[str] = field(default_factory=set)  # origins whose rules nobody has asked for yet
     awaited: set[str] = field(default_factory=set)  # and those whose rules are on their way
 
+    def line(self, origin: str, admitted: bool) -> deque[Waiter]:
+        """Where a waiter is to stand."""
+        if admitted:
+            return self.queue
+        return self.pending.setdefault(origin, deque())
+
     def fail_all(self, error: BaseException) -> None:
         while self.queue:
             self.queue.popleft().turn(error)
+        while self.pending:
+            origin, waiting = next(iter(self.pending.items()))
+            while waiting:
+                waiting.popleft().turn(error)
+            self.pending.pop(origin, None)
 
     def drop(self, waiter: Waiter) -> None:
-        if waiter in self.queue:
-            self.queue.remove(waiter)
-
-    def sift(self, check: Callable[[Waiter], None]) -> None:
-        """Those for whom `check` raises Refused end with that."""
-        stay: deque[Waiter] = deque()
-        for waiter in self.queue:
-            try:
-                check(waiter)
-            except Refused as e:
-                waiter.turn(e)
-            else:
-                stay.append(waiter)
-        self.queue = stay
+        pending = self.pending.get(waiter.origin)
+        for waiting in (self.queue, pending):
+            if waiting and waiter in waiting:
+                waiting.remove(waiter)
+        if pending is not None and not pending:  # nobody wants these rules any more
+            del self.pending[waiter.origin]
