@@ -130,7 +130,7 @@ def decode(
     min_side: int = 1,
     factor: Callable[[int, int], float] | None = None,
 ) -> Decoded:
-    """The first frame as upright RGB: EXIF orientation applied, alpha laid on white, 16 bits divided by 257.
+    """The first frame as upright RGB: EXIF orientation applied, alpha laid on white, 16 bits made 8.
 
     Args:
         data: the encoded image, whole.
@@ -149,6 +149,7 @@ def decode(
         raise DecodeError("too_small", f"{width}x{height}, less than {min_side} a side")
     try:
         plain = name in ("jpeg", "png", "webp") and image.mode in ("RGB", "L") and not _has_more(image)
+        plain = plain and not _is_deep(image)
         pixels = None
         if name == "jpeg" and image.mode in ("RGB", "L"):
             pixels = _by_turbojpeg(data, width, height, factor(width, height) if factor else 1.0)
@@ -310,6 +311,11 @@ def _text(raw: bytes) -> str:
 
 def _has_more(image: Image.Image) -> bool:
     return image.format == "MPO" or bool(getattr(image, "is_animated", False))
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether there are 16 bits in the file where `mode` has 8, as in a PNG of deep RGB; before `load()`."""
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def _orientation(image: Image.Image) -> int:

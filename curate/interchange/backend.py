@@ -5,7 +5,7 @@
 It runs in an environment of its own (`img2dataset_python`), as its pins fight with ours, in a folder of its own, and
 ends by the shard's deadline. It knows fewer manners than we do, and does not check the addresses that it connects to
 (it follows a redirect into a private network): use it where the network around it does. What it cannot do is refused
-by name, never left out in silence.
+by name, never left out in silence: also by `manners`, which packs carry.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from curate.pool.facts import PLACE
 from curate.pool.layout import marker
 from curate.pool.lists import Claim
 from curate.pool.storage import Storage
+from curate.run.fetch.gate.lists import Refusals
 from curate.run.fetch.spec import IngestSpec
 from curate.run.ingest import ingest_shard
 
@@ -41,7 +42,19 @@ LACKS = {
     "host_limits": "it has no limits for a host",
 }
 """Manners that it does not have: whoever uses it must have turned them off by name."""
-UNMAPPED = ("max_redirects", "connect_timeout_s", "idle_timeout_s", "user_agent", "refuse_domains", "refuse_urls")
+UNMAPPED = {
+    "max_bytes": "it reads images of any size",
+    "max_redirects": "it follows ten",
+    "connect_timeout_s": "it has timeout_s alone",
+    "idle_timeout_s": "it has timeout_s alone",
+    "user_agent": "it names itself a browser",
+    "refuse_domains": "it has no lists of refusals",
+    "refuse_urls": "it has no lists of refusals",
+}
+"""What it does instead of keeping a setting: whoever uses it leaves these alone, and packs say so."""
+NAMED_TAGS = "it heeds X-Robots-Tag lines for all agents, none for one by name"
+BROWSER = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:72.0) Gecko/20100101 Firefox/72.0"
+OWN_PAGE = "https://github.com/rom1504/img2dataset"
 ROW = "curate_row"  # a further column, by which its rows are ours
 TAIL = 2000  # characters of what it said last
 
@@ -57,9 +70,11 @@ def check(spec: IngestSpec) -> None:
         for name, why in LACKS.items()
         if name not in spec.ignore
     ]
-    for name in UNMAPPED:
+    for name, instead in UNMAPPED.items():
         if getattr(spec, name) != IngestSpec.model_fields[name].default:
-            wrong.append(f"{name} cannot be set for it: leave it out")
+            wrong.append(f"{name} cannot be set for it, as {instead}: leave it out")
+    if spec.contact is not None and spec.contact != spec.contact.strip().lower():
+        wrong.append(f"contact: it sends it as {spec.contact.strip().lower()}: write it so, if that reaches you")
     if spec.decode == "scaled":
         wrong.append("decode: scaled is not among its ways: leave it out")
     if spec.resize != "none" and spec.format is None:
@@ -68,6 +83,24 @@ def check(spec: IngestSpec) -> None:
         raise UserError(
             "`backend: img2dataset` under `ingest:` does not do all that the recipe says:\n  " + "\n  ".join(wrong)
         )
+
+
+def manners(spec: IngestSpec) -> dict[str, Any]:
+    """As `IngestSpec.manners`, of what is really done: the header sent, and what is not kept."""
+    lacks = [f"{name}: {instead}" for name, instead in UNMAPPED.items() if not name.startswith("refuse_")]
+    if "x_robots_tag" not in spec.ignore:
+        lacks.append(f"x_robots_tag: {NAMED_TAGS}")
+    return spec.manners() | {"agent": agent(spec), "not_kept": lacks}
+
+
+def agent(spec: IngestSpec) -> str:
+    """The User-Agent header that it sends (`downloader.py`, 1.47); no other can be had."""
+    return f"{BROWSER} (compatible; {_token(spec)}; +{OWN_PAGE})"
+
+
+def _token(spec: IngestSpec) -> str:
+    """What of the header is ours: site owners must be able to reach whoever fetches their images."""
+    return f"curate; +{spec.contact}" if spec.contact else "curate"
 
 
 def arguments(spec: IngestSpec, source: Path, out: Path, rows: int, *, verify: bool) -> list[str]:
@@ -82,7 +115,7 @@ def arguments(spec: IngestSpec, source: Path, out: Path, rows: int, *, verify: b
         "number_sample_per_shard": rows, "processes_count": 1, "thread_count": min(spec.concurrency, 256),
         "timeout": max(1, round(spec.timeout_s)), "retries": 0, "enable_wandb": False, "extract_exif": False,
         "compute_hash": "sha256", "min_image_size": spec.min_side, "max_image_area": spec.max_pixels,
-        "user_agent_token": "curate",
+        "user_agent_token": json.dumps(_token(spec)),  # quoted: fire reads numbers and comments in what is not
         "disallowed_header_directives": json.dumps([] if "x_robots_tag" in spec.ignore else list(spec.directives)),
     }  # fmt: skip
     if verify:
@@ -150,6 +183,7 @@ def _fetch(
     said: list[str | None],
 ) -> None:
     """Fill `places` and `said` of the rows in `remote`."""
+    refusals = Refusals.load(spec)
     chosen = table.take(pa.array(remote, pa.int64()))
     given = {"url": chosen.column("url"), "caption": chosen.column("text"), ROW: pa.array(remote, pa.int64())}
     digests = chosen.column("sha256")
@@ -170,9 +204,12 @@ def _fetch(
     for done in Output(str(out), "shard").shards:
         rows = pq.read_table(done.table)
         found = places_of(done, rows, pc.array_sort_indices(rows.column("key")).to_numpy())
-        cells = zip(rows.select([ROW, "status", "error_message"]).to_pylist(), found, strict=True)
+        cells = zip(rows.select([ROW, "status", "error_message", "sha256"]).to_pylist(), found, strict=True)
         for cell, place in cells:
-            if cell["status"] == "success" and place is not None:
+            if cell["sha256"] and refusals.has_sha256(bytes.fromhex(cell["sha256"])):
+                # Its digest is of what came; what it stored may be another file of the same picture.
+                said[cell[ROW]] = "refused_list: its sha256 is on a list of refusals"
+            elif cell["status"] == "success" and place is not None:
                 places[cell[ROW]], said[cell[ROW]] = place, None
             elif cell["status"] != "success":
                 said[cell[ROW]] = words(cell["status"], cell["error_message"])

@@ -14,9 +14,10 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,7 +27,7 @@ import pyarrow.compute as pc
 from curate.errors import UserError
 from curate.interchange.img2dataset import SAID
 from curate.pool.columns import read_table, uid_digest, write_parquet
-from curate.pool.facts import LISTED, UID
+from curate.pool.facts import LISTED
 from curate.pool.layout import PIXELS, fetch_log, marker, short_hash
 from curate.pool.lists import RETRY, Claim, claims, listed
 from curate.pool.pool import Pool
@@ -34,6 +35,7 @@ from curate.pool.storage import Storage
 from curate.pool.tar import TarWriter
 from curate.run.progress import Progress, Telling
 from curate.run.tries import claim_of
+from stages.draws import uid_halves
 
 VERSION = 1  # rises when the same shard would give other bytes
 DIGITS = 5  # of a shard's number, as img2dataset has them
@@ -44,6 +46,37 @@ TAKEN = frozenset(
 """Its own columns: a further column of the list with such a name gets the prefix `source_`."""
 RESIZE = frozenset({"not_image", "decode_error", "bomb", "too_small"})
 """Outcomes that it counts as failed_to_resize."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """Uids that were tried again, 24 bytes each, sorted: their halves, and the first shard of that attempt."""
+
+    high: np.ndarray
+    low: np.ndarray
+    first: np.ndarray
+
+    @classmethod
+    def of(cls, attempts: Iterable[tuple[int, pa.ChunkedArray]]) -> Again:
+        """attempts: first shard of a retry, and uids of one of its shards."""
+        found = [(*uid_halves(uids), np.full(len(uids), first)) for first, uids in attempts]
+        none = (np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64))
+        high, low, first = (np.concatenate(parts) for parts in zip(none, *found, strict=True))
+        order = np.argsort(high, kind="stable")
+        return cls(high[order], low[order], first[order])
+
+    def after(self, shard: int, uids: pa.ChunkedArray) -> np.ndarray:
+        """bool (n,): which uids were tried again after a shard."""
+        high, low = uid_halves(uids)
+        at, end = np.searchsorted(self.high, high, "left"), np.searchsorted(self.high, high, "right")
+        again = np.zeros(len(uids), bool)
+        rows = np.flatnonzero(at < end)
+        while len(rows):  # as often as one was tried again
+            here = at[rows]
+            again[rows] |= (self.low[here] == low[rows]) & (self.first[here] > shard)
+            at[rows] += 1
+            rows = rows[at[rows] < end[rows]]
+        return again
 
 
 @dataclass
@@ -63,9 +96,10 @@ class Exporter:
     def shard(self, shard: int) -> bool:
         """Write one shard; False where it is there already."""
         name = f"{shard:0{DIGITS}d}"
-        gone = self._elsewhere(shard)
         table = listed(self.pool.storage, claim_of(self.known, shard), shard)
-        table = table.filter(pc.invert(pc.is_in(table.column("uid"), gone)))
+        uids = table.column("uid")
+        gone = pc.is_in(uids, self.pool.removed).to_numpy() | self._again.after(shard, uids)
+        table = table.filter(pa.array(~gone))
         facts, footer = self.pool.facts(shard)
         digest = short_hash([VERSION, footer["uid_digest"], uid_digest(table.column("uid"))])
         if self._there(name, digest):
@@ -84,18 +118,17 @@ class Exporter:
         rel = f"{name}_stats.json"
         return self.target.exists(rel) and json.loads(self.target.read(rel)).get("curate") == digest
 
-    def _elsewhere(self, shard: int) -> pa.Array:
-        """Uids that were tried again in a later shard, or are taken out of the pool."""
-        own = claim_of(self.known, shard)
-        later = [
-            read_table(self.pool.storage, c.file(s), ["uid"])[0].column("uid")
+    @cached_property
+    def _again(self) -> Again:
+        """Read once: every shard asks."""
+        done = [
+            (c, s)
             for c in self.known
-            if c.kind == RETRY and c.origin == own.origin and c.first > shard
+            if c.kind == RETRY
             for s in c.numbers
             if s in self.logs and self.pool.storage.exists(marker(s))
         ]
-        chunks = [chunk.cast(UID) for column in (*later, self.pool.removed) for chunk in _chunks(column)]
-        return pa.chunked_array(chunks, UID).combine_chunks()
+        return Again.of((c.first, read_table(self.pool.storage, c.file(s), ["uid"])[0].column("uid")) for c, s in done)
 
     def _rows(
         self, shard: int, table: pa.Table, facts: pa.Table, name: str
@@ -158,10 +191,6 @@ def error_message(row: dict[str, Any]) -> str:
 def _free(name: str) -> str:
     """A further column's name beside those of img2dataset."""
     return f"source_{name}" if name in TAKEN else name
-
-
-def _chunks(column: Any) -> list[pa.Array]:
-    return list(column.chunks) if isinstance(column, pa.ChunkedArray) else [column]
 
 
 def _table(rows: Sequence[tuple[dict[str, Any], dict[str, Any] | None]], listed: pa.Schema) -> pa.Table:

@@ -65,6 +65,10 @@ class Ingest:
         from curate.run.fetch.gate.actors import gates_for
 
         said = self.spec.manners()
+        if self.spec.backend == "img2dataset":
+            from curate.interchange.backend import manners
+
+            said = manners(self.spec)  # it sends another User-Agent
         Storage.at(self.pool).commit(f"{MANNERS}/{short_hash(said)}.json", json.dumps(said, indent=1).encode())
         one = {"decoders": self.spec.decoders or 1} if executor == "ray" else {}
         return replace(self, spec=self.spec.model_copy(update=one), gates=tuple(gates_for(executor, self.spec)))

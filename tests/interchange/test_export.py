@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,8 +15,10 @@ from curate.cli import app
 from curate.errors import UserError
 from curate.interchange.export import export_folder
 from curate.interchange.take import import_folder
-from curate.pool.lists import claims
+from curate.pool.columns import read_table
+from curate.pool.lists import claims, listed
 from curate.pool.pool import Pool
+from curate.pool.storage import Storage
 from curate.run.progress import Telling
 from curate.run.retry import Retry
 from tests.interchange.i2d_parts import Row, image, stored_bytes, write
@@ -123,6 +126,41 @@ def test_of_what_was_tried_again_the_last_state_is_there(tmp_path: Path) -> None
     tables = [pq.read_table(tmp_path / f"exported/{n:05d}.parquet").to_pylist() for n in (0, 1)]
     assert [len(t) for t in tables] == [0, 10]
     assert {r["error_message"] for r in tables[1]} == {"http_4xx"}
+
+
+def test_lists_of_retries_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by every shard before them: of 1,000 shards with as many retries that were half a million readings."""
+    pool = pool_of(tmp_path, 40)
+    for shard in range(4):
+        fetched(pool, shard, ["dns"] * 10)
+    Retry(pool, SPEC, ALL).claim(NOW + 700)
+    for shard in range(4, 7):
+        fetched(pool, shard, ["timeout"] * 10, attempt=1)
+    Retry(pool, SPEC, ALL).claim(NOW + 1_000_000)
+    retries = [c for c in claims(pool.storage) if c.kind == "retry"]
+    assert next(c.numbers for c in retries) == range(4, 8)
+    last = [c for c in retries[1:] if c.attempt == 2]
+    for claim in last:
+        for shard in claim.numbers:
+            fetched(pool, shard, ["http_4xx"] * len(listed(pool.storage, claim, shard)), attempt=2)
+    read: list[str] = []
+
+    def noted(storage: Storage, rel: str, columns: list[str] | None = None) -> object:
+        read.append(rel)
+        return read_table(storage, rel, columns)
+
+    monkeypatch.setattr("curate.interchange.export.read_table", noted)
+    monkeypatch.setattr("curate.interchange.export.Exporter._tar", lambda *_: None)
+    exported(tmp_path)
+    again = [c.file(s) for c in retries for s in c.numbers]
+    once = Counter(rel for rel in read if rel in again)
+    assert set(once.values()) == {1}
+    shards = pool.shards()
+    tables = {n: pq.read_table(tmp_path / f"exported/{n:05d}.parquet").to_pylist() for n in shards}
+    uids = [row["uid"] for rows in tables.values() for row in rows]
+    assert len(uids) == len(set(uids)) == 40, "each in one shard, that of its last attempt"
+    words = Counter(row["error_message"] for n in last[0].numbers for row in tables[n])
+    assert words == {"http_4xx": 30}
 
 
 def test_not_into_a_pool_and_not_of_nothing(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from curate.run.fetch.examine import examine
+from curate.run.fetch.spec import IngestSpec
 from stages.decode import DecodeError, decode, encode, open_image, probe, to_array
 from stages.resize import resized
 
@@ -127,6 +129,29 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
         pixels = np.asarray(open_image(encoded(Image.fromarray(values), format)))
         assert pixels[0, :, 0].tolist() == [0, 1, 128, 255]
         assert (pixels[..., 0] == pixels[..., 2]).all()
+
+
+def deep_png(colour: int, channels: int) -> bytes:
+    """A PNG of 16 bits a sample, which Pillow does not write in colour."""
+    rows = np.arange(6 * 8 * channels, dtype=np.uint16).reshape(6, -1) * 211
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
+    header = (8).to_bytes(4) + (6).to_bytes(4) + bytes([16, colour, 0, 0, 0])
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    made = [len(d).to_bytes(4) + kind + d + zlib.crc32(kind + d).to_bytes(4) for kind, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(made)
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_are_not_plain_and_stored_as_eight(colour: int, channels: int) -> None:
+    """Readers make 8 bits of 16 in ways of their own."""
+    data = deep_png(colour, channels)
+    picture = decode(data)
+    assert (picture.width, picture.height, picture.plain) == (8, 6, False)
+    stored = examine(data, None, IngestSpec(format="png")).stored
+    assert stored is not None
+    assert stored[24] == 8, "bits a sample, in the header"
+    assert (decode(stored).pixels == picture.pixels).all()
+    assert decode(stored).plain
 
 
 def test_thirty_two_bits_mean_what_their_range_says_or_are_refused() -> None:

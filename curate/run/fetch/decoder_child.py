@@ -34,6 +34,8 @@ def main(number: int, memory: int) -> None:
     with socket.socket(fileno=number) as sock, sock.makefile("rb", buffering=1 << 20) as stream:
         spec: Any = None  # comes with the first image
         _limit_memory(memory)
+        _hush()
+        sock.sendall(b"\1")  # up: what happens from here on is the doing of images
         while head := stream.read(FRAME.size):
             expected, size, told = pickle.loads(_exactly(stream, FRAME.unpack(head)[0]))
             spec = told or spec
@@ -63,6 +65,13 @@ def _limit_memory(size: int) -> None:
         mapped = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + size, mapped + size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _hush() -> None:
+    """Codecs print about broken files: thousands of lines that nobody can act on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

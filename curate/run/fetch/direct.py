@@ -26,7 +26,7 @@ BLOCK = 4096  # what lengths and addresses must be multiples of
 
 
 class DirectFile:
-    """A new file. OSErrors of the disk are raised by a later `write`, or by `close`."""
+    """A new file. An OSError of the disk is raised by a later `write`, by all that follow it, and by `close`."""
 
     def __init__(self, path: Path) -> None:
         self._buffers = [mmap.mmap(-1, BUFFER), mmap.mmap(-1, BUFFER)]
@@ -49,7 +49,7 @@ class DirectFile:
             return os.open(path, flags, 0o666)
 
     def write(self, data: bytes) -> int:
-        """Take all of `data`; it is on disk once `close` has returned."""
+        """Take all of `data`. After `close` the system has it; on disk it is once a commit has synced it."""
         at = 0
         while at < len(data):
             much = min(len(data) - at, BUFFER - self._filled)
@@ -70,8 +70,8 @@ class DirectFile:
 
     def _wait(self) -> None:
         if self._writing is not None:
-            writing, self._writing = self._writing, None
-            writing.result()
+            self._writing.result()  # an error stays here: what follows a gap is not written
+            self._writing = None
 
     def _write_out(self, buffer: mmap.mmap, size: int) -> None:
         with memoryview(buffer) as whole, whole[:size] as view:
@@ -110,8 +110,7 @@ class DirectFile:
             self._closed = True
             self._writer.shutdown()
             os.close(self._fd)
-            for buffer in self._buffers:
-                buffer.close()
+            self._buffers.clear()  # freed with their last view, which an error's traceback may hold
 
     def hexdigest(self) -> str:
         """xxh3-128 of all bytes; once it is closed."""
