@@ -1,0 +1,155 @@
+"""Objectives on small batches: features of the specification's table, definitions as loops, and ranks that train."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from training_smoke.objectives import CLIP, Objective, SigLIP, cached_step
+
+IMAGES = torch.tensor([[0.6, 0.8], [1, 0], [0, 1]], dtype=torch.float64)
+TEXTS = F.normalize(torch.tensor([[0.8, 0.6], [1, 1], [-1, 1]], dtype=torch.float64))
+
+
+def double(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def unit_rows(rows: int, dim: int, seed: int) -> Tensor:
+    return F.normalize(torch.from_numpy(np.random.default_rng(seed).normal(size=(rows, dim))))
+
+
+# ------------------------------------------------------------------------------------------- definitions, pair by pair
+
+
+def clip_by_loops(images: Tensor, texts: Tensor, scale: float, groups: Tensor) -> float:
+    def one_way(queries: Tensor, answers: Tensor) -> float:
+        total = 0.0
+        for i in range(len(queries)):
+            allowed = [j for j in range(len(answers)) if j == i or groups[j] != groups[i]]
+            odds = [math.exp(scale * float(queries[i] @ answers[j])) for j in allowed]
+            total -= math.log(odds[allowed.index(i)] / sum(odds))
+        return total / len(queries)
+
+    return (one_way(images, texts) + one_way(texts, images)) / 2
+
+
+def siglip_by_loops(images: Tensor, texts: Tensor, scale: float, bias: float, groups: Tensor) -> float:
+    total = 0.0
+    for i in range(len(images)):
+        for j in range(len(texts)):
+            if i == j or groups[i] != groups[j]:
+                sign = 1 if i == j else -1
+                total += math.log1p(math.exp(-sign * (scale * float(images[i] @ texts[j]) + bias)))
+    return total / len(images)
+
+
+# ------------------------------------------------------------------------------------ one training step, on many ranks
+
+BATCH = 8
+PIXELS, WORDS = unit_rows(BATCH, 6, seed=1), unit_rows(BATCH, 6, seed=2)
+GROUPS = torch.tensor([0, 1, 0, 2, 3, 3, 4, 0])  # duplicates within ranks and across them
+
+
+class LinearTowers(nn.Module):
+    """Two linear maps with dropout between unit vectors, in double precision."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.image, self.text = (nn.Linear(6, 5, bias=False, dtype=torch.float64) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+        for seed, tower in enumerate((self.image, self.text), 3):
+            tower.weight.data = unit_rows(5, 6, seed)
+
+    def forward(self, pixels: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        images, texts = self.image(self.dropout(pixels)), self.text(self.dropout(words))
+        return F.normalize(images), F.normalize(texts)
+
+
+class Whole(nn.Module):
+    """Towers and objective as one module with a loss, as one may give it to DDP."""
+
+    def __init__(self, towers: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.towers, self.objective = towers, objective
+
+    def forward(self, pixels: Tensor, words: Tensor, groups: Tensor | None, world: dist.ProcessGroup) -> Tensor:
+        loss: Tensor = self.objective(*self.towers(pixels, words), groups, world)
+        return loss
+
+
+class Case(NamedTuple):
+    """Which objective; whether duplicates are masked; step: the objective beside DDP, inside it, or features cached."""
+
+    objective: str
+    grouped: bool
+    step: str
+
+    def __str__(self) -> str:
+        return f"{self.objective} {'groups' if self.grouped else 'plain'} {self.step}"
+
+
+MAKE: dict[str, Callable[[], Objective]] = {
+    "clip": lambda: CLIP().double(),
+    "siglip": lambda: SigLIP(init_bias=-2.0).double(),
+    "siglip-chunked": lambda: SigLIP(init_bias=-2.0, chunk=3).double(),
+}
+CASES = [Case(o, grouped, step) for o in MAKE for grouped in (False, True) for step in ("beside", "inside", "cached")]
+
+
+def step_alone(case: Case) -> dict[str, Tensor]:
+    """The loss of the whole batch and its gradient in every parameter, in one process, without a cache."""
+    towers, objective = LinearTowers(), MAKE[case.objective]()
+    loss = objective(*towers(PIXELS, WORDS), GROUPS if case.grouped else None)
+    loss.backward()
+    return {"loss": loss.detach()} | _gradients(towers, objective)
+
+
+def step_sharded(case: Case, world: dist.ProcessGroup) -> dict[str, Tensor]:
+    """The same, as a rank of `world` sees it after its step."""
+    towers, objective = LinearTowers(), MAKE[case.objective]()
+    batch, rank = BATCH // dist.get_world_size(world), dist.get_rank(world)
+    rows = slice(rank * batch, (rank + 1) * batch)
+    pixels, words, groups = PIXELS[rows], WORDS[rows], GROUPS[rows] if case.grouped else None
+    if case.step == "inside":
+        whole = DistributedDataParallel(Whole(towers, objective), process_group=world)
+        loss = whole(pixels, words, groups, world)
+        loss.backward()
+    else:
+        wrapped = DistributedDataParallel(towers, process_group=world)
+        criterion = partial(objective, groups=groups, world=world)
+        if case.step == "beside":
+            loss = criterion(*wrapped(pixels, words))
+            loss.backward()
+        else:
+            halves = list(zip(pixels.chunk(2), words.chunk(2), strict=True))
+            loss = cached_step(lambda half: wrapped(*half), halves, criterion, no_sync=wrapped.no_sync)
+    mean = loss.detach().clone()
+    dist.all_reduce(mean, group=world)
+    return {"loss": mean / dist.get_world_size(world)} | _gradients(towers, objective)
+
+
+def _gradients(*modules: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad for module in modules for name, p in module.named_parameters() if p.grad is not None}
+
+
+def be_rank(rank: int, folder: Path) -> None:
+    """One process of four: every case over worlds of four ranks, of two (their own pair), and of one; saved by rank."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=4)
+    worlds = {size: dist.new_subgroups(size)[0] for size in (4, 2, 1)}
+    found = {size: {str(case): step_sharded(case, world) for case in CASES} for size, world in worlds.items()}
+    torch.save(found, folder / f"{rank}.pt")
+    dist.destroy_process_group()

@@ -1,0 +1,116 @@
+"""Measures that move before accuracy does, for small models: held-out loss, rank of the positive, AUROC, AP.
+
+    held_out_loss(objective, image_features, text_features, batch=256)
+    positive_rank(image_features, text_features)
+    auroc(scores, clean), average_precision(scores, clean)
+
+Rankings by such measures at a small scale foretell those by accuracy at a larger one better than accuracy does
+(Magnusson et al. 2025, "DataDecide").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from scipy.stats import rankdata
+from torch import Tensor
+
+from training_smoke.errors import TrainingError
+from training_smoke.evaluate.retrieval import retrieve
+
+Objective = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(image_features, text_features, groups) -> loss; what training_smoke.objectives has."""
+
+
+def held_out_loss(
+    objective: Objective, image_features: Tensor, text_features: Tensor, *, batch: int, groups: Tensor | None = None
+) -> float:
+    """Mean training loss over full batches of held-out pairs, taken in order; an incomplete last one is left out.
+
+    A contrastive loss depends on how many candidates there are: compare only values of one `batch`, best that of
+    training. The candidates are those of the batch, so the order of pairs is part of the measure: keep it.
+
+    Args:
+        objective: the model's own, with its scale and bias.
+        image_features, text_features: float [n, dim], unit length, row i of one belonging to row i of the other.
+        groups: int64 [n] or None: pairs of one group are no negatives of each other.
+
+    Raises:
+        TrainingError: fewer pairs than one batch.
+    """
+    n = len(image_features) // batch * batch
+    if not n:
+        raise TrainingError(f"{len(image_features)} held-out pairs do not fill one batch of {batch}")
+    with torch.no_grad():
+        losses = [
+            objective(
+                image_features[i : i + batch],
+                text_features[i : i + batch],
+                None if groups is None else groups[i : i + batch],
+            )
+            for i in range(0, n, batch)
+        ]
+    return float(torch.stack(losses).double().mean())
+
+
+def positive_rank(image_features: Tensor, text_features: Tensor) -> float:
+    """Mean rank of the right partner among all n, from 1, over both directions; chance is (n + 1) / 2.
+
+    Args:
+        image_features, text_features: float [n, dim], row i of one belonging to row i of the other.
+    """
+    found = retrieve(image_features, text_features, torch.arange(len(image_features)))
+    return float(found.images.mean() + found.texts.mean()) / 2 + 1
+
+
+def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
+    """The chance that a positive scores above a negative, ties counting half: Mann-Whitney U / (positives negatives).
+
+    Example: scores [.1, .4, .4, .8], positive [0, 0, 1, 1]: (.5 + 1 + 1 + 1) / 4 = 0.875.
+
+    Args:
+        scores: float [n]. positive: bool [n].
+
+    Raises:
+        TrainingError: only one kind, or a score that is not finite.
+    """
+    score, truth = _checked(scores, positive)
+    n = int(truth.sum())
+    if n == len(truth):
+        raise TrainingError("AUROC needs negatives too")
+    u = rankdata(score)[truth].sum() - n * (n + 1) / 2  # mean ranks of ties make them count half
+    return float(u / (n * (len(truth) - n)))
+
+
+def average_precision(scores: ArrayLike, positive: ArrayLike) -> float:
+    """Sum over thresholds of (recall gained) x precision, items of one score entering together.
+
+    Independent of the order of ties, as scikit-learn's average_precision_score. Example: scores [.1, .4, .4, .8],
+    positive [0, 0, 1, 1]: .5 x 1 + .5 x 2/3 = 0.8333.
+
+    Args:
+        scores: float [n]. positive: bool [n].
+
+    Raises:
+        TrainingError: no positive, or a score that is not finite.
+    """
+    score, truth = _checked(scores, positive)
+    order = np.argsort(-score, kind="stable")
+    last_of_tie = np.append(np.diff(score[order]) != 0, True)
+    hits = np.cumsum(truth[order])[last_of_tie]
+    taken = np.flatnonzero(last_of_tie) + 1
+    return float((np.diff(hits, prepend=0) * hits / taken).sum() / truth.sum())
+
+
+def _checked(scores: ArrayLike, positive: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    score, truth = np.asarray(scores, np.float64), np.asarray(positive, bool)
+    if score.shape != truth.shape or score.ndim != 1:
+        raise ValueError(f"scores {score.shape} and truth {truth.shape} must be lists of one length")
+    if not np.isfinite(score).all():
+        raise TrainingError("a score is NaN or infinite; leave such samples out before measuring, and say how many")
+    if not truth.any():
+        raise TrainingError("no positive among the samples: nothing to measure")
+    return score, truth

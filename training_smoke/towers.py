@@ -1,0 +1,231 @@
+"""Two towers from pixels and tokens to unit vectors: tiny ones for a CPU, and every configuration of open_clip.
+
+    model = build(Towers("tiny-conv", image_size=32, context=16), seed=0)
+    model.encode_images(images)          # uint8 [batch, 3, 32, 32] -> float [batch, dim], unit vectors
+    model.encode_texts(model.tokenize(["a red bicycle"]))
+
+Pixels come as bytes and are normalised where the model lies: a quarter of the traffic, no float image elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training_smoke.config import Towers
+from training_smoke.errors import TrainingError
+from training_smoke.tokens import WORDS, tokenize_words
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+TINY_SIZE, TINY_CONTEXT, TINY_WIDTH = 32, 16, 128
+
+
+class TwoTowers(nn.Module):
+    """What a run trains, whatever it is made of; `image_size` pixels a side, `context` tokens."""
+
+    image_size: int
+    context: int
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """int64 [n, context]."""
+        raise NotImplementedError
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """float [n, 3, size, size], normalised -> [n, dim]."""
+        raise NotImplementedError
+
+    def text_features(self, tokens: Tensor) -> Tensor:
+        """int64 [n, context] -> [n, dim]."""
+        raise NotImplementedError
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """uint8 [n, 3, size, size] -> unit vectors [n, dim]."""
+        pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        return F.normalize(self.image_features(pixels), dim=-1)
+
+    def encode_texts(self, tokens: Tensor) -> Tensor:
+        """int64 [n, context] -> unit vectors [n, dim]."""
+        return F.normalize(self.text_features(tokens), dim=-1)
+
+    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, in one call: what DDP and FSDP wrap."""
+        return self.encode_images(images), self.encode_texts(tokens)
+
+
+# ---------------------------------------------------------------------------------------------- tiny ones
+
+
+class TinyConv(nn.Module):
+    """Five convolutions, each but the first halving the picture: [n, 3, size, size] -> [n, width]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        sizes = [3, width // 4, width // 4, width // 2, width, width]
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(a, b, 3, stride=1 if i == 0 else 2, padding=1, bias=False), nn.GroupNorm(8, b), nn.GELU()
+            )
+            for i, (a, b) in enumerate(pairwise(sizes))
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        for layer in self.layers:
+            pixels = layer(pixels)
+        return pixels.mean(dim=(2, 3))
+
+
+class TinyViT(nn.Module):
+    """Patches of an eighth of the side, four pre-norm blocks: [n, 3, size, size] -> [n, width]."""
+
+    def __init__(self, width: int, size: int, layers: int = 4) -> None:
+        super().__init__()
+        patch = size // 8
+        self.patches = nn.Conv2d(3, width, patch, stride=patch)
+        self.positions = nn.Parameter(0.02 * torch.randn(1, 64, width))
+        self.blocks = _blocks(width, layers)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        tokens = self.patches(pixels).flatten(2).transpose(1, 2) + self.positions
+        return self.norm(self.blocks(tokens)).mean(dim=1)
+
+
+class TinyText(nn.Module):
+    """Hashed words through two pre-norm blocks, averaged over the words that are there: [n, context] -> [n, width]."""
+
+    def __init__(self, width: int, context: int, layers: int = 2) -> None:
+        super().__init__()
+        self.words = nn.Embedding(WORDS, width, padding_idx=0)
+        self.positions = nn.Parameter(0.02 * torch.randn(1, context, width))
+        self.blocks = _blocks(width, layers)
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.words.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        padding = tokens == 0
+        padding[:, 0] = False  # of an empty text, attention needs something to look at
+        there = (~padding).unsqueeze(-1).to(self.positions.dtype)  # [n, context, 1]
+        hidden = self.norm(self.blocks(self.words(tokens) + self.positions, src_key_padding_mask=padding))
+        return (hidden * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
+
+
+def _blocks(width: int, layers: int) -> nn.TransformerEncoder:
+    layer = nn.TransformerEncoderLayer(
+        width, max(1, width // 32), 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+    return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+
+class TinyTowers(TwoTowers):
+    def __init__(self, kind: str, image_size: int, context: int, width: int = TINY_WIDTH) -> None:
+        super().__init__((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+        self.image_size, self.context = image_size, context
+        self.image = TinyConv(width) if kind == "conv" else TinyViT(width, image_size)
+        self.text = TinyText(width, context)
+        self.image_projection = nn.Linear(width, width, bias=False)
+        self.text_projection = nn.Linear(width, width, bias=False)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        return tokenize_words(texts, self.context)
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.image_projection(self.image(pixels))
+        return features
+
+    def text_features(self, tokens: Tensor) -> Tensor:
+        features: Tensor = self.text_projection(self.text(tokens))
+        return features
+
+
+# ---------------------------------------------------------------------------------------------- open_clip
+
+
+class OpenClip(TwoTowers):
+    """A model of open_clip behind the same four methods; its own logit scale is not used: the objective has one."""
+
+    def __init__(self, model: nn.Module, tokenizer: object, image_size: int, context: int) -> None:
+        visual = model.visual
+        super().__init__(
+            getattr(visual, "image_mean", None) or CLIP_MEAN, getattr(visual, "image_std", None) or CLIP_STD
+        )
+        self.model, self._tokenizer = model, tokenizer
+        self.image_size, self.context = image_size, context
+        for name in ("logit_scale", "logit_bias"):
+            if getattr(model, name, None) is not None:
+                getattr(model, name).requires_grad_(False)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        tokens: Tensor = self._tokenizer(list(texts), context_length=self.context)  # type: ignore[operator]
+        return tokens
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.model.encode_image(pixels)  # type: ignore[operator]
+        return features
+
+    def text_features(self, tokens: Tensor) -> Tensor:
+        features: Tensor = self.model.encode_text(tokens)  # type: ignore[operator]
+        return features
+
+
+def _open_clip(towers: Towers) -> TwoTowers:
+    try:
+        import open_clip
+    except ImportError as e:
+        raise TrainingError(f"towers {towers.name!r} need open_clip: pip install 'curate[models]' ({e})") from e
+    if towers.name not in open_clip.list_models():
+        raise TrainingError(
+            f"no towers {towers.name!r}: tiny-conv, tiny-vit, or one of open_clip's {len(open_clip.list_models())} "
+            "(`python -c 'import open_clip; print(open_clip.list_models())'`)"
+        )
+    settings = open_clip.get_model_config(towers.name)
+    size = towers.image_size or settings["vision_cfg"].get("image_size", 224)
+    context = towers.context or settings["text_cfg"].get("context_length", 77)
+    model = open_clip.create_model(
+        towers.name,
+        pretrained=_weights(towers),
+        force_image_size=size,
+        force_context_length=context,
+    )
+    if towers.checkpointing:
+        model.set_grad_checkpointing(True)
+    return OpenClip(model, open_clip.get_tokenizer(towers.name, context_length=context), size, context)
+
+
+def _weights(towers: Towers) -> str | None:
+    """A tag of open_clip's, or a file that is there."""
+    import open_clip
+
+    if towers.weights is None or towers.weights in open_clip.list_pretrained_tags_by_model(towers.name):
+        return towers.weights
+    if not Path(towers.weights).exists():
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(towers.name)) or "none"
+        raise TrainingError(f"{towers.weights}: no such file, and no weights of {towers.name} have this tag ({tags})")
+    return towers.weights
+
+
+def build(towers: Towers, seed: int) -> TwoTowers:
+    """The towers with weights drawn by `seed`, or loaded; the global generator of torch is left as it was.
+
+    Raises:
+        TrainingError: no such towers or weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if towers.name not in ("tiny-conv", "tiny-vit"):
+            return _open_clip(towers)
+        if towers.weights is not None:
+            raise TrainingError(f"towers {towers.name} have no published weights; start from a run's checkpoint")
+        kind = towers.name.removeprefix("tiny-")
+        return TinyTowers(kind, towers.image_size or TINY_SIZE, towers.context or TINY_CONTEXT)

@@ -1,0 +1,200 @@
+"""Train two towers on packs: one loop, on one process or many, from nothing or from where it was.
+
+    python -m training_smoke.train runs/a --pack packs/none@0123456789ab --scale tiny
+    torchrun --nproc-per-node 8 -m training_smoke.train runs/a --pack s3://bucket/packs/x --scale small
+
+The folder says all about the run: config.json, packs.json, environment.json, metrics.jsonl (a line per interval),
+checkpoints/. Run again, it goes on from its last checkpoint: on a CPU k steps, a stop and k more are 2k steps, bit for
+bit, as the order of samples is a function of the step and all else that matters is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training_smoke import checkpoint
+from training_smoke.config import SCALES, Config
+from training_smoke.distributed import World
+from training_smoke.errors import TrainingError
+from training_smoke.guard import Guard
+from training_smoke.loader import Batch, Loader
+from training_smoke.objectives import OBJECTIVES, Objective, SigLIP, cached_step
+from training_smoke.optimiser import adamw, set_rate
+from training_smoke.packs import Pack
+from training_smoke.provenance import begin_folder
+from training_smoke.resident import ResidentLoader
+from training_smoke.speed import Speed, flops_per_sample, matmul_flops
+from training_smoke.towers import TwoTowers, build
+from training_smoke.writers import Metrics
+
+Packs = Mapping[Pack, float]
+"""Packs and the shares of a batch that they give."""
+
+
+def train(
+    folder: Path, config: Config, packs: Packs, *, device: str | None = None, to: Sequence[str] = (), quiet: bool = True
+) -> TwoTowers:
+    """Train to the horizon; the towers, on this process's device.
+
+    Args:
+        to: further writers of metrics: "tensorboard", "wandb".
+
+    Raises:
+        TrainingError: the folder is another run's, the number of processes does not divide the batch, a sample cannot
+            be read, or the loss diverged.
+    """
+    with World.join(device) as world:
+        # ------------------------------------------------------------------------------ what is trained
+        towers = build(config.towers, config.init_seed)
+        model = world.wrap(towers, config.sharding)
+        objective: Objective = OBJECTIVES[config.objective]().to(world.device)
+        encode = torch.compile(model) if config.compile else model
+        optimiser = adamw({"": towers, "objective": objective}, config.optimiser)
+        guard = Guard(config.spike)
+
+        # ------------------------------------------------------------------------------ where it stands
+        if world.first:
+            begin_folder(folder, config, {pack.url: pack.digest for pack in packs}, world.size)
+        world.wait()
+        trained = {"towers": towers, "objective": objective, "optimiser": optimiser}
+        step = restored(folder, trained, guard)
+        metrics = Metrics(folder, step, to, quiet) if world.first else None
+        left = config.samples - step * config.batch
+        speed = Speed(flops_per_sample(towers), peak(world, config), config.batch, left)
+
+        # ------------------------------------------------------------------------------ the loop
+        for batch in batches(packs, config, towers, world, start=step):
+            rate = config.optimiser.lr * config.optimiser.multiple((step + 1) * config.batch, config.samples)
+            set_rate(optimiser, rate)
+            loss, norm = one_step(encode, model, objective, optimiser, batch, config, world)
+            guard.step(step, loss, batch.uids)
+            speed.step(batch.wait_s)
+            step += 1
+
+            last = step == config.steps
+            if step % config.log_every == 0 or last:
+                loss_now = guard.look()[-1]
+                if metrics is not None:
+                    about = {"loss": loss_now, "lr": rate, "grad_norm": norm.item(), **scales(objective)}
+                    metrics.add(step=step, samples=step * config.batch, **about, **speed.told())
+            if last or (config.save_every and step % config.save_every == 0):
+                guard.look()
+                save(folder, step, trained, guard, world)
+        return towers
+
+
+def one_step(
+    encode: Any,
+    model: nn.Module,
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    config: Config,
+    world: World,
+) -> tuple[Tensor, Tensor]:
+    """Forward, backward, step; (loss of the global batch, norm of the gradient), both still on the device."""
+    batch = batch.to(world.device)
+    low = torch.autocast(world.device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+    def features(part: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        with low:
+            image_features, text_features = encode(*part)
+        return image_features, text_features
+
+    def loss_of(image_features: Tensor, text_features: Tensor) -> Tensor:
+        return objective(image_features, text_features, batch.groups, world.group)  # type: ignore[no-any-return]
+
+    rows = (config.micro_batch or config.batch) // world.size
+    parts = list(zip(batch.images.split(rows), batch.tokens.split(rows), strict=True))
+    loss = cached_step(features, parts, loss_of, no_sync=lambda: world.held_back(model))
+    trained = [p for group in optimiser.param_groups for p in group["params"]]
+    norm = nn.utils.clip_grad_norm_(trained, config.optimiser.clip_norm or float("inf"))
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    objective.after_step()
+    return world.mean(loss), norm
+
+
+def batches(packs: Packs, config: Config, towers: TwoTowers, world: World, start: int) -> Iterator[Batch]:
+    """This process's part of each step from `start` to the horizon."""
+    course: dict[str, Any] = {
+        "packs": packs,
+        "batch": config.batch,
+        "size": towers.image_size,
+        "seed": config.order_seed,
+        "steps": config.steps,
+        "start_step": start,
+        "tokenize": towers.tokenize,
+        "rank": world.rank,
+        "world": world.size,
+        "groups": config.mask_duplicates,
+        "workers": config.workers,
+    }
+    return iter(ResidentLoader(**course, device=world.device) if config.resident else Loader(**course))
+
+
+def restored(folder: Path, trained: Mapping[str, Any], guard: Guard) -> int:
+    """Take up the last checkpoint where there is one; how many steps it has behind it."""
+    state = checkpoint.load_newest(folder / "checkpoints")
+    if state is None:
+        return 0
+    for name, part in trained.items():
+        part.load_state_dict(state[name])
+    guard.mean, guard.seen = state["guard"]
+    torch.set_rng_state(state["random"])
+    return int(state["step"])
+
+
+def save(folder: Path, step: int, trained: Mapping[str, Any], guard: Guard, world: World) -> None:
+    """All that the next step depends on."""
+    if world.first:
+        state = {name: part.state_dict() for name, part in trained.items()}
+        state |= {"step": step, "guard": (guard.mean, guard.seen), "random": torch.get_rng_state()}
+        checkpoint.save(folder / "checkpoints", state)
+    world.wait()
+
+
+def scales(objective: Objective) -> dict[str, float]:
+    """The learned scale, as a factor, and bias."""
+    bias = {"bias": objective.logit_bias.item()} if isinstance(objective, SigLIP) else {}
+    return {"scale": objective.logit_scale.exp().item(), **bias}
+
+
+def peak(world: World, config: Config) -> float:
+    """Floating-point operations a second that MFU is told of, over all processes."""
+    return world.size * matmul_flops(world.device, torch.bfloat16 if config.precision == "bf16" else torch.float32)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training_smoke.train", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path, help="of the run; one that was begun goes on")
+    parser.add_argument("--pack", action="append", required=True, help="path or URL; several: equal shares")
+    parser.add_argument("--scale", choices=sorted(SCALES), default="tiny", help="model, batch and samples seen")
+    parser.add_argument("--config", type=Path, help="a config.json in place of --scale")
+    parser.add_argument("--objective", choices=sorted(OBJECTIVES), help="default: as the scale or config has it")
+    parser.add_argument("--seed", type=int, help="of weights and order both")
+    parser.add_argument("--to", action="append", default=[], choices=("tensorboard", "wandb"))
+    said = parser.parse_args(arguments)
+    try:
+        config = Config.load(said.config) if said.config else SCALES[said.scale]
+        if said.objective:
+            config = replace(config, objective=said.objective)
+        if said.seed is not None:
+            config = replace(config, init_seed=said.seed, order_seed=said.seed)
+        train(said.folder, config, {Pack.open(url): 1.0 for url in said.pack}, to=said.to, quiet=False)
+    except TrainingError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

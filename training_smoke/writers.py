@@ -1,0 +1,82 @@
+"""A line per interval: metrics.jsonl always, TensorBoard and W&B where a run asks for them, and one for people.
+
+metrics = Metrics(folder, step=0, to=("tensorboard",))
+metrics.add(step=20, loss=5.1, ...)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training_smoke.errors import TrainingError
+
+Number = float | int
+
+
+class Metrics:
+    """Of a run that goes on from `step`: lines of later steps, of an attempt that was cut off, go."""
+
+    def __init__(self, folder: Path, step: int, to: Sequence[str] = (), quiet: bool = True) -> None:
+        self._path = folder / "metrics.jsonl"
+        self._quiet = quiet
+        _cut(self._path, step)
+        self._others = [_WRITERS[name](folder) for name in to]
+
+    def add(self, **numbers: Number) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(numbers) + "\n")
+        for other in self._others:
+            other(numbers)
+        if not self._quiet:
+            print("  ".join(f"{name} {value:g}" for name, value in numbers.items()), flush=True)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """All whole lines; one that was cut off by a crash is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+
+
+def _cut(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = [line for line in read_metrics(path.parent) if line["step"] <= step]
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    part.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    part.replace(path)
+
+
+class _TensorBoard:
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as e:
+            raise TrainingError(f"TensorBoard is asked for but not installed: pip install tensorboard ({e})") from e
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def __call__(self, numbers: dict[str, Number]) -> None:
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, numbers["step"])
+        self._writer.flush()
+
+
+class _WandB:
+    def __init__(self, folder: Path) -> None:
+        try:
+            import wandb  # type: ignore[import-not-found]
+        except ImportError as e:
+            raise TrainingError(f"W&B is asked for but not installed: pip install wandb ({e})") from e
+        config = json.loads((folder / "config.json").read_text())
+        self._run = wandb.init(project="curate", name=folder.name, dir=str(folder), config=config, resume="allow")
+
+    def __call__(self, numbers: dict[str, Number]) -> None:
+        self._run.log(numbers, step=int(numbers["step"]))
+
+
+_WRITERS: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _WandB}
