@@ -9,6 +9,7 @@ Pixels come as bytes and are normalised where the model lies: a quarter of the t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +26,7 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 TINY_SIZE, TINY_CONTEXT, TINY_WIDTH = 32, 16, 128
 
 
-class TwoTowers(nn.Module):
+class TwoTowers(nn.Module, ABC):
     """What a run trains, whatever it is made of; `image_size` pixels a side, `context` tokens."""
 
     image_size: int
@@ -38,17 +39,17 @@ class TwoTowers(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """int64 [n, context]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def image_features(self, pixels: Tensor) -> Tensor:
         """float [n, 3, size, size], normalised -> [n, dim]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text_features(self, tokens: Tensor) -> Tensor:
         """int64 [n, context] -> [n, dim]."""
-        raise NotImplementedError
 
     def encode_images(self, images: Tensor) -> Tensor:
         """uint8 [n, 3, size, size] -> unit vectors [n, dim]."""

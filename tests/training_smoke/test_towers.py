@@ -1,0 +1,68 @@
+"""Towers give unit vectors, draw their weights by the seed alone, and load what they are told to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from training_smoke.config import Towers
+from training_smoke.errors import TrainingError
+from training_smoke.tokens import tokenize_words
+from training_smoke.towers import build
+
+TINY = [Towers("tiny-conv", image_size=32, context=16), Towers("tiny-vit", image_size=32, context=16)]
+OPEN = Towers("ViT-S-32", image_size=64, context=12)
+
+
+@pytest.mark.parametrize("towers", [*TINY, OPEN], ids=lambda t: t.name)
+def test_pixels_and_words_become_unit_vectors(towers: Towers) -> None:
+    model = build(towers, 0).eval()
+    images = torch.randint(0, 256, (3, 3, model.image_size, model.image_size), dtype=torch.uint8)
+    tokens = model.tokenize(["a red bicycle", "", "many words " * 40])
+    assert tokens.shape == (3, towers.context)
+    with torch.no_grad():
+        for features in model(images, tokens):
+            assert torch.isfinite(features).all()
+            assert torch.allclose(features.norm(dim=-1), torch.ones(3), atol=1e-5)
+
+
+@pytest.mark.parametrize("towers", TINY, ids=lambda t: t.name)
+def test_weights_are_the_seeds_and_no_generator_is_touched(towers: Towers) -> None:
+    before = torch.get_rng_state()
+    first, again, other = (build(towers, seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_open_clips_weights_come_from_a_file(tmp_path: Path) -> None:
+    trained = build(OPEN, 1)
+    torch.save(trained.model.state_dict(), tmp_path / "weights.pt")  # type: ignore[union-attr, operator]
+    loaded = build(Towers(OPEN.name, str(tmp_path / "weights.pt"), OPEN.image_size, OPEN.context), 2)
+    ours, theirs = trained.state_dict(), loaded.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("towers", "said"),
+    [
+        (Towers("ViT-Z-99"), "no towers 'ViT-Z-99'"),
+        (Towers("ViT-S-32", weights="nowhere.pt"), "no such file"),
+        (Towers("tiny-conv", weights="x"), "no published weights"),
+    ],
+)
+def test_what_is_not_there_is_named(towers: Towers, said: str) -> None:
+    with pytest.raises(TrainingError, match=said):
+        build(towers, 0)
+
+
+def test_padding_says_nothing() -> None:
+    model = build(TINY[0], 0).eval()
+    short = tokenize_words(["a dog"], 16)
+    with torch.no_grad():
+        features = model.encode_texts(short)
+        words = model.text.words.weight  # type: ignore[union-attr, operator]
+        words.data[0] = 9.0  # the row of the padding
+        assert torch.allclose(model.encode_texts(short), features, atol=1e-6)
