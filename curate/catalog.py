@@ -24,6 +24,8 @@ STAGES = {
     "text_facts": "stages.text_facts:TextFacts",
     "language": "stages.language:Language",
     "phash": "stages.phash:PHash",
+    "clip_embedding": "stages.clip:ClipEmbedding",
+    "clip_score": "stages.clip:ClipScore",
     "hash_groups": "stages.hash_groups:HashGroups",
 }
 
@@ -33,6 +35,7 @@ FILTERS = {
     "caption_length": "filters.caption_length:CaptionLength",
     "language": "filters.language:Language",
     "top_fraction": "filters.top_fraction:TopFraction",
+    "random_subset": "filters.random_subset:RandomSubset",
     "keep_one": "filters.keep_one:KeepOne",
     "in_subset": "filters.in_subset:InSubset",
 }

@@ -12,35 +12,24 @@ n is the number of samples asked, those without a score among them; int() cuts o
 
 A null or NaN ranks below every score, minus infinity too; `on_missing` says what becomes of it.
 
-Exact in two passes and bounded memory, whatever the type and however many scores are equal: (score, uid) is a total
-order, as unsigned numbers that sort like it. Each span of shards sorts its own and notes every so many-th with its
-place (`sketch`); together these bracket the place asked for (`bounds`) to within a 2,048th of the samples; a
-second pass takes those between the brackets and counts those before (`collect`); sorted, they hold it (`threshold`).
-A histogram by 16 bits a pass would need twelve for 64-bit scores with ties.
+How it is exact in two passes and bounded memory: `filters.ranked`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from filters.base import MISSING, VERDICT, GlobalFilter, Margin, OnMissing, Side
-from stages.base import Inputs, Output, Phase, PhaseFile, Shape, ShardColumns
-from stages.shuffle import Layout, halves
+from filters.base import Margin, OnMissing, Side
+from filters.ranked import Ranked
 
-NOTES = 2048  # places that a span notes in the first pass
 SIGN = np.uint64(1 << 63)
-LAST = np.iinfo(np.uint64).max
-
-Keys = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""(order, high, low), uint64 each: rank of the score, best first, then the uid."""
 
 
-class TopFraction(GlobalFilter):
+class TopFraction(Ranked):
     """The best `fraction` by `column` (a number); others get "below_threshold" ("above_threshold" where lowest).
 
     Args:
@@ -68,39 +57,20 @@ class TopFraction(GlobalFilter):
         column = '"' + self.column.replace('"', '""') + '"'
         return (Margin(self.column, column, cut=(side, f"{which} {100 * self.fraction:.6g} %")),)
 
-    def phases(self, shape: Shape) -> tuple[Phase, ...]:
-        layout = Layout(shape)
-        sketch, collect = layout.from_shards("sketch"), layout.from_shards("collect")
-        bounds, threshold = PhaseFile("bounds", "all"), PhaseFile("threshold", "all")
+    def last(self, asked: int) -> int:
+        chosen = int(asked * self.fraction)
+        return chosen - 1 if self.convention == "n" else min(chosen, asked - 1)
 
-        def both(phase: str) -> tuple[PhaseFile, ...]:
-            return tuple(PhaseFile(phase, span, table) for span in layout.spans for table in (0, 1))
+    def ties(self) -> bool:
+        return self.convention == "n+1"
 
-        return (
-            sketch,
-            Phase("bounds", ("all",), lambda _: both("sketch")),
-            Phase("collect", layout.spans, lambda part: (bounds, *collect.inputs(part))),
-            Phase("threshold", ("all",), lambda _: (bounds, *both("collect"))),
-            Phase("verdict", [f"{s:08d}" for s in shape.shards], lambda part: (ShardColumns(int(part)), threshold)),
-        )
+    def missing(self) -> OnMissing:
+        return self.on_missing
 
-    def run(self, phase: str, part: str, inputs: Inputs) -> Output:
-        match phase:
-            case "sketch":
-                return self._sketch(inputs)
-            case "bounds":
-                return self._bounds(inputs)
-            case "collect":
-                return self._collect(inputs)
-            case "threshold":
-                return self._threshold(inputs)
-            case "verdict":
-                return self._verdict(inputs)
-        raise ValueError(f"TopFraction has no phase {phase!r}")
+    def beyond(self) -> str:
+        return "above_threshold" if self.lowest else "below_threshold"
 
-    # ---- scores as numbers that sort
-
-    def _order(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray, str]:
+    def order(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray, str]:
         """(order, present, kind): uint64 (rows,), smallest is best; which rows have a score; float, int or uint."""
         column = table.column(self.column)
         present = column.is_valid().to_numpy()
@@ -117,147 +87,10 @@ class TopFraction(GlobalFilter):
             raise ValueError(f"top_fraction: column {self.column!r} is {column.type}; only numbers can be ranked")
         return order if self.lowest else ~order, present, kind
 
-    def _value(self, order: int, kind: str) -> float | int:
+    def value(self, order: int, kind: str) -> float | int:
         """The score behind an order."""
         number = np.array([order], np.uint64)
         number = number if self.lowest else ~number
         if kind == "float":
             return float(np.where(number & SIGN, number ^ SIGN, ~number).view(np.float64)[0])
         return int(number[0]) if kind == "uint" else int((number ^ SIGN).view(np.int64)[0])
-
-    def _keys(self, inputs: Inputs) -> Iterator[tuple[pa.Table, Keys, str]]:
-        """Of each shard: its table, the keys of the rows that are asked and have a score, and the kind of score."""
-        for table in inputs:
-            order, present, kind = self._order(table)
-            asked = table.column("asked").to_numpy()
-            if self.on_missing == "error" and (asked & ~present).any():
-                uid = table.column("uid")[int(np.flatnonzero(asked & ~present)[0])].as_py().hex()
-                raise ValueError(
-                    f"top_fraction: sample {uid} has no {self.column!r}, and nothing says what then; "
-                    "add `on_missing: drop` or `on_missing: keep` to this filter"
-                )
-            high, low = halves(table.column("uid"))
-            mine = asked & present
-            yield table, (order[mine], high[mine], low[mine]), kind
-
-    # ---- phases
-
-    def _sketch(self, inputs: Inputs) -> Output:
-        """Every so many-th key, with how many rows at least and at most lie from one to the next; and counts."""
-        keys, asked, kinds = [], 0, set()
-        for table, found, kind in self._keys(inputs):
-            keys.append(found)
-            asked += int(np.count_nonzero(table.column("asked").to_numpy()))
-            kinds.add(kind)
-        order, high, low = sort_keys(*(np.concatenate([k[i] for k in keys]) for i in range(3)))
-        n = len(order)
-        at = np.unique(np.append(np.arange(0, n, max(1, -(-n // NOTES))), [n - 1] if n else []).astype(np.int64))
-        notes = {"order": order[at], "high": high[at], "low": low[at]}
-        notes["at_least"] = np.diff(at, prepend=-1)  # rows up to and with this one, after the one before
-        notes["at_most"] = np.diff(at, append=n)  # rows from this one up to the next
-        counts = {"asked": [asked], "present": [n], "kind": ["+".join(sorted(kinds))]}
-        return Output(beside(notes, counts), {"asked": asked, "missing": asked - n})
-
-    def _bounds(self, inputs: Inputs) -> Output:
-        """One row: brackets of the place asked for (place -1: nobody; not below `present`: everybody)."""
-        tables = list(inputs)
-        notes, counts = pa.concat_tables(tables[0::2]), pa.concat_tables(tables[1::2])
-        kinds = set(counts.column("kind").to_pylist())
-        if len(kinds) > 1 or "+" in "".join(kinds):
-            raise ValueError(f"top_fraction: {self.column!r} has another type in some shards: {', '.join(kinds)}")
-        asked, present = (sum(counts.column(n).to_pylist()) for n in ("asked", "present"))
-        chosen = int(asked * self.fraction)
-        place = chosen - 1 if self.convention == "n" else min(chosen, asked - 1)
-        row = {"place": place, "asked": asked, "present": present, "kind": kinds.pop()}
-        first, beyond = (0, 0, 0), (0, 0, 0)
-        if 0 <= place < present:
-            columns = [notes.column(n).to_numpy() for n in ("order", "high", "low", "at_least", "at_most")]
-            rows = np.lexsort((columns[2], columns[1], columns[0]))
-            order, high, low, at_least, at_most = (c[rows] for c in columns)
-            fewest, most = np.cumsum(at_least) - at_least, np.cumsum(at_most) - at_most  # rows before each note
-            i = int(np.searchsorted(most, place, side="right")) - 1
-            j = int(np.searchsorted(fewest, place, side="right"))
-            first = (order[i], high[i], low[i])
-            beyond = (order[j], high[j], low[j]) if j < len(order) else (LAST, LAST, LAST)
-        row |= dict(zip(("order", "high", "low", "to_order", "to_high", "to_low"), (*first, *beyond), strict=True))
-        return Output(one_row(row))
-
-    def _collect(self, inputs: Inputs) -> Output:
-        """The keys from the lower bracket up to the upper one, and how many come before."""
-        bounds = inputs.select(PhaseFile).only().to_pylist()[0]
-        first = (bounds["order"], bounds["high"], bounds["low"])
-        beyond = (bounds["to_order"], bounds["to_high"], bounds["to_low"])
-        found, before = [], 0
-        for _, keys, _ in self._keys(inputs.select(ShardColumns)):
-            early = precedes(keys, first)
-            here = ~early & (precedes(keys, beyond) | (beyond == (LAST,) * 3))
-            before += int(np.count_nonzero(early))
-            found.append(tuple(k[here] for k in keys))
-        columns = {n: np.concatenate([f[i] for f in found]) for i, n in enumerate(("order", "high", "low"))}
-        return Output(beside(columns, {"before": [before]}), {"between": len(columns["low"])})
-
-    def _threshold(self, inputs: Inputs) -> Output:
-        """The last key that is kept; no row: nobody is."""
-        bounds = inputs.select(PhaseFile, "bounds").only().to_pylist()[0]
-        stats = {n: bounds[n] for n in ("asked", "present")} | {"missing": bounds["asked"] - bounds["present"]}
-        last: dict[str, int] = {"order": LAST, "high": LAST, "low": LAST}
-        if 0 <= bounds["place"] < bounds["present"]:
-            tables = list(inputs.select(PhaseFile, "collect"))
-            keys, before = pa.concat_tables(tables[0::2]), pa.concat_tables(tables[1::2])
-            order, high, low = sort_keys(*(keys.column(n).to_numpy() for n in ("order", "high", "low")))
-            at = bounds["place"] - sum(before.column("before").to_pylist())
-            last["order"] = int(order[at])
-            if self.convention == "n":
-                last |= {"high": int(high[at]), "low": int(low[at])}
-            stats["threshold"] = self._value(last["order"], bounds["kind"])
-        table = one_row(last)
-        return Output(table if bounds["place"] >= 0 else table.slice(0, 0), stats)
-
-    def _verdict(self, inputs: Inputs) -> Output:
-        table = inputs.select(ShardColumns).only()
-        order, present, _ = self._order(table)
-        asked = table.column("asked").to_numpy()
-        keep = np.zeros(len(order), bool)
-        for last in inputs.select(PhaseFile).only().to_pylist():
-            keep = ~precedes_all((last["order"], last["high"], last["low"]), (order, *halves(table.column("uid"))))
-        reason = np.where(present, "above_threshold" if self.lowest else "below_threshold", MISSING)
-        keep = np.where(present, keep, self.on_missing == "keep")
-        columns = [pa.array(keep, mask=~asked), pa.array(reason, pa.string(), mask=keep | ~asked)]
-        return Output(pa.table(columns, schema=VERDICT), {"kept": int(np.count_nonzero(keep & asked))})
-
-
-def one_row(values: Mapping[str, Any]) -> pa.Table:
-    """uint64 for keys, which may not fit int64; int64 for counts; strings."""
-    unsigned = ("order", "high", "low", "to_order", "to_high", "to_low")
-    types = {n: pa.uint64() if n in unsigned else None for n in values}
-    return pa.table({n: pa.array([v if isinstance(v, str) else int(v)], types[n]) for n, v in values.items()})
-
-
-def beside(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[pa.Table]:
-    """Two tables as the buckets of one file, which have one schema: what the other has is null."""
-    tables = [pa.table(dict(first)), pa.table(dict(second))]
-    schema = pa.schema([*tables[0].schema, *tables[1].schema])
-    nulls = [{n: pa.nulls(t.num_rows, schema.field(n).type) for n in schema.names} for t in tables]
-    return [
-        pa.table({n: t.column(n) if n in t.column_names else empty[n] for n in schema.names})
-        for t, empty in zip(tables, nulls, strict=True)
-    ]
-
-
-def sort_keys(order: np.ndarray, high: np.ndarray, low: np.ndarray) -> Keys:
-    rows = np.lexsort((low, high, order))
-    return order[rows], high[rows], low[rows]
-
-
-def precedes(keys: Keys, key: tuple[int, int, int]) -> np.ndarray:
-    """bool (n,): keys < key."""
-    order, high, low = (np.uint64(k) for k in key)
-    below = (keys[1] < high) | ((keys[1] == high) & (keys[2] < low))
-    return (keys[0] < order) | ((keys[0] == order) & below)
-
-
-def precedes_all(key: tuple[int, int, int], keys: Keys) -> np.ndarray:
-    """bool (n,): key < keys."""
-    order, high, low = (np.uint64(k) for k in key)
-    above = (high < keys[1]) | ((high == keys[1]) & (low < keys[2]))
-    return (order < keys[0]) | ((order == keys[0]) & above)

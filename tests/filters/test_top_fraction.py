@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import filters.top_fraction as top_fraction
+import filters.ranked
 import stages.shuffle as shuffle
 from filters.top_fraction import TopFraction
 from tests.phase_runner import PhaseRunner
@@ -180,7 +180,7 @@ def test_any_cut_gives_what_a_sort_gives(
         expected = {uid for score, uid in ranked if score <= limit}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shuffle, "ROWS", rows)
-        patch.setattr(top_fraction, "NOTES", 3)
+        patch.setattr(filters.ranked, "NOTES", 3)
         assert kept(answers(pool_of(pa.array(scores), shards), chosen, seed)) == expected
 
 
