@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from curate.cli_interchange import export_img2dataset, import_img2dataset
+from curate.cli_judge import compare
 from curate.cli_parts import (
     ClipOption,
     ExecutorOption,
@@ -250,6 +251,7 @@ def purge(
         typer.echo("packs written before still hold copies; make them again or delete them: " + ", ".join(done.packs))
 
 
+app.command()(compare)
 app.command(name="import-img2dataset")(import_img2dataset)
 app.command(name="export-img2dataset")(export_img2dataset)
 

@@ -32,7 +32,7 @@ from curate.run.pack.spec import PackSpec
 from curate.run.sources.spec import SourceSpec
 from stages.base import ERROR, Barrier, Column, Stage, fact
 
-__all__ = ["Recipe", "Step", "builtin_recipes", "load_recipe"]
+__all__ = ["Recipe", "Step", "builtin_recipes", "load_recipe", "recipe_from"]
 
 WEB = "web"  # the caption source that is the text itself
 SETTINGS = ("description", "year", "pool", "run")  # sections that no byte of a pick depends on
@@ -182,6 +182,16 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     if base and "recipe" not in raw:
         errors.add(("extends",), "a recipe that extends another needs a name of its own, as `recipe: my_recipe`")
     return _check(merged, errors)
+
+
+def recipe_from(raw: dict[str, Any]) -> Recipe:
+    """A recipe from its resolved YAML as a map, checked as one from a file; nothing is extended.
+
+    Raises:
+        UserError: every error found.
+    """
+    document = Document(f"recipe {raw.get('recipe')}", dump(raw))
+    return _check(mapping(document), Errors(Places(document, None, ()), list(document.problems)))
 
 
 def _check(merged: dict[str, Any], errors: Errors) -> Recipe:

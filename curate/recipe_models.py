@@ -69,12 +69,21 @@ class Judge(Section):
     seeds: int = Field(default=3, ge=1, description="trainings of each recipe, to tell a gain from luck")
     model: str | None = Field(default=None, description="a configuration of open_clip; default: the scale's")
     pretrained: str | None = Field(default=None, description="weights to start from, by path or name")
-    samples_seen: int | None = Field(default=None, ge=1, description="default: the scale's; equal for all recipes")
+    samples_seen: int | None = Field(
+        default=None, ge=1, description="default: the scale's; equal for all recipes, cut to whole batches"
+    )
     controls: tuple[Literal["no_filter", "random", "a_a"], ...] = Field(
         default=("no_filter", "random", "a_a"), description="recipes that are trained besides, to compare with"
     )
-    evaluate: tuple[str, ...] = Field(default=(), description="evaluation sets, by name or path; default: the scale's")
-    parameters: dict[str, Any] = Field(default={}, description="of the family's training; see its docstring")
+    evaluate: tuple[str, ...] = Field(
+        default=(), description="evaluation sets: folders in CLIP_benchmark's layout, or one with many such folders"
+    )
+    primary: str = Field(
+        default="mean", description="the metric that decides, as <set>/<metric>; mean: of the sets' main metrics"
+    )
+    parameters: dict[str, Any] = Field(
+        default={}, description="of the training: keys of training_smoke.config.Config, as {optimiser: {lr: 1e-3}}"
+    )
 
 
 class RunSpec(Section):

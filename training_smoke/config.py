@@ -25,7 +25,7 @@ Precision = Literal["fp32", "bf16"]
 class Towers:
     """The two encoders.
 
-    name: "tiny-conv", "tiny-vit", or any configuration of open_clip ("ViT-B-32").
+    name: "feature-mlp", "tiny-conv", "tiny-vit", or any configuration of open_clip ("ViT-B-32").
     weights: for open_clip: a tag ("laion2b_s34b_b79k"), or a file; None: random, by the run's seed.
     image_size, context: pixels a side, tokens a text; None: what the configuration says. Smaller ones cost less.
     """
@@ -144,6 +144,11 @@ def _datacomp(name: str, samples: int, batch: int, lr: float, warmup: int, beta2
 
 
 SCALES = {
+    "feature": Config(
+        towers=Towers("feature-mlp", image_size=32, context=32),
+        optimiser=Optimiser(lr=2e-3, weight_decay=0.1, warmup=1_280),
+        samples=30_208,
+    ),
     "tiny": Config(
         towers=Towers("tiny-conv", image_size=32, context=16),
         optimiser=Optimiser(lr=5e-4, weight_decay=0.1, warmup=2_560),
@@ -155,4 +160,4 @@ SCALES = {
     "large": _datacomp("ViT-B-16", 1_280_000_000, 8192, 5e-4, 500),
     "xlarge": _datacomp("ViT-L-14", 12_800_000_000, 90_112, 1e-3, 10_000, 0.95),
 }
-"""Samples seen, model and batch by name. `feature` trains no towers and stands in training_smoke/features.py."""
+"""Samples seen, model and batch by name: CPU seconds, CPU minutes, and DataComp's, for GPUs."""

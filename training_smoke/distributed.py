@@ -17,6 +17,7 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
+import xxhash
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
@@ -57,22 +58,17 @@ class World:
         return self.rank == 0
 
     def wrap(self, model: nn.Module, how: Literal["ddp", "fsdp"]) -> nn.Module:
-        """The model on our device, its gradients averaged over the world; fsdp: its parameters spread too (FSDP2)."""
+        """The model on our device, its gradients averaged over the world; fsdp: its parameters spread too (FSDP2).
+
+        What is not to be trained must be frozen already.
+        """
         model = model.to(self.device)
         if self.group is None:
             return model
-        if how == "ddp":
-            ids = [self.device.index] if self.device.type == "cuda" else None
-            return nn.parallel.DistributedDataParallel(model, device_ids=ids)
-        from torch.distributed.fsdp import fully_shard
-
-        for layer in model.modules():
-            if isinstance(layer, nn.ModuleList | nn.Sequential):
-                for block in layer:
-                    if any(True for _ in block.parameters()):
-                        fully_shard(block)
-        fully_shard(model)
-        return model
+        if how == "fsdp":
+            return _spread(model, self.device)
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
     def held_back(self, model: nn.Module) -> AbstractContextManager[object]:
         """Gradients of what happens inside stay here: they travel with the next backward pass outside of it."""
@@ -90,6 +86,25 @@ class World:
             value /= self.size
         return value
 
+    def agreed(self, number: int) -> int:
+        """What the first process says that it is."""
+        if self.group is None:
+            return number
+        said = torch.tensor(number, device=self.device)
+        dist.broadcast(said, 0, group=self.group)
+        return int(said)
+
+    def draw_by(self, seed: int, step: int) -> None:
+        """Set torch's generators for a step: other draws on each process, the same whenever the step is done."""
+        torch.manual_seed(xxhash.xxh3_64_intdigest(f"{seed}/{step}/{self.rank}".encode()))
+
+    @contextmanager
+    def own_draws(self) -> Iterator[None]:
+        """Leave torch's generators as they were."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            yield
+
     def wait(self) -> None:
         if self.group is not None:
             dist.barrier(group=self.group)
@@ -100,6 +115,25 @@ class World:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if self.ours:
             dist.destroy_process_group()
+
+
+def _spread(model: nn.Module, device: torch.device) -> nn.Module:
+    from torch.distributed.fsdp import fully_shard
+
+    for block in _blocks(model):
+        fully_shard(block)
+    spread = fully_shard(model)
+    spread.set_force_sum_reduction_for_comms(device.type == "cpu")  # gloo knows no average
+    return spread
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Layers of the outermost stacks of like layers, which FSDP gathers one by one; never a part of such a layer."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList | nn.Sequential) and len({type(layer) for layer in child}) == 1:
+            yield from (layer for layer in child if any(True for _ in layer.parameters()))
+        else:
+            yield from _blocks(child)
 
 
 @contextmanager

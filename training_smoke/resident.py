@@ -3,9 +3,9 @@
     loader = ResidentLoader(packs=pack, batch=256, size=32, seed=0, steps=1000, tokenize=tokenize)
 
 A pack's pixels are a file of uint8 [samples, size, size, 3] in the cache, named by what decides its bytes: the digest
-of the pack's manifest, the size, the version of `square`. It appears whole; a process that dies while it writes
-leaves nothing that counts. Processes on one machine share it as mapped memory. Texts and their tokens are kept when
-they are first used.
+of the pack's manifest, the size, the version of `square`. Where a first part of the image tower is frozen, what it
+makes of them is another such file, and the texts are one more. Each appears whole; a process that dies while it writes
+leaves nothing that counts. Processes on one machine share them as mapped memory. Tokens are kept when first made.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from training_smoke.errors import TrainingError
 from training_smoke.files import PARTIAL, cache_root, locked
 from training_smoke.loader import Batch, Course, decoded, threads_of
-from training_smoke.order import Draw, pick_texts
+from training_smoke.order import Draw, Texts, pick_texts
 from training_smoke.packs import Pack
 from training_smoke.pixels import VERSION
+from training_smoke.towers import Frozen
 
-CHUNK = 64  # samples that a thread decodes at a time
+CHUNK = 64  # samples that a thread makes at a time
 
 
 def resident_pixels(pack: Pack, size: int, folder: Path | None = None, workers: int | None = None) -> np.ndarray:
@@ -41,47 +43,109 @@ def resident_pixels(pack: Pack, size: int, folder: Path | None = None, workers: 
     Raises:
         TrainingError: a sample does not decode, or the disk has no room.
     """
-    folder = cache_root() / "resident" if folder is None else folder
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{pack.digest[:32]}-{size}px-v{VERSION}.npy"
+
+    def decode(out: np.ndarray, start: int) -> None:
+        for row in range(len(out)):
+            sample = pack.read(start + row)
+            out[row] = decoded(pack, sample.uid, sample.image, size)
+
+    path = _path(pack, f"{size}px-v{VERSION}", folder)
+    return _Kept(path, np.uint8, (len(pack), size, size, 3), decode).mapped(workers)
+
+
+def resident_features(
+    pack: Pack, size: int, frozen: Frozen, folder: Path | None = None, workers: int | None = None
+) -> np.ndarray:
+    """What a frozen first part makes of all images of a pack, float16 [samples, dim], mapped; computed where it is not.
+
+    Args and errors: as of `resident_pixels`, whose file it reads.
+    """
+    pixels = resident_pixels(pack, size, folder, workers)
+
+    def compute(out: np.ndarray, start: int) -> None:
+        out[:] = frozen.run(pixels[start : start + len(out)])
+
+    path = _path(pack, f"{size}px-v{VERSION}-{frozen.name}", folder)
+    return _Kept(path, np.float16, (len(pack), frozen.dim), compute).mapped(workers)
+
+
+def resident_texts(pack: Pack, folder: Path | None = None, workers: int | None = None) -> list[Texts]:
+    """The texts of all samples of a pack; read from its tars now if they have not been before.
+
+    Args and errors: as of `resident_pixels`.
+    """
+    path = _path(pack, "texts-v1", folder).with_suffix(".parquet")
     with locked(path):
         if not path.exists():
-            _decode_all(pack, size, path, workers)
-    pixels: np.ndarray = np.load(path, mmap_mode="r")
-    return pixels
+            rows = range(len(pack))
+            chunks = [rows[i : i + CHUNK] for i in rows[::CHUNK]]
+            with threads_of(workers) as threads:
+                parts = threads.map(lambda some: [pack.texts(i) for i in some], chunks)
+                texts = [own for part in parts for own in part]
+            _write_texts(path, texts)
+    found = pq.read_table(path, memory_map=True)
+    pairs = zip(found.column("text").to_pylist(), found.column("p").to_pylist(), strict=True)
+    return [list(zip(text, p, strict=True)) for text, p in pairs]
 
 
-def _decode_all(pack: Pack, size: int, path: Path, workers: int | None) -> None:
-    partial = path.with_name(path.name + PARTIAL)  # of one that was killed: written over
+def _write_texts(path: Path, texts: list[Texts]) -> None:
+    partial = path.with_name(path.name + PARTIAL)
     try:
-        pixels = _reserved(partial, (len(pack), size, size, 3))
-
-        def fill(start: int) -> None:
-            for i in range(start, min(start + CHUNK, len(pack))):
-                sample = pack.read(i)
-                pixels[i] = decoded(pack, sample.uid, sample.image, size)
-
-        with threads_of(workers) as threads:
-            for _ in threads.map(fill, range(0, len(pack), CHUNK)):
-                pass
-        pixels.flush()
+        text, p = ([[pair[side] for pair in own] for own in texts] for side in (0, 1))
+        pq.write_table(pa.table({"text": text, "p": pa.array(p, pa.list_(pa.float64()))}), partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _reserved(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A mapped file of uint8 whose room on the disk is ours: running out of it later kills a process without a word."""
-    pixels: np.memmap = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+def _path(pack: Pack, what: str, folder: Path | None) -> Path:
+    folder = cache_root() / "resident" if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{pack.digest[:32]}-{what}.npy"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An array in a file. fill: (some of its rows, number of the first) -> makes them; called by several threads."""
+
+    path: Path
+    dtype: type[np.generic]
+    shape: tuple[int, ...]
+    fill: Callable[[np.ndarray, int], None]
+
+    def mapped(self, workers: int | None) -> np.ndarray:
+        """The array; made now where there is no file yet."""
+        with locked(self.path):
+            if not self.path.exists():
+                self._make(workers)
+        kept: np.ndarray = np.load(self.path, mmap_mode="r")
+        return kept
+
+    def _make(self, workers: int | None) -> None:
+        partial = self.path.with_name(self.path.name + PARTIAL)  # of one that was killed: written over
+        try:
+            rows = _reserved(partial, self.dtype, self.shape)
+            with threads_of(workers) as threads:
+                for _ in threads.map(lambda i: self.fill(rows[i : i + CHUNK], i), range(0, len(rows), CHUNK)):
+                    pass
+            rows.flush()
+            partial.replace(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _reserved(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.memmap:
+    """A mapped file whose room on the disk is ours: running out of it later kills a process without a word."""
+    rows: np.memmap = np.lib.format.open_memmap(path, "w+", dtype, shape)
     try:
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as e:
         raise TrainingError(
-            f"{path.parent}: no room for {pixels.nbytes / 1e9:.1f} GB of decoded pixels: {e.strerror}; make some, set "
+            f"{path.parent}: no room for {rows.nbytes / 1e9:.1f} GB of decoded pixels: {e.strerror}; make some, set "
             "CURATE_CACHE, or train without resident pixels"
         ) from e
-    return pixels
+    return rows
 
 
 @dataclass(kw_only=True, eq=False)
@@ -89,7 +153,7 @@ class ResidentLoader(Course):
     """The batches of `Loader`, to the byte, at the cost of gathering rows. See the module.
 
     device: where pixels are held and batches are made; tokens and groups stay on the CPU. folder, workers: see
-    `resident_pixels`.
+    `resident_pixels`. frozen: the towers' first part, whose output stands in `Batch.images` then, [batch, frozen.dim].
 
     Raises:
         TrainingError: as `Course` and `resident_pixels`.
@@ -98,14 +162,12 @@ class ResidentLoader(Course):
     device: str | torch.device = "cpu"
     folder: Path | None = None
     workers: int | None = None
+    frozen: Frozen | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._pixels = [
-            _tensor(resident_pixels(pack, self.size, self.folder, self.workers)).to(self.device)
-            for pack in self.sources
-        ]
-        self._texts = [cache(pack.texts) for pack in self.sources]
+        self._rows = [_tensor(self._resident(pack)).to(self.device) for pack in self.sources]
+        self._texts = [resident_texts(pack, self.folder, self.workers) for pack in self.sources]
         self._tokens: dict[str, Tensor] = {}
 
     def __iter__(self) -> Iterator[Batch]:
@@ -113,20 +175,25 @@ class ResidentLoader(Course):
             asked = time.perf_counter()
             draw = self.order.draw(step)
             where = list(zip(draw.pack.tolist(), draw.sample.tolist(), strict=True))
-            texts = pick_texts(self.seed, draw.turn, [self._texts[pack](i) for pack, i in where])
+            texts = pick_texts(self.seed, draw.turn, [self._texts[pack][i] for pack, i in where])
             batch = self.finished(draw, self._images(draw), self._uids(draw), self._tokenised(texts))
             yield replace(batch, wait_s=time.perf_counter() - asked)
 
+    def _resident(self, pack: Pack) -> np.ndarray:
+        if self.frozen is None:
+            return resident_pixels(pack, self.size, self.folder, self.workers)
+        return resident_features(pack, self.size, self.frozen, self.folder, self.workers)
+
     def _images(self, draw: Draw) -> Tensor:
-        """uint8 [batch, 3, size, size] on the device."""
+        """uint8 [batch, 3, size, size] or float16 [batch, dim], on the device."""
         by_pack, parts = np.argsort(draw.pack, kind="stable"), []
-        for number, pixels in enumerate(self._pixels):
-            rows = torch.from_numpy(draw.sample[draw.pack == number])
-            parts.append(pixels.index_select(0, rows.to(self.device)))
+        for number, rows in enumerate(self._rows):
+            mine = torch.from_numpy(draw.sample[draw.pack == number])
+            parts.append(rows.index_select(0, mine.to(self.device)))
         images = parts[0]
         if len(parts) > 1:
             images = torch.cat(parts).index_select(0, torch.from_numpy(np.argsort(by_pack)).to(self.device))
-        return images.permute(0, 3, 1, 2)
+        return images if self.frozen is not None else images.permute(0, 3, 1, 2)
 
     def _uids(self, draw: Draw) -> list[str]:
         uids = np.empty(len(draw.turn), "S32")

@@ -7,6 +7,7 @@ that this device's matrix product does in the same time, measured here at the st
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training_smoke.towers import TwoTowers
 
-SIDE = {"cpu": 1024, "cuda": 8192}  # of the matrices whose product is timed
+SIDE = {"cpu": 512, "cuda": 8192}  # of the matrices whose product is timed
 
 
 def flops_per_sample(towers: TwoTowers) -> int:
@@ -26,7 +27,8 @@ def flops_per_sample(towers: TwoTowers) -> int:
     return 3 * int(counter.get_total_flops())
 
 
-def matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) -> float:
+@cache  # of a process: short runs follow each other in one
+def matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.1) -> float:
     """Floating-point operations a second of a large product: the best of as many as fit into so much time."""
     side = SIDE["cuda" if device.type == "cuda" else "cpu"]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))

@@ -14,6 +14,7 @@ import dataclasses
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +23,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 from training_smoke.errors import TrainingError
 
 LEVEL = 0.95
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def against(baseline: str, scores: Mapping[str, Mapping[Hashable, float]]) -> di
     return holm_corrected(found)
 
 
-def holm_corrected(comparisons: Mapping[str, PairedComparison]) -> dict[str, PairedComparison]:
+def holm_corrected(comparisons: Mapping[K, PairedComparison]) -> dict[K, PairedComparison]:
     """The same comparisons with p_holm over all of them."""
     corrected = holm([c.p for c in comparisons.values()])
     return {k: dataclasses.replace(c, p_holm=p) for (k, c), p in zip(comparisons.items(), corrected, strict=True)}

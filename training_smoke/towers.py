@@ -10,27 +10,48 @@ Pixels come as bytes and are normalised where the model lies: a quarter of the t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training_smoke import features
 from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
 from training_smoke.tokens import WORDS, tokenize_words
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+OURS = ("feature-mlp", "tiny-conv", "tiny-vit")
 TINY_SIZE, TINY_CONTEXT, TINY_WIDTH = 32, 16, 128
 
 
+@dataclass(frozen=True)
+class Frozen:
+    """A first part of an image tower that no run trains: what it makes of a picture is computed once and kept.
+
+    name: says all that decides its output, weights and version; a part of a file's name. dim: numbers a picture.
+    run: uint8 [n, size, size, 3] -> float16 [n, dim]; called by several threads.
+    """
+
+    name: str
+    dim: int
+    run: Callable[[np.ndarray], np.ndarray]
+
+
 class TwoTowers(nn.Module, ABC):
-    """What a run trains, whatever it is made of; `image_size` pixels a side, `context` tokens."""
+    """What a run trains, whatever it is made of; `image_size` pixels a side, `context` tokens.
+
+    frozen: what stands before `image_features` in place of normalised pixels; None: nothing does.
+    """
 
     image_size: int
     context: int
+    frozen: Frozen | None = None
     mean: Tensor
     std: Tensor
 
@@ -45,16 +66,25 @@ class TwoTowers(nn.Module, ABC):
 
     @abstractmethod
     def image_features(self, pixels: Tensor) -> Tensor:
-        """float [n, 3, size, size], normalised -> [n, dim]."""
+        """float [n, 3, size, size], normalised, or [n, frozen.dim] where a first part is frozen -> [n, dim]."""
 
     @abstractmethod
     def text_features(self, tokens: Tensor) -> Tensor:
         """int64 [n, context] -> [n, dim]."""
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """uint8 [n, 3, size, size] -> unit vectors [n, dim]."""
-        pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
-        return F.normalize(self.image_features(pixels), dim=-1)
+        """uint8 [n, 3, size, size], or what `frozen` made of them, float16 [n, frozen.dim] -> unit vectors [n, dim]."""
+        if self.frozen is None:
+            given = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        else:
+            given = self._after_frozen(self.frozen, images).to(self.mean)
+        return F.normalize(self.image_features(given), dim=-1)
+
+    def _after_frozen(self, frozen: Frozen, images: Tensor) -> Tensor:
+        """float16 [n, frozen.dim]: computed now, or by a loader long ago."""
+        if images.dtype != torch.uint8:
+            return images
+        return torch.from_numpy(frozen.run(images.permute(0, 2, 3, 1).cpu().numpy()))
 
     def encode_texts(self, tokens: Tensor) -> Tensor:
         """int64 [n, context] -> unit vectors [n, dim]."""
@@ -115,10 +145,13 @@ class TinyText(nn.Module):
         nn.init.normal_(self.words.weight, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        longest = max(1, int((tokens != 0).sum(dim=1).max()))  # columns that are padding everywhere cost and say nothing
+        tokens = tokens[:, :longest]
         padding = tokens == 0
         padding[:, 0] = False  # of an empty text, attention needs something to look at
-        there = (~padding).unsqueeze(-1).to(self.positions.dtype)  # [n, context, 1]
-        hidden = self.norm(self.blocks(self.words(tokens) + self.positions, src_key_padding_mask=padding))
+        there = (~padding).unsqueeze(-1).to(self.positions.dtype)  # [n, longest, 1]
+        words = self.words(tokens) + self.positions[:, :longest]
+        hidden = self.norm(self.blocks(words, src_key_padding_mask=padding))
         return (hidden * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
 
 
@@ -148,6 +181,38 @@ class TinyTowers(TwoTowers):
     def text_features(self, tokens: Tensor) -> Tensor:
         features: Tensor = self.text_projection(self.text(tokens))
         return features
+
+
+class FeatureTowers(TwoTowers):
+    """Two layers on hand-made features of the picture, two on the mean of the caption's words, whatever their order.
+
+    Half of the features are hidden at each step: on some thousand pictures that are seen ten times and more, two
+    layers would otherwise learn wrong captions by heart (CIFAR-10, 2,700 pictures, half of them mismatched: 31 % of
+    a held-out set right with it, 22 % without; all captions right: 37 and 29 %).
+    """
+
+    def __init__(self, image_size: int, context: int, width: int = TINY_WIDTH) -> None:
+        super().__init__((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        self.image_size, self.context = image_size, context
+        self.frozen = Frozen(f"described-v{features.VERSION}", features.DIM, features.described)
+        self.image = nn.Sequential(nn.Dropout(0.5), *_perceptron(features.DIM, 2 * width, width))
+        self.words = nn.EmbeddingBag(WORDS, width // 2, mode="mean", padding_idx=0)
+        self.text = _perceptron(width // 2, 2 * width, width)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        return tokenize_words(texts, self.context)
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.image(pixels)
+        return features
+
+    def text_features(self, tokens: Tensor) -> Tensor:
+        features: Tensor = self.text(self.words(tokens))
+        return features
+
+
+def _perceptron(width: int, hidden: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, out))
 
 
 # ---------------------------------------------------------------------------------------------- open_clip
@@ -187,7 +252,7 @@ def _open_clip(towers: Towers) -> TwoTowers:
         raise TrainingError(f"towers {towers.name!r} need open_clip: pip install 'curate[models]' ({e})") from e
     if towers.name not in open_clip.list_models():
         raise TrainingError(
-            f"no towers {towers.name!r}: tiny-conv, tiny-vit, or one of open_clip's {len(open_clip.list_models())} "
+            f"no towers {towers.name!r}: {', '.join(OURS)}, or one of open_clip's {len(open_clip.list_models())} "
             "(`python -c 'import open_clip; print(open_clip.list_models())'`)"
         )
     settings = open_clip.get_model_config(towers.name)
@@ -224,9 +289,11 @@ def build(towers: Towers, seed: int) -> TwoTowers:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if towers.name not in ("tiny-conv", "tiny-vit"):
+        if towers.name not in OURS:
             return _open_clip(towers)
         if towers.weights is not None:
             raise TrainingError(f"towers {towers.name} have no published weights; start from a run's checkpoint")
-        kind = towers.name.removeprefix("tiny-")
-        return TinyTowers(kind, towers.image_size or TINY_SIZE, towers.context or TINY_CONTEXT)
+        size, context = towers.image_size or TINY_SIZE, towers.context or TINY_CONTEXT
+        if towers.name == "feature-mlp":
+            return FeatureTowers(size, context)
+        return TinyTowers(towers.name.removeprefix("tiny-"), size, context)

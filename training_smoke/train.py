@@ -4,8 +4,9 @@
     torchrun --nproc-per-node 8 -m training_smoke.train runs/a --pack s3://bucket/packs/x --scale small
 
 The folder says all about the run: config.json, packs.json, environment.json, metrics.jsonl (a line per interval),
-checkpoints/. Run again, it goes on from its last checkpoint: on a CPU k steps, a stop and k more are 2k steps, bit for
-bit, as the order of samples is a function of the step and all else that matters is in the checkpoint.
+checkpoints/. Run again, with as many processes or others, it goes on from its last checkpoint: on a CPU k steps, a stop
+and k more are 2k steps, bit for bit on up to two processes (of more, gloo adds in an order of its own), as the order of
+samples and all random draws are functions of the step and all else that matters is in the checkpoint.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,14 @@ import torch
 from torch import Tensor, nn
 
 from training_smoke import checkpoint
+from training_smoke.checkpoint import alone
 from training_smoke.config import SCALES, Config
 from training_smoke.distributed import World
 from training_smoke.errors import TrainingError
 from training_smoke.guard import Guard
 from training_smoke.loader import Batch, Loader
 from training_smoke.objectives import OBJECTIVES, Objective, SigLIP, cached_step
-from training_smoke.optimiser import adamw, set_rate
+from training_smoke.optimiser import adamw, clip, freeze, set_rate
 from training_smoke.packs import Pack
 from training_smoke.provenance import begin_folder
 from training_smoke.resident import ResidentLoader
@@ -42,22 +45,26 @@ Packs = Mapping[Pack, float]
 def train(
     folder: Path, config: Config, packs: Packs, *, device: str | None = None, to: Sequence[str] = (), quiet: bool = True
 ) -> TwoTowers:
-    """Train to the horizon; the towers, on this process's device.
+    """Train to the horizon; the towers, on this process's device (under FSDP its share of them: `load_towers` has all).
 
     Args:
         to: further writers of metrics: "tensorboard", "wandb".
 
     Raises:
-        TrainingError: the folder is another run's, the number of processes does not divide the batch, a sample cannot
-            be read, or the loss diverged.
+        TrainingError: the folder is another run's or being trained, the number of processes does not divide the batch
+            or micro-batch, a sample cannot be read, or the loss diverged.
     """
-    with World.join(device) as world:
+    with World.join(device) as world, world.own_draws(), alone(folder) if world.first else nullcontext():
         # ------------------------------------------------------------------------------ what is trained
-        towers = build(config.towers, config.init_seed)
-        model = world.wrap(towers, config.sharding)
+        check_parts(config, world)
+        towers = build(config.towers, config.init_seed).to(world.device)
         objective: Objective = OBJECTIVES[config.objective]().to(world.device)
+        modules = {"": towers, "objective": objective}
+        freeze(modules, config.optimiser)
+        flops = flops_per_sample(towers)
+        model = world.wrap(towers, config.sharding)
         encode = torch.compile(model) if config.compile else model
-        optimiser = adamw({"": towers, "objective": objective}, config.optimiser)
+        optimiser = adamw(modules, config.optimiser)
         guard = Guard(config.spike)
 
         # ------------------------------------------------------------------------------ where it stands
@@ -65,15 +72,16 @@ def train(
             begin_folder(folder, config, {pack.url: pack.digest for pack in packs}, world.size)
         world.wait()
         trained = {"towers": towers, "objective": objective, "optimiser": optimiser}
-        step = restored(folder, trained, guard)
+        step = restored(folder, trained, guard, world)
         metrics = Metrics(folder, step, to, quiet) if world.first else None
         left = config.samples - step * config.batch
-        speed = Speed(flops_per_sample(towers), peak(world, config), config.batch, left)
+        speed = Speed(flops, peak(world, config), config.batch, left)
 
         # ------------------------------------------------------------------------------ the loop
         for batch in batches(packs, config, towers, world, start=step):
             rate = config.optimiser.lr * config.optimiser.multiple((step + 1) * config.batch, config.samples)
             set_rate(optimiser, rate)
+            world.draw_by(config.order_seed, step)
             loss, norm = one_step(encode, model, objective, optimiser, batch, config, world)
             guard.step(step, loss, batch.uids)
             speed.step(batch.wait_s)
@@ -87,6 +95,8 @@ def train(
                     metrics.add(step=step, samples=step * config.batch, **about, **speed.told())
             if last or (config.save_every and step % config.save_every == 0):
                 guard.look()
+                if metrics is not None:
+                    metrics.settle()
                 save(folder, step, trained, guard, world)
         return towers
 
@@ -115,8 +125,7 @@ def one_step(
     rows = (config.micro_batch or config.batch) // world.size
     parts = list(zip(batch.images.split(rows), batch.tokens.split(rows), strict=True))
     loss = cached_step(features, parts, loss_of, no_sync=lambda: world.held_back(model))
-    trained = [p for group in optimiser.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(trained, config.optimiser.clip_norm or float("inf"))
+    norm = clip(optimiser, config.optimiser.clip_norm, world.group)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     objective.after_step()
@@ -138,28 +147,37 @@ def batches(packs: Packs, config: Config, towers: TwoTowers, world: World, start
         "groups": config.mask_duplicates,
         "workers": config.workers,
     }
-    return iter(ResidentLoader(**course, device=world.device) if config.resident else Loader(**course))
+    if not config.resident:
+        return iter(Loader(**course))
+    return iter(ResidentLoader(**course, device=world.device, frozen=towers.frozen))
 
 
-def restored(folder: Path, trained: Mapping[str, Any], guard: Guard) -> int:
+def restored(folder: Path, trained: Mapping[str, Any], guard: Guard, world: World) -> int:
     """Take up the last checkpoint where there is one; how many steps it has behind it."""
-    state = checkpoint.load_newest(folder / "checkpoints")
-    if state is None:
+    found = checkpoint.checkpoints(folder / "checkpoints") if world.first else []
+    step = world.agreed(checkpoint.step_of(found[-1]) if found else 0)
+    if step == 0:
         return 0
-    for name, part in trained.items():
-        part.load_state_dict(state[name])
+    state = checkpoint.load(checkpoint.path_of(folder / "checkpoints", step))
+    checkpoint.restore(trained, state)
     guard.mean, guard.seen = state["guard"]
-    torch.set_rng_state(state["random"])
-    return int(state["step"])
+    return step
 
 
 def save(folder: Path, step: int, trained: Mapping[str, Any], guard: Guard, world: World) -> None:
     """All that the next step depends on."""
+    state = {name: part.state_dict() for name, part in trained.items()}
+    state = checkpoint.gathered(state | {"step": step, "guard": (guard.mean, guard.seen)}, keep=world.first)
     if world.first:
-        state = {name: part.state_dict() for name, part in trained.items()}
-        state |= {"step": step, "guard": (guard.mean, guard.seen), "random": torch.get_rng_state()}
         checkpoint.save(folder / "checkpoints", state)
     world.wait()
+
+
+def check_parts(config: Config, world: World) -> None:
+    """Each process has an equal part of all that is encoded at a time."""
+    for name, rows in (("batch", config.batch), ("micro_batch", config.micro_batch)):
+        if rows is not None and rows % world.size:
+            raise TrainingError(f"{world.size} processes cannot share a {name} of {rows} equally")
 
 
 def scales(objective: Objective) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Metrics:
         self._path = folder / "metrics.jsonl"
         self._quiet = quiet
         _cut(self._path, step)
-        self._others = [_WRITERS[name](folder) for name in to]
+        self._others = [_WRITERS[name](folder, step) for name in to]
 
     def add(self, **numbers: Number) -> None:
         with self._path.open("a") as file:
@@ -33,6 +34,12 @@ class Metrics:
             other(numbers)
         if not self._quiet:
             print("  ".join(f"{name} {value:g}" for name, value in numbers.items()), flush=True)
+
+    def settle(self) -> None:
+        """All lines on the disk: before a checkpoint that has them behind it."""
+        if self._path.exists():
+            with self._path.open("a") as file:
+                os.fsync(file.fileno())
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -53,12 +60,12 @@ def _cut(path: Path, step: int) -> None:
 
 
 class _TensorBoard:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, step: int) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as e:
             raise TrainingError(f"TensorBoard is asked for but not installed: pip install tensorboard ({e})") from e
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def __call__(self, numbers: dict[str, Number]) -> None:
         for name, value in numbers.items():
@@ -67,16 +74,28 @@ class _TensorBoard:
 
 
 class _WandB:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, _: int) -> None:
         try:
             import wandb  # type: ignore[import-not-found]
         except ImportError as e:
             raise TrainingError(f"W&B is asked for but not installed: pip install wandb ({e})") from e
-        config = json.loads((folder / "config.json").read_text())
-        self._run = wandb.init(project="curate", name=folder.name, dir=str(folder), config=config, resume="allow")
+        self._run = wandb.init(
+            project="curate",
+            name=folder.name,
+            id=_kept_id(folder / "wandb.id"),  # when this run goes on it is the same one there, and takes no step twice
+            resume="allow",
+            dir=str(folder),
+            config=json.loads((folder / "config.json").read_text()),
+        )
 
     def __call__(self, numbers: dict[str, Number]) -> None:
         self._run.log(numbers, step=int(numbers["step"]))
+
+
+def _kept_id(path: Path) -> str:
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex)
+    return path.read_text()
 
 
 _WRITERS: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _WandB}

@@ -1,4 +1,5 @@
-"""`curate demo`, which `make quickstart` calls: draw a web, run the main job on it, compare found with planted."""
+"""`curate demo`, which `make quickstart` calls: draw a web, run the main job on it, compare found with
+planted, and judge the recipe by what it trains."""
 
 from __future__ import annotations
 
@@ -8,12 +9,20 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.ask.judge import say, write_page
+from curate.demo.held_out import build_held_out
 from curate.demo.score import found_against_planted, printed
 from curate.demo.serve import serve
 from curate.demo.web import build_web
-from curate.recipe import load_recipe
+from curate.pool.pool import Pool
+from curate.recipe import Recipe, load_recipe
+from curate.run.compare.main import compare
+from curate.run.compare.request import Said, make_request
 from curate.run.main import run_recipe
+from curate.run.progress import Telling
 from filters.base import sql_string
+
+SEEDS = 3
 
 
 def quickstart(folder: Path, scenes: int, port: int, executor: str) -> None:
@@ -25,11 +34,23 @@ def quickstart(folder: Path, scenes: int, port: int, executor: str) -> None:
     with serve(web.folder, port) as url:
         print(f"serving it on {url}; running recipe demo on executor {executor}")
         outcome = run_recipe(recipe, executor, None, pack=True, report=folder / "report.html", command="curate demo")
+    judged = judge(folder, recipe, executor)
     score = found_against_planted(pq.read_table(web.truth), verdicts(folder / "pool", outcome.pick))
     print(f"\nfound against planted ({time.monotonic() - began:.0f} s in all)\n{printed(score)}\n")
     print(f'ask it:      curate sql {folder}/pool "SELECT id, dropped_first, left_after FROM funnel"')
     print(f"the pack:    {folder}/pool/packs/")
+    print(f"the verdict: {judged}")
     print(f"open next:   {folder}/report.html")
+
+
+def judge(folder: Path, recipe: Recipe, executor: str) -> Path:
+    """Train on the recipe's pack and on the whole pool, at equal samples seen, and say which is better."""
+    sets = build_held_out(folder / "held_out")
+    request = make_request([recipe], Said(scale="feature", seeds=SEEDS, evaluate=tuple(map(str, sets))))
+    print(f"\njudging: recipe demo, no filter and controls, {SEEDS} seeds each, on {len(sets)} held-out sets")
+    found = compare(request, executor, None, telling=Telling(), command="curate demo")
+    print("\n".join(say(found)))
+    return write_page(found, Pool.open(request.pool), folder / "comparison.html")
 
 
 def verdicts(pool: Path, pick: str) -> pa.Table:

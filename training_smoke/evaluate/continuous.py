@@ -1,6 +1,6 @@
 """Measures that move before accuracy does, for small models: held-out loss, rank of the positive, AUROC, AP.
 
-    held_out_loss(objective, image_features, text_features, batch=256)
+    held_out(objective, image_features, text_features)        # loss, positive_rank, auroc
     positive_rank(image_features, text_features)
     auroc(scores, clean), average_precision(scores, clean)
 
@@ -64,6 +64,36 @@ def positive_rank(image_features: Tensor, text_features: Tensor) -> float:
     """
     found = retrieve(image_features, text_features, torch.arange(len(image_features)))
     return float(found.images.mean() + found.texts.mean()) / 2 + 1
+
+
+def held_out(objective: Objective, image_features: Tensor, text_features: Tensor, batch: int = 256) -> dict[str, float]:
+    """Of held-out pairs: their loss (over batches of `batch`, or of all if there are fewer), the mean rank of the
+    positive, and how well similarity tells right pairs from wrong ones (each image with a text half the set away).
+
+    Args:
+        objective: of the training, with its scale and bias; it is moved to main memory.
+        image_features, text_features: float [n, dim], unit length, row i of one belonging to row i of the other.
+    """
+    n = len(image_features)
+    right = (image_features * text_features).sum(dim=1)
+    wrong = (image_features * text_features.roll(n // 2, dims=0)).sum(dim=1)
+    truth = np.arange(2 * n) < n
+    return {
+        "loss": held_out_loss(objective, image_features, text_features, batch=min(batch, n)),
+        "positive_rank": positive_rank(image_features, text_features),
+        "auroc": auroc(torch.cat([right, wrong]).numpy(), truth),
+    }
+
+
+def class_loss(objective: Objective, features: Tensor, head: Tensor, labels: np.ndarray) -> float:
+    """Cross-entropy of the right class among all, at the scale that training learned.
+
+    Args:
+        features: float [n, dim]. head: float [classes, dim]. labels: int64 [n].
+    """
+    scale = objective.logit_scale.detach().cpu().exp()  # type: ignore[attr-defined]
+    loss = torch.nn.functional.cross_entropy(scale * (features @ head.T), torch.from_numpy(labels))
+    return float(loss)
 
 
 def auroc(scores: ArrayLike, positive: ArrayLike) -> float:

@@ -23,7 +23,7 @@ from torch import Tensor
 from training_smoke.errors import TrainingError
 from training_smoke.evaluate import winogavil
 from training_smoke.evaluate.aggregate import Record, Summary, read_results, summarise, write_results
-from training_smoke.evaluate.continuous import average_precision
+from training_smoke.evaluate.continuous import Objective, average_precision, class_loss, held_out
 from training_smoke.evaluate.encode import Encoders, encode_texts, image_batches
 from training_smoke.evaluate.folders import Folder, Sample
 from training_smoke.evaluate.groups import worst_group
@@ -70,12 +70,21 @@ def encode(model: Encoders, samples: Iterable[Sample]) -> Encoded:
 # ---- one set
 
 
-def evaluate(model: Encoders, source: str | Captioned, *, split: str = "test", name: str | None = None) -> Record:
+def evaluate(
+    model: Encoders,
+    source: str | Captioned,
+    *,
+    split: str = "test",
+    name: str | None = None,
+    objective: Objective | None = None,
+) -> Record:
     """Zero-shot metrics of the kind that the set is of; main_metric is acc1, mean_average_precision or mean_recall@1.
 
     Args:
         source: a folder by path or URL, or opened.
         name: what the line calls the set; its path where not given.
+        objective: the one that the model was trained with: measures that move before accuracy does stand beside, see
+            `continuous.held_out`.
 
     Raises:
         TrainingError: the folder, a sample or the model's features are not as they should be.
@@ -83,13 +92,15 @@ def evaluate(model: Encoders, source: str | Captioned, *, split: str = "test", n
     source = Folder.open(source) if isinstance(source, str) else source
     kind = source.kind if isinstance(source, Folder) else "retrieval"
     task, main, measured = MEASURES[kind]
-    metrics = measured(model, source, split)
+    metrics = measured(model, source, split, objective)
     return {"dataset": name or source.path, "task": task, "metrics": metrics | {"main_metric": metrics[main]}}
 
 
-def classification(model: Encoders, folder: Folder, split: str) -> dict[str, Any]:
-    predictions, encoded = classified(model, folder, split)
-    return predictions.metrics() | {"n": len(encoded.answers)}
+def classification(model: Encoders, folder: Folder, split: str, objective: Objective | None) -> dict[str, Any]:
+    encoded, head = encode(model, folder.samples(split)), classifier(model, folder)
+    labels = np.asarray(encoded.answers, np.int64)
+    found = predict(encoded.features, head, labels).metrics() | {"n": len(labels)}
+    return found if objective is None else found | {"loss": class_loss(objective, encoded.features, head, labels)}
 
 
 def classified(model: Encoders, folder: Folder, split: str = "test") -> tuple[Predictions, Encoded]:
@@ -104,8 +115,9 @@ def classifier(model: Encoders, folder: Folder) -> Tensor:
     return zero_shot_head(features.view(len(folder.classnames), len(folder.templates), -1))
 
 
-def multilabel(model: Encoders, folder: Folder, split: str) -> dict[str, Any]:
-    """Mean over the classes that occur of their average precision."""
+def multilabel(model: Encoders, folder: Folder, split: str, objective: Objective | None) -> dict[str, Any]:
+    """Mean over the classes that occur of their average precision; by its nature continuous, with any objective."""
+    del objective
     encoded = encode(model, folder.samples(split))
     truth = np.stack(encoded.answers) > 0  # [n, classes]
     if truth.shape[1] != len(folder.classnames):
@@ -115,16 +127,21 @@ def multilabel(model: Encoders, folder: Folder, split: str) -> dict[str, Any]:
     return {"mean_average_precision": float(np.mean(found)), "n": len(truth)}
 
 
-def retrieval(model: Encoders, source: Captioned, split: str) -> dict[str, Any]:
-    """Both ways over all pictures and all their captions."""
+def retrieval(model: Encoders, source: Captioned, split: str, objective: Objective | None) -> dict[str, Any]:
+    """Both ways over all pictures and all their captions; held-out measures over each picture's first caption."""
     encoded = encode(model, source.samples(split))
     captions = [caption for captions in encoded.answers for caption in captions]
     image_of_text = np.repeat(np.arange(len(encoded.answers)), [len(c) for c in encoded.answers])
-    found = retrieve(encoded.features, encode_texts(model, captions), image_of_text)
-    return found.metrics() | {"n": len(encoded.answers)}
+    texts = encode_texts(model, captions)
+    found = retrieve(encoded.features, texts, image_of_text).metrics() | {"n": len(encoded.answers)}
+    if objective is None:
+        return found
+    first = np.unique(image_of_text, return_index=True)[1]
+    return found | held_out(objective, encoded.features, texts[torch.from_numpy(first)])
 
 
-MEASURES: dict[str, tuple[str, str, Callable[[Encoders, Any, str], dict[str, Any]]]] = {
+Measure = Callable[[Encoders, Any, str, Objective | None], dict[str, Any]]
+MEASURES: dict[str, tuple[str, str, Measure]] = {
     "classification": ("zeroshot_classification", "acc1", classification),
     "multilabel": ("zeroshot_classification", "mean_average_precision", multilabel),
     "retrieval": ("zeroshot_retrieval", "mean_recall@1", retrieval),

@@ -1,0 +1,191 @@
+"""From the files that runs left to what a comparison found: scores, paired differences, what scoring cost."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from curate.errors import UserError
+from curate.pool.pool import Pool
+from curate.pool.storage import Storage
+from curate.run.account import called
+from curate.run.compare.entries import Packed
+from curate.run.compare.found import Comparison, Difference, Entry, EvaluationSet, Metric, RunFound
+from curate.run.compare.overlap import CountWork
+from curate.run.compare.request import Request
+from curate.run.compare.sets import EvalSet
+from curate.run.compare.work import RUN, TrainWork
+from curate.run.graph import Owner, owners
+from curate.run.job import Job
+from curate.run.planning.rates import Rates
+from stages.base import Barrier, Column, Shape
+
+MEAN = "mean"
+LOWER = ("loss", "rank")  # what such a metric's name ends with
+NO_METRIC = ("n", "main_metric")
+
+
+def gather(
+    request: Request,
+    pool: Pool,
+    packed: Sequence[Packed],
+    sets: Sequence[EvalSet],
+    missing: Mapping[str, str],
+    work: TrainWork,
+    counted: CountWork,
+    command: str,
+) -> Comparison:
+    """
+    Raises:
+        UserError: the primary metric is none of those that the sets give; they are named.
+    """
+    found = {name: _run(pool.storage, request, work, name, sets) for name in work.runs}
+    metrics = _metrics(found)
+    primary = request.primary
+    if primary != MEAN and primary not in metrics:
+        raise UserError(f"primary metric {primary}: there are {MEAN}, {', '.join(metrics)}")
+    entries = tuple(_entry(request, pool, p, [found[f"{p.name}/{r}"] for r in request.seeds]) for p in packed)
+    known = {MEAN: Metric(MEAN), **metrics}
+    by_metric = {name: _differences(entries, known[name], name) for name in dict.fromkeys((primary, *metrics))}
+    environment = json.loads(pool.storage.read(f"{next(iter(work.runs.values())).folder}/environment.json"))
+    return Comparison(
+        pool=request.pool,
+        scale=request.scale,
+        config=request.config.as_json(),
+        seeds=request.seeds,
+        primary=primary,
+        metrics=tuple(metrics.values()),
+        entries=entries,
+        differences=by_metric[primary],
+        a_a=_a_a(entries, known[primary], primary),
+        others=tuple(d for name in metrics if name != primary for d in by_metric[name]),
+        sets=tuple(_set(pool.storage, counted, i, s) for i, s in enumerate(sets)),
+        missing=missing,
+        environment=environment,
+        command=command,
+    )
+
+
+def _run(storage: Storage, request: Request, work: TrainWork, name: str, sets: Sequence[EvalSet]) -> RunFound:
+    folder = work.runs[name].folder
+    said = json.loads(storage.read(f"{folder}/{RUN}"))
+    scores: dict[str, float] = {}
+    main: list[float] = []
+    for chosen in sets:
+        metrics = json.loads(storage.read(f"{folder}/scores/{chosen.digest}.json"))["metrics"]
+        main.append(metrics["main_metric"])
+        scores |= {f"{chosen.name}/{n}": float(v) for n, v in metrics.items() if _counts(n, v)}
+    primary = statistics.fmean(main) if request.primary == MEAN else scores.get(request.primary, math.nan)
+    curve = tuple((int(s), float(loss)) for s, loss in said["curve"])
+    seed = int(name.rsplit("/", 1)[1])
+    return RunFound(seed, folder, primary, scores, curve, said["seconds"], said["samples_per_s"])
+
+
+def _counts(name: str, value: Any) -> bool:
+    return name not in NO_METRIC and isinstance(value, int | float) and math.isfinite(value)
+
+
+def _metrics(found: Mapping[str, RunFound]) -> dict[str, Metric]:
+    """Those that every run has."""
+    names = [n for n in next(iter(found.values())).scores if all(n in run.scores for run in found.values())]
+    return {n: Metric(n, lower=n.endswith(LOWER), percent=not n.endswith(LOWER)) for n in names}
+
+
+def _entry(request: Request, pool: Pool, packed: Packed, runs: Sequence[RunFound]) -> Entry:
+    scoring = scoring_seconds(pool, packed)
+    rate = statistics.median(r.samples_per_s for r in runs)
+    return Entry(
+        name=packed.name,
+        kind=packed.kind,
+        of=", ".join(packed.of) or None,
+        pick=packed.pick,
+        pack=packed.pack,
+        samples=packed.samples,
+        seen=request.config.samples,
+        scoring_s=scoring,
+        scoring_samples=None if scoring is None else scoring * rate,
+        runs=tuple(runs),
+    )
+
+
+def scoring_seconds(pool: Pool, packed: Packed) -> float | None:
+    """Worker-seconds that the columns cost which the filters read, for the whole pool, at the rates of earlier runs.
+
+    None where the rate of one of them was never measured.
+    """
+    from curate.pool.lists import claims
+
+    job = Job(packed.recipe)
+    known = claims(pool.storage)
+    columns = [c for step in job.steps(known) for c in step.reads]
+    columns += [Column(b, "") for step in job.steps(known) for b in step.barriers] + job.columns(known)
+    rates = Rates.of_pool(pool.storage, "")
+    shape, _ = pool.shape()
+    total = 0.0
+    for owner in owners(columns):
+        found = _rate(rates, owner, shape)
+        if found is None:
+            return None
+        total += found * sum(shape.rows)
+    return total
+
+
+def _rate(rates: Rates, owner: Owner, shape: Shape) -> float | None:
+    """Seconds a sample; of a barrier, the sum over its phases."""
+    name = called(owner)
+    if not isinstance(owner, Barrier):
+        rate = rates.method(name)
+        return None if rate is None else rate.seconds
+    phases = [phase.name for phase in owner.phases(shape)]
+    found = [rates.phase(name, phase, phases[-1]) for phase in phases]
+    return None if None in found else sum(rate.seconds for rate in found if rate is not None)
+
+
+# ---------------------------------------------------------------------------------------------- differences
+
+
+def _families(entries: Sequence[Entry]) -> list[list[tuple[str, str]]]:
+    """Which differences are asked for: with controls (each recipe against no filter and its random subset, random
+    subsets against no filter), and of recipes among themselves. Each family is corrected by itself, so that a recipe
+    more takes no power from the question whether any helps."""
+    recipes = [e for e in entries if e.kind == "recipe"]
+    whole = [e.name for e in entries if e.kind == "no_filter"][:1]
+    controls = [(e.name, w) for e in recipes for w in whole]
+    for drawn in (e for e in entries if e.kind == "random"):
+        controls += [(name, drawn.name) for name in (drawn.of or "").split(", ") if name]
+        controls += [(drawn.name, w) for w in whole]
+    return [controls, [(b.name, a.name) for i, a in enumerate(recipes) for b in recipes[i + 1 :]]]
+
+
+def _differences(entries: Sequence[Entry], metric: Metric, name: str) -> tuple[Difference, ...]:
+    from training_smoke.statistics import holm_corrected, paired
+
+    scores = {e.name: _scores(e, metric, name) for e in entries}
+    families = [{(a, b): paired(scores[a], scores[b]) for a, b in pairs} for pairs in _families(entries)]
+    return tuple(Difference(a, b, name, c) for family in families for (a, b), c in holm_corrected(family).items())
+
+
+def _a_a(entries: Sequence[Entry], metric: Metric, name: str) -> Difference | None:
+    """The control that must show nothing; corrected by nothing, so that it is not let off lightly."""
+    from training_smoke.statistics import paired
+
+    again = next((e for e in entries if e.kind == "a_a"), None)
+    if again is None:
+        return None
+    whole = next(e for e in entries if e.kind == "no_filter")
+    found = paired(_scores(again, metric, name), _scores(whole, metric, name))
+    return Difference(again.name, whole.name, name, found)
+
+
+def _scores(entry: Entry, metric: Metric, name: str) -> list[float]:
+    """By seed, with the sign that makes more better."""
+    scores = [r.score if name == MEAN else r.scores[name] for r in entry.runs]
+    return [-s for s in scores] if metric.lower else scores
+
+
+def _set(storage: Storage, counted: CountWork, number: int, chosen: EvalSet) -> EvaluationSet:
+    said = json.loads(storage.read(counted.file(str(number))))
+    return EvaluationSet(chosen.name, chosen.path, said["task"], said["n"], said["in_pool"], said["near"])

@@ -1,0 +1,205 @@
+"""The worker of a comparison: train one entry in one replicate, evaluate it, keep what came out.
+
+    judge/<hash of pack and configuration>/
+        run.json                     the marker: how the training went, its curve
+        towers.pt                    the weights, for another set asked for later
+        scores/<hash of set>.json    one evaluation each
+        config.json, packs.json, environment.json, metrics.jsonl, README.md
+
+Equal trainings are one, whoever asks for them: another recipe, another set or more seeds cost what is new in them. A
+run that is killed goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import UserError
+from curate.pool.layout import short_hash
+from curate.pool.storage import Storage
+from curate.run.compare.sets import EvalSet
+from curate.run.executors import import_paths
+
+if TYPE_CHECKING:
+    from training_smoke.config import Config
+
+JUDGE = "judge"
+VERSION = 1  # rises when training or evaluation gives other numbers for the same configuration
+RUN, TOWERS = "run.json", "towers.pt"
+KEPT = ("config.json", "packs.json", "environment.json", "metrics.jsonl", "README.md")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run. pack: folder below the pool; digest: of its manifest."""
+
+    pack: str
+    digest: str
+    config: Config
+
+    @property
+    def folder(self) -> str:
+        return f"{JUDGE}/{short_hash([VERSION, self.digest, self.config.as_json()])}"
+
+
+@dataclass(frozen=True)
+class TrainWork:
+    """What workers share. runs: by item. threads: of one run, on a CPU. processes: of one run, a GPU each; each of
+    them reads the batch's share of one node's."""
+
+    pool: str
+    runs: Mapping[str, Training]
+    sets: tuple[EvalSet, ...]
+    threads: int
+    processes: int = 1
+
+    def missing(self, item: str, storage: Storage) -> bool:
+        folder = self.runs[item].folder
+        names = [RUN, *(f"scores/{s.digest}.json" for s in self.sets)]
+        return not all(storage.exists(f"{folder}/{name}") for name in names)
+
+
+def train_one(work: TrainWork, item: str) -> dict[str, Any]:
+    """Worker: what is missing of one run.
+
+    Raises:
+        UserError: a pack, a set or the training itself has a fault that a person can mend.
+    """
+    import torch
+
+    from training_smoke.errors import TrainingError
+    from training_smoke.files import locked
+
+    storage, run = Storage.at(work.pool), work.runs[item]
+    before = torch.get_num_threads()
+    torch.set_num_threads(work.threads)
+    try:
+        place = _place(storage, run)
+        place.mkdir(parents=True, exist_ok=True)
+        with locked(place / "lock"):  # of a run that was killed, a worker may live on for a while
+            if not storage.exists(f"{run.folder}/{RUN}"):
+                _train(storage, run, place, work.processes)
+        _evaluate(storage, run, work.sets)
+    except TrainingError as e:
+        raise UserError(f"{item}: {e}") from e
+    finally:
+        torch.set_num_threads(before)
+    return {"rows": run.config.samples}
+
+
+def _train(storage: Storage, run: Training, folder: Path, processes: int) -> None:
+    from training_smoke.objectives import OBJECTIVES
+    from training_smoke.packs import Pack
+    from training_smoke.towers_file import load_towers, save_towers
+    from training_smoke.train import train
+    from training_smoke.writers import read_metrics
+
+    began, url = time.perf_counter(), f"{storage.url}/{run.pack}"
+    if processes == 1:
+        towers = train(folder, run.config, {Pack.open(url): 1.0})
+    else:
+        _launch(folder, run.config, url, processes)
+        towers = load_towers(folder)
+    seconds = time.perf_counter() - began
+    state = _last(folder)
+    objective = OBJECTIVES[run.config.objective]()
+    objective.load_state_dict(state["objective"])
+    scale = {name: value.item() for name, value in objective.state_dict().items()}
+    about = {"pack": run.pack, "digest": run.digest, "config": run.config.as_json(), "objective": scale}
+    save_towers(folder / TOWERS, towers, run.config.towers, about)
+    metrics = read_metrics(folder)
+    rates = sorted(m["samples_per_s"] for m in metrics)
+    said = {
+        "seconds": round(seconds, 3),
+        "samples_per_s": rates[len(rates) // 2],
+        "curve": [[m["samples"], m["loss"]] for m in metrics],
+        "pack": run.pack,
+    }
+    if not storage.is_local:
+        for name in (*KEPT, TOWERS):
+            if (folder / name).exists():
+                storage.commit(f"{run.folder}/{name}", (folder / name).read_bytes())
+    storage.commit(f"{run.folder}/{RUN}", json.dumps(said).encode())
+    for path in (folder / "checkpoints").glob("*"):  # the weights are in towers.pt; going on is over
+        path.unlink(missing_ok=True)
+
+
+def _launch(folder: Path, config: Config, pack: str, processes: int) -> None:
+    """The same training on several processes of this machine, under torchrun.
+
+    Raises:
+        TrainingError: it failed; with what it said last.
+    """
+    from training_smoke.errors import TrainingError
+
+    asked = folder / "asked.json"
+    asked.write_text(json.dumps(config.as_json()))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+         "-m", "training_smoke.train", str(folder), "--pack", pack, "--config", str(asked)],
+        env=os.environ | {"PYTHONPATH": import_paths()}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        said = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.startswith("error: ")]
+        last = said[0] if said else done.stdout.decode("utf-8", "replace")[-2000:]
+        raise TrainingError(f"training on {processes} processes ended with status {done.returncode}: {last}")
+
+
+def _last(folder: Path) -> dict[str, Any]:
+    from training_smoke import checkpoint
+
+    state = checkpoint.load_newest(folder / "checkpoints")
+    assert state is not None  # train() wrote it at the last step
+    return state
+
+
+def _evaluate(storage: Storage, run: Training, sets: tuple[EvalSet, ...]) -> None:
+    from training_smoke.evaluate.encoders import TowerEncoders
+    from training_smoke.evaluate.run import evaluate, evaluate_task
+    from training_smoke.evaluate.tasks import TASKS
+    from training_smoke.objectives import OBJECTIVES
+    from training_smoke.towers_file import load_towers, read_file
+
+    todo = [s for s in sets if not storage.exists(f"{run.folder}/scores/{s.digest}.json")]
+    if not todo:
+        return
+    file = storage.local(f"{run.folder}/{TOWERS}")
+    device = "cuda" if _has_gpu() else "cpu"
+    model = TowerEncoders(load_towers(file), device, run.config.precision if device == "cuda" else "fp32")
+    objective = OBJECTIVES[run.config.objective]()
+    objective.load_state_dict({n: _tensor(v) for n, v in read_file(file)["about"]["objective"].items()})
+    for chosen in todo:
+        if chosen.task is not None:
+            record = evaluate_task(model, TASKS[chosen.task], chosen.path.rsplit("/", 1)[0])
+        else:
+            record = evaluate(model, chosen.path, name=chosen.name, objective=objective)
+        storage.commit(f"{run.folder}/scores/{chosen.digest}.json", json.dumps(record).encode())
+
+
+def _place(storage: Storage, run: Training) -> Path:
+    """Where the run works: in the pool, or, where that is an object store, in this machine's cache."""
+    if storage.is_local:
+        return Path(storage.url) / run.folder
+    from training_smoke.files import cache_root
+
+    return cache_root() / short_hash(storage.url) / run.folder
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _tensor(value: float) -> Any:
+    import torch
+
+    return torch.tensor(value)

@@ -1,0 +1,91 @@
+"""Trained towers as one file, which other programs load by its path; and those of a run's folder.
+
+save_towers("filter.pt", towers, config.towers, about={"pack": "..."})
+towers = load_towers("filter.pt")              # or load_towers("runs/a"), the last checkpoint of a run
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training_smoke import checkpoint
+from training_smoke.config import Config, Towers
+from training_smoke.errors import TrainingError
+from training_smoke.towers import TwoTowers, build
+
+FORMAT = "curate towers 1"
+
+
+def save_towers(path: str | Path, towers: TwoTowers, config: Towers, about: Mapping[str, Any]) -> None:
+    """Write weights, what they are weights of, and where they come from; the file appears whole.
+
+    Args:
+        about: JSON values: packs, digests, configuration.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Weights that the towers began with are in the state: who loads the file needs no other.
+    alone = dataclasses.replace(config, weights=None)
+    state = {name: value.detach().cpu() for name, value in towers.state_dict().items()}
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        with part.open("wb") as file:
+            said = {"format": FORMAT, "towers": dataclasses.asdict(alone), "about": dict(about), "state": state}
+            torch.save(said, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_towers(path: str | Path, device: str | torch.device | None = None) -> TwoTowers:
+    """Towers in evaluation mode.
+
+    Args:
+        path: a file of `save_towers`, or the folder of a run that has a checkpoint.
+
+    Raises:
+        TrainingError: neither.
+    """
+    path = Path(path)
+    if path.is_dir():
+        config, state = Config.load(path / "config.json").towers, checkpoint.load_newest(path / "checkpoints")
+        if state is None:
+            raise TrainingError(f"{path} has no checkpoint yet: train it to its end first")
+        return _built(dataclasses.replace(config, weights=None), state["towers"], path, device)
+    said = read_file(path)
+    return _built(Towers(**said["towers"]), said["state"], path, device)
+
+
+def read_file(path: str | Path) -> dict[str, Any]:
+    """The file of `save_towers`: format, towers, about, state.
+
+    Raises:
+        TrainingError: there is none, or it is another file.
+    """
+    try:
+        said = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise TrainingError(f"{path}: no such file; `curate train-filter` makes one") from None
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as e:
+        raise TrainingError(f"{path} is no file of towers: {str(e).splitlines()[0]}") from e
+    if not isinstance(said, dict) or said.get("format") != FORMAT:
+        raise TrainingError(f"{path} is a checkpoint of something else: expected a file of `curate train-filter`")
+    return said
+
+
+def _built(config: Towers, state: Mapping[str, Any], path: Path, device: str | torch.device | None) -> TwoTowers:
+    towers = build(config, seed=0)
+    try:
+        towers.load_state_dict(state)
+    except RuntimeError as e:
+        raise TrainingError(f"{path}: weights do not fit towers {config.name}: {str(e).splitlines()[0]}") from e
+    return towers.to(device or "cpu").eval()
