@@ -11,7 +11,7 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.core: $(BIN)/uv pyproject.toml constraints.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[s3]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[s3,models]'
 	touch $@
 
 $(VENV)/.dev: $(BIN)/uv pyproject.toml constraints.txt

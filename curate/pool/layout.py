@@ -12,6 +12,8 @@ barriers/<stage>@<hash>/<phase>/<part>.parquet
 verdicts/<filter>@<hash>/00000017.parquet
 picks/<recipe>@<hash>/00000017.parquet
 packs/<recipe>@<hash>/00000042.tar
+judge/<hash>/                               one training of `curate compare`, and its scores
+judge/sets/<generation>/<hash>.json         how much of an evaluation set is in the pool
 removed/*.parquet                           uids that every view, pick and pack leaves out
 runs/<run>/status.json                      what a run is doing, for `curate status`
 tmp/<process>/                              being written

@@ -12,6 +12,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from curate.demo.draw import drawn_photos
+from curate.demo.held_out import build_held_out
 from curate.demo.serve import serve
 from curate.demo.web import build_web
 
@@ -23,7 +24,7 @@ def world(folder: Path, port: int) -> Iterator[Path]:
     """Files in `folder`, and a web on loopback while the block runs.
 
     urls.csv, urls.parquet (URL, TEXT, licence), more.csv (later URLs), photos.parquet (image, text), photos/ (files
-    with captions beside), tars/*.tar.
+    with captions beside), tars/*.tar, held_out/ (evaluation sets).
     """
     web = build_web(folder / ".web", SCENES, port=port)
     listed = pq.read_table(web.list).rename_columns(["URL", "TEXT", "licence"])
@@ -32,6 +33,7 @@ def world(folder: Path, port: int) -> Iterator[Path]:
     pc.write_csv(listed.slice(50), folder / "more.csv")
     images, texts = drawn_photos(24, seed=7)
     _photos(folder, images, texts)
+    build_held_out(folder / "held_out", 12)
     with serve(web.folder, port):
         yield folder
 

@@ -66,7 +66,9 @@ def test_towers_trained_here_need_no_model(ours: ClipEmbedding, weights: Weights
     found = ours.run(batch())
     with torch.no_grad():
         text = towers.encode_texts(towers.tokenize(["a red bicycle"]))[0].numpy()
-        square = torch.from_numpy(pixels(Sample("0", picture(0, 20), None), 16)[None].copy())  # as evaluation prepares it
+        square = torch.from_numpy(
+            pixels(Sample("0", picture(0, 20), None), 16)[None].copy()
+        )  # as evaluation prepares it
         image = towers.encode_images(square)[0].numpy()
     np.testing.assert_allclose(matrix(found, "clip_text")[0], text, atol=5e-4)
     np.testing.assert_allclose(matrix(found, "clip_image")[0], image, atol=5e-4)

@@ -167,6 +167,12 @@ def test_plans_that_make_no_sense_are_refused(pack: Pack) -> None:
         Plan(SMALL, {pack: 1.0}, FineTune({pack: 1.0}, 8), wise=1.0)
 
 
+def test_several_processes_are_refused(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="by one process"):
+        train_filter(tmp_path / "dfn", Plan(SMALL, {pack: 1.0}))
+
+
 def test_checkpoints_are_written_though_the_scale_asks_for_none(pack: Pack) -> None:
     assert Plan(SMALL.but(save_every=None, samples=8 * 100), {pack: 1.0}).first.save_every == 5
     assert Plan(SMALL.but(save_every=None, samples=8), {pack: 1.0}).first.save_every == 1

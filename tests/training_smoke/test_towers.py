@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
@@ -66,3 +67,31 @@ def test_padding_says_nothing() -> None:
         words = model.text.words.weight  # type: ignore[union-attr, operator]
         words.data[0] = 9.0  # the row of the padding
         assert torch.allclose(model.encode_texts(short), features, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pictures_and_captions_begin_apart(seed: int) -> None:
+    """Where all lie in one direction at first, large steps make them one and the same, and it takes long to part."""
+    model = build(TINY[0], seed).eval()
+    y, x = torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 32), indexing="ij")
+    waves = [torch.sin(a * x + b * y + c) for a, b, c in torch.rand(24, 3, generator=torch.manual_seed(seed)) * 12]
+    images = (torch.stack(waves).view(8, 3, 32, 32) * 127 + 128).to(torch.uint8)
+    nouns = ("dog", "ship", "airplane", "truck", "frog", "horse", "bird", "deer")
+    with torch.no_grad():
+        pictures, captions = model(images, model.tokenize([f"a photo of a {noun}" for noun in nouns]))
+    assert apart(pictures) > 0.5
+    assert apart(captions) > 0.1
+
+
+def apart(features: Tensor) -> float:
+    """1 - mean cosine of different rows."""
+    n = len(features)
+    return float(1 - ((features @ features.T).sum() - n) / (n * (n - 1)))
+
+
+def test_columns_of_padding_change_nothing() -> None:
+    model = build(TINY[0], 0).eval()
+    with torch.no_grad():
+        alone = model.encode_texts(model.tokenize(["a dog"]))
+        beside = model.encode_texts(model.tokenize(["a dog", "a long caption of many more words than that"]))
+    assert torch.allclose(alone[0], beside[0], atol=1e-6)

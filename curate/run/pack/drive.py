@@ -34,7 +34,7 @@ from curate.run.pack.write import NOTES
 from curate.run.reader import Places
 from stages.base import Column, Need, shard_name
 
-VERSION = 2  # rises when the bytes of a pack change
+VERSION = 3  # rises when the bytes of a pack change
 TASK = 1 << 28  # bytes of the files that one task fills: one process copies at half the speed of `cat`, two keep up
 TEMPORARY = (RANKS, MEMBERS, SEGMENTS, NOTES)
 MANIFEST, SIZES, CARD, CROISSANT = "manifest.json", "sizes.json", "README.md", "croissant.json"

@@ -35,6 +35,7 @@ INDEX = pa.schema(
         ("offset", pa.int64()),  # of the image's bytes in its tar; null in a parquet
         ("bytes", pa.int32()),
         ("copy", pa.int32()),
+        ("weight", pa.int32()),  # null where copies are written
         ("text", pa.large_string()),
         *(FACTS.field(n) if n != "list" else pa.field(n, WORD) for n in COPIED),
         ("recipe", WORD),
