@@ -31,6 +31,7 @@ from curate.cli_parts import (
     interruptible,
     recipe_of,
 )
+from curate.cli_training import train_filter
 from curate.errors import PartialFailure, UserError
 from curate.text import visible
 
@@ -252,6 +253,7 @@ def purge(
 
 
 app.command()(compare)
+app.command(name="train-filter")(train_filter)
 app.command(name="import-img2dataset")(import_img2dataset)
 app.command(name="export-img2dataset")(export_img2dataset)
 

@@ -6,7 +6,7 @@
     columns:                                                      # in a recipe
       - clip_score: {weights: filters/dfn/filter.pt, name: dfn}
     filters:
-      - top_fraction: {column: dfn_score, fraction: 0.15, over: pool}
+      - top_fraction: {column: dfn_score, fraction: 0.15, over: pool, on_missing: drop}
 
 Radford et al. 2021 (CLIP); cosine as a filter: LAION-400M (Schuhmann et al. 2021), DataComp (Gadre et al. 2023);
 a network trained for it: Data Filtering Networks (Fang et al. 2023). Preprocessing is open_clip's for the model.

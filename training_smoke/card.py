@@ -155,6 +155,7 @@ columns:
 filters:
   - id: dfn
     top_fraction: {column: dfn_score, fraction: 0.15, over: pool}
+    on_missing: drop   # without a text, or with a picture that does not decode
 ```
 
 A threshold of another model means nothing here: choose a fraction, or look at the scores (`curate report`).

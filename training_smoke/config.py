@@ -151,7 +151,7 @@ SCALES = {
     ),
     "tiny": Config(
         towers=Towers("tiny-conv", image_size=32, context=16),
-        optimiser=Optimiser(lr=5e-4, weight_decay=0.1, warmup=2_560),
+        optimiser=Optimiser(lr=1e-3, weight_decay=0.1, warmup=2_560, clip_norm=0.5),
         samples=40_192,
     ),
     "debug": _datacomp("ViT-B-32", 128_000, 1024, 1e-4, 500),

@@ -110,8 +110,10 @@ def train_filter(folder: Path, plan: Plan, *, device: str | None = None, quiet: 
     """The file of weights. What was finished of the same plan in this folder is not done again.
 
     Raises:
-        TrainingError: the folder is another plan's, or as `train`.
+        TrainingError: the folder is another plan's, there are several processes, or as `train`.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError("a filter network is trained by one process: start it without torchrun")
     about = json.loads(json.dumps(plan.about()))
     if _finished(folder, about):
         return folder / FILTER

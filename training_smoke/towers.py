@@ -99,16 +99,18 @@ class TwoTowers(nn.Module, ABC):
 
 
 class TinyConv(nn.Module):
-    """Five convolutions, each but the first halving the picture: [n, 3, size, size] -> [n, width]."""
+    """Five convolutions, down to an eighth of the side: [n, 3, size, size] -> [n, width].
+
+    Normalised after the activation and not before it: means of what GELU leaves are alike for all pictures (at first a
+    mean cosine of 0.69, and so 0.08), and the first steps make them more so.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        sizes = [3, width // 4, width // 4, width // 2, width, width]
+        sizes = [3, width // 4, 3 * width // 8, width // 2, width, width]
         self.layers = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(a, b, 3, stride=1 if i == 0 else 2, padding=1, bias=False), nn.GroupNorm(8, b), nn.GELU()
-            )
-            for i, (a, b) in enumerate(pairwise(sizes))
+            nn.Sequential(nn.Conv2d(a, b, 3, stride=stride, padding=1, bias=False), nn.GELU(), nn.GroupNorm(8, b))
+            for (a, b), stride in zip(pairwise(sizes), (2, 1, 2, 2, 1), strict=True)
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -138,19 +140,18 @@ class TinyText(nn.Module):
 
     def __init__(self, width: int, context: int, layers: int = 2) -> None:
         super().__init__()
+        # Of deviation 1, torch's default: words of 0.02 drown in what the blocks soon add to all captions alike.
         self.words = nn.Embedding(WORDS, width, padding_idx=0)
         self.positions = nn.Parameter(0.02 * torch.randn(1, context, width))
         self.blocks = _blocks(width, layers)
         self.norm = nn.LayerNorm(width)
-        nn.init.normal_(self.words.weight, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        longest = max(1, int((tokens != 0).sum(dim=1).max()))  # columns that are padding everywhere cost and say nothing
-        tokens = tokens[:, :longest]
+        tokens = tokens[:, : max(1, int((tokens != 0).sum(dim=1).max()))]  # what is padding everywhere says nothing
         padding = tokens == 0
         padding[:, 0] = False  # of an empty text, attention needs something to look at
         there = (~padding).unsqueeze(-1).to(self.positions.dtype)  # [n, longest, 1]
-        words = self.words(tokens) + self.positions[:, :longest]
+        words = self.words(tokens) + self.positions[:, : tokens.shape[1]]
         hidden = self.norm(self.blocks(words, src_key_padding_mask=padding))
         return (hidden * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
 
@@ -186,9 +187,9 @@ class TinyTowers(TwoTowers):
 class FeatureTowers(TwoTowers):
     """Two layers on hand-made features of the picture, two on the mean of the caption's words, whatever their order.
 
-    Half of the features are hidden at each step: on some thousand pictures that are seen ten times and more, two
-    layers would otherwise learn wrong captions by heart (CIFAR-10, 2,700 pictures, half of them mismatched: 31 % of
-    a held-out set right with it, 22 % without; all captions right: 37 and 29 %).
+    Half of the features are hidden at each step: some thousand pictures that are seen ten times would else be learned
+    by heart (2,700 of CIFAR-10, half of them mismatched: 31 % right of a held-out set so, 22 % without; all of them
+    matched: 37 and 29 %; of 30,000 it costs 1 and 5 points).
     """
 
     def __init__(self, image_size: int, context: int, width: int = TINY_WIDTH) -> None:

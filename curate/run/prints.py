@@ -69,9 +69,16 @@ class Prints:
         """The owner's identity with file names replaced by what is in the files.
 
         The digests also stand by themselves: a file that no parameter names literally ("~/w.pt", a default) counts too.
+
+        Raises:
+            UserError: weights or lists that it reads are not there.
         """
-        found, digests = owner.identity(), []
-        for path in owner.files():
+        digests: list[str] = []
+        try:
+            found, paths = owner.identity(), owner.files()
+        except ValueError as e:
+            raise UserError(str(e)) from e
+        for path in paths:
             if path not in self._digests:
                 self._digests[path] = file_digest(path)
             digests.append(self._digests[path])

@@ -22,6 +22,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
 import judge_data
+import judge_demo
 from judge_data import CLASSES, COPIES, HELD_PER_CLASS, HELD_PRODUCTS, MISMATCHED, NEAR, SAID, Made, Picture
 
 from curate.recipe import load_recipe
@@ -163,3 +164,43 @@ def test_the_oracle_keeps_the_clean_and_dedup_one_of_each(made: Made, tmp_path: 
     left = Counter(a["picture"] for a in kept["dedup"])
     assert max(left[p] for p in copied) <= 3  # a copy at low quality may hash farther away than the filter looks
     assert len(kept["dedup"]) < made.counts["distinct"] + 20
+
+
+def found(none: float, score: float, oracle: float, random: float, again: float) -> judge_demo.Found:
+    scores = {"no_filter": none, "score50": score, "oracle": oracle, "random": random, "no_filter again": again}
+    metrics = {entry: {"acc1": value / 100, "positive_rank": -value} for entry, value in scores.items()}
+    return judge_demo.Found({}, {"clip": metrics}, dict.fromkeys(scores, 9), 0.8, 0.7, {}, 1.0)
+
+
+GOOD = [found(20, 30, 32, 20.5, 19.8), found(22, 33, 33, 21.5, 22.4), found(21, 30, 34, 21.1, 20.9)]
+
+
+@pytest.mark.parametrize("metric", ["acc1", "positive_rank"])
+def test_the_bars_hold_where_the_order_does_and_smaller_ranks_are_better(metric: str) -> None:
+    said = judge_demo.verdict(GOOD, "clip", metric)
+    gain = said.differences["score50", "no_filter"]
+    assert (gain.mean, gain.wins) == (pytest.approx(10.0), 3)
+    assert {name: b["ok"] for name, b in judge_demo.bars_of({"x": said}).items()} == {
+        "x_filtered_over_none": True,
+        "x_oracle_over_none": True,
+        "x_oracle_over_filtered": True,
+        "x_random_over_none": True,
+        "x_no_filter_again_over_none": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "bar"),
+    [
+        ({"score": -9.9}, "x_filtered_over_none"),
+        ({"oracle": -11}, "x_oracle_over_none"),
+        ({"score": 30}, "x_oracle_over_filtered"),
+        ({"random": 8}, "x_random_over_none"),
+        ({"again": -8}, "x_no_filter_again_over_none"),
+    ],
+)
+def test_a_bar_fails_where_its_claim_does(change: dict[str, float], bar: str) -> None:
+    names = ("none", "score", "oracle", "random", "again")
+    plain = [dict(zip(names, [v["acc1"] * 100 for v in f.scores["clip"].values()], strict=True)) for f in GOOD]
+    moved = [found(**{name: value + change.get(name, 0) for name, value in p.items()}) for p in plain]
+    assert judge_demo.bars_of({"x": judge_demo.verdict(moved, "clip", "acc1")})[bar]["ok"] is False

@@ -17,6 +17,7 @@ from PIL import Image
 from curate.run.prints import Prints
 from stages.base import IMAGE, TEXT, Batch, Column
 from stages.clip import ClipEmbedding, ClipScore, cosine
+from stages.clip_pixels import Fit
 from tests.stages.clip_parts import DIM, MODEL, TEXTS, Weights, batch, embedding, make_weights, matrix, picture, scored
 
 
@@ -178,6 +179,18 @@ def test_a_file_of_siglip_is_preprocessed_as_its_tags_say() -> None:
     found = _tags_agree("ViT-B-16-SigLIP")
     assert (found["resize_mode"], found["mean"], found["interpolation"]) == ("squash", (0.5, 0.5, 0.5), "bicubic")
     assert _tags_agree(MODEL) == {}
+
+
+def test_a_file_gets_the_preprocessing_of_its_models_tags(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    from open_clip import pretrained
+
+    from stages.clip_model import load
+
+    assert load(MODEL, weights.open_clip).fit == Fit(32, "shortest")
+    monkeypatch.setitem(pretrained._PRETRAINED, MODEL, {"webli": pretrained._slpcfg(hf_hub="a/b/")})
+    found = load(MODEL, weights.open_clip)
+    assert found.fit == Fit(32, "squash")
+    assert found.images.mean.flatten().tolist() == found.images.std.flatten().tolist() == [0.5] * 3
 
 
 # ---------------------------------------------------------------------------------------------- what names the columns

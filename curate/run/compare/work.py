@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 JUDGE = "judge"
 VERSION = 1  # rises when training or evaluation gives other numbers for the same configuration
 RUN, TOWERS = "run.json", "towers.pt"
-KEPT = ("config.json", "packs.json", "environment.json", "metrics.jsonl", "README.md")
+KEPT = ("config.json", "packs.json", "environment.json", "metrics.jsonl")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def train_one(work: TrainWork, item: str) -> dict[str, Any]:
     """
     import torch
 
+    from training_smoke.card import card
     from training_smoke.errors import TrainingError
     from training_smoke.files import locked
 
@@ -87,7 +88,8 @@ def train_one(work: TrainWork, item: str) -> dict[str, Any]:
         with locked(place / "lock"):  # of a run that was killed, a worker may live on for a while
             if not storage.exists(f"{run.folder}/{RUN}"):
                 _train(storage, run, place, work.processes)
-        _evaluate(storage, run, work.sets)
+        if _evaluate(storage, run, work.sets) and (place / "config.json").exists():
+            storage.put(f"{run.folder}/README.md", card(place).encode())
     except TrainingError as e:
         raise UserError(f"{item}: {e}") from e
     finally:
@@ -161,7 +163,8 @@ def _last(folder: Path) -> dict[str, Any]:
     return state
 
 
-def _evaluate(storage: Storage, run: Training, sets: tuple[EvalSet, ...]) -> None:
+def _evaluate(storage: Storage, run: Training, sets: tuple[EvalSet, ...]) -> int:
+    """How many sets lacked a score and have one now."""
     from training_smoke.evaluate.encoders import TowerEncoders
     from training_smoke.evaluate.run import evaluate, evaluate_task
     from training_smoke.evaluate.tasks import TASKS
@@ -170,7 +173,7 @@ def _evaluate(storage: Storage, run: Training, sets: tuple[EvalSet, ...]) -> Non
 
     todo = [s for s in sets if not storage.exists(f"{run.folder}/scores/{s.digest}.json")]
     if not todo:
-        return
+        return 0
     file = storage.local(f"{run.folder}/{TOWERS}")
     device = "cuda" if _has_gpu() else "cpu"
     model = TowerEncoders(load_towers(file), device, run.config.precision if device == "cuda" else "fp32")
@@ -182,6 +185,7 @@ def _evaluate(storage: Storage, run: Training, sets: tuple[EvalSet, ...]) -> Non
         else:
             record = evaluate(model, chosen.path, name=chosen.name, objective=objective)
         storage.commit(f"{run.folder}/scores/{chosen.digest}.json", json.dumps(record).encode())
+    return len(todo)
 
 
 def _place(storage: Storage, run: Training) -> Path:

@@ -123,6 +123,7 @@ def test_a_run_says_what_it_was(made: tuple[Path, tuple[Path, ...], Comparison])
     assert list(digest) == [f"{Pool.open(str(folder / 'pool')).storage.url}/{found.entry('right').pack}"]
     assert of.curve[-1][0] == 1024
     assert (run_folder / "towers.pt").exists()
+    assert "scenes" in (run_folder / "README.md").read_text()
     assert not list((run_folder / "checkpoints").glob("*"))
 
 
