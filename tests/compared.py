@@ -25,7 +25,7 @@ def small(number: int, side: int = 40) -> bytes:
     return out.getvalue()
 
 
-def build_pool(folder: Path, scenes: int = SCENES) -> Path:
+def build_pool(folder: Path | str, scenes: int = SCENES) -> Path:
     """Odd scenes have the caption of another; the word `wrong` in their url says so."""
     pool = Pool.create(str(folder), IngestSpec(resize="none").pixels(), 100)
     for shard, start in enumerate(range(0, scenes, 100)):
@@ -36,10 +36,10 @@ def build_pool(folder: Path, scenes: int = SCENES) -> Path:
             url = f"http://127.0.0.1/{'wrong' if wrong else 'right'}/{number}.jpg"
             rows.append(sample(number, image=small(number), text=text, url=url, width=40, height=40))
         add_shard(pool, shard, rows)
-    return folder
+    return Path(folder)
 
 
-def recipe_file(folder: Path, name: str, pool: Path, where: str | None) -> Path:
+def recipe_file(folder: Path, name: str, pool: Path | str, where: str | None) -> Path:
     path = folder / f"{name}.yaml"
     filters = "[]" if where is None else f'[{{id: w, where: "{where}", on_missing: drop}}]'
     path.write_text(
@@ -49,7 +49,7 @@ def recipe_file(folder: Path, name: str, pool: Path, where: str | None) -> Path:
     return path
 
 
-def recipe(folder: Path, name: str, pool: Path, where: str | None) -> Recipe:
+def recipe(folder: Path, name: str, pool: Path | str, where: str | None) -> Recipe:
     return load_recipe(str(recipe_file(folder, name, pool, where)))
 
 

@@ -117,3 +117,23 @@ def test_a_set_that_is_broken_is_named(packed: tuple[Path, str, Path], tmp_path:
     work = TrainWork(str(packed[0]), work_of(packed, 1).runs, tuple(sets), threads=1)
     with pytest.raises(UserError, match=r"all/0: .*0\.tar is broken"):
         train_one(work, "all/0")
+
+
+def test_in_an_object_store_it_is_the_same_run(packed: tuple[Path, str, Path], s3_server: str, tmp_path: Path) -> None:
+    import s3fs
+
+    s3fs.S3FileSystem(endpoint_url=s3_server).mkdir("judged")
+    s3fs.S3FileSystem.clear_instance_cache()
+    pool = "s3://judged/pool"
+    build_pool(pool, 160)
+    job = Job(recipe(tmp_path, "all", pool, None), "inline")
+    with Progress(None, "test", telling=Telling(quiet=True)) as progress:
+        pack = job.pack(progress, job.run(progress).pick)["folder"]
+        job.choice.close()
+    here, there = work_of(packed, 4), work_of((pool, pack, packed[2]), 4)
+    for work in (here, there):
+        train_one(work, "all/0")
+    assert told(there) == told(here)
+    storage, folder = Storage.at(pool), there.runs["all/0"].folder
+    for name in ("config.json", "packs.json", "environment.json", "metrics.jsonl", "towers.pt", "README.md"):
+        assert storage.exists(f"{folder}/{name}"), name
