@@ -139,8 +139,9 @@ def restore(parts: Mapping[str, nn.Module | torch.optim.Optimizer], state: Mappi
 def _share(whole: Tensor, like: Tensor | None) -> Tensor:
     if not hasattr(like, "device_mesh"):
         return whole
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
+    assert isinstance(like, DTensor)
     # Each process has read all of it: nothing travels.
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 

@@ -122,9 +122,8 @@ def _spread(model: nn.Module, device: torch.device) -> nn.Module:
 
     for block in _blocks(model):
         fully_shard(block)
-    spread = fully_shard(model)
-    spread.set_force_sum_reduction_for_comms(device.type == "cpu")  # gloo knows no average
-    return spread
+    fully_shard(model).set_force_sum_reduction_for_comms(device.type == "cpu")  # gloo knows no average
+    return model
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:

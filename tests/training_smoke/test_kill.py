@@ -7,14 +7,19 @@ import signal
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from tests.training_smoke.pack_parts import thirty
 from tests.training_smoke.ranks import SMALL, Job, check_same, run, started, told
 from training_smoke import checkpoint
+from training_smoke import train as loop
 from training_smoke.checkpoint import alone
 from training_smoke.errors import TrainingError
+from training_smoke.towers import TwoTowers, build
 from training_smoke.writers import read_metrics
 
 LONG = SMALL.but(samples=16 * 40, save_every=3, log_every=4)
@@ -97,3 +102,24 @@ def test_who_comes_while_another_is_being_killed_waits(tmp_path: Path, pack: str
     run(Job(folder, LONG), pack)
     process.join()
     assert told(folder)[-1]["step"] == LONG.steps
+
+
+def test_draws_go_on_too_and_are_the_runs_own(tmp_path: Path, pack: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout: masks are functions of the step, and the caller's generator is left alone."""
+
+    def with_dropout(*arguments: Any) -> TwoTowers:
+        towers = build(*arguments)
+        towers.text_projection = nn.Sequential(nn.Dropout(0.5), towers.text_projection)
+        return towers
+
+    monkeypatch.setattr(loop, "build", with_dropout)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    run(Job(tmp_path / "whole", SMALL), pack)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    run(Job(tmp_path / "cut", SMALL, cut=5), pack)
+    check_same(tmp_path / "cut", tmp_path / "whole")
+    monkeypatch.setattr(loop, "build", build)
+    run(Job(tmp_path / "plain", SMALL), pack)
+    assert told(tmp_path / "plain")[0]["loss"] != told(tmp_path / "whole")[0]["loss"]
