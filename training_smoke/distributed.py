@@ -96,7 +96,10 @@ class World:
 
     def draw_by(self, seed: int, step: int) -> None:
         """Set torch's generators for a step: other draws on each process, the same whenever the step is done."""
-        torch.manual_seed(xxhash.xxh3_64_intdigest(f"{seed}/{step}/{self.rank}".encode()))
+        number = xxhash.xxh3_64_intdigest(f"{seed}/{step}/{self.rank}".encode())
+        torch.default_generator.manual_seed(number)
+        if self.device.type == "cuda":  # asked without one, torch notes the call and its traceback for later, each time
+            torch.cuda.manual_seed(number)
 
     @contextmanager
     def own_draws(self) -> Iterator[None]:

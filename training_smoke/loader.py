@@ -46,7 +46,8 @@ Tokenize = Callable[[list[str]], Tensor]
 class Batch:
     """One rank's part of a step.
 
-    images: uint8 [batch, 3, size, size], channels last in memory. tokens: int64 [batch, context]. uids: 32 hex digits
+    images: uint8 [batch, 3, size, size], channels last in memory; from a ResidentLoader with a frozen first part what
+    that made of them, float16 [batch, dim]. tokens: int64 [batch, context]. uids: 32 hex digits
     each. groups: int64 [batch], equal for samples that are no negatives of each other, also across ranks; None where
     not asked for. wait_s: seconds that the loop waited for this batch.
     """
