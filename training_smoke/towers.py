@@ -10,10 +10,11 @@ Pixels come as bytes and are normalised where the model lies: a quarter of the t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from training_smoke.errors import TrainingError
 from training_smoke.tokens import WORDS, tokenize_words
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+LEARNED = ("logit_scale", "logit_bias")
 OURS = ("feature-mlp", "tiny-conv", "tiny-vit")
 TINY_SIZE, TINY_CONTEXT, TINY_WIDTH = 32, 16, 128
 
@@ -47,11 +49,14 @@ class TwoTowers(nn.Module, ABC):
     """What a run trains, whatever it is made of; `image_size` pixels a side, `context` tokens.
 
     frozen: what stands before `image_features` in place of normalised pixels; None: nothing does.
+    learned: where weights were loaded, what the objective had learned beside them (logit_scale, logit_bias), so that
+    a training begins where theirs ended.
     """
 
     image_size: int
     context: int
     frozen: Frozen | None = None
+    learned: Mapping[str, float] = MappingProxyType({})
     mean: Tensor
     std: Tensor
 
@@ -228,7 +233,7 @@ class OpenClip(TwoTowers):
         )
         self.model, self._tokenizer = model, tokenizer
         self.image_size, self.context = image_size, context
-        for name in ("logit_scale", "logit_bias"):
+        for name in LEARNED:
             if getattr(model, name, None) is not None:
                 getattr(model, name).requires_grad_(False)
 
@@ -266,7 +271,10 @@ def _open_clip(towers: Towers) -> TwoTowers:
     )
     if towers.checkpointing:
         model.set_grad_checkpointing(True)
-    return OpenClip(model, open_clip.get_tokenizer(towers.name, context_length=context), size, context)
+    found = OpenClip(model, open_clip.get_tokenizer(towers.name, context_length=context), size, context)
+    if towers.weights is not None:
+        found.learned = {n: p.item() for n in LEARNED if (p := getattr(model, n, None)) is not None}
+    return found
 
 
 def _weights(towers: Towers) -> str | None:
@@ -289,10 +297,18 @@ def build(towers: Towers, seed: int) -> TwoTowers:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if towers.weights is not None and Path(towers.weights).is_file():
+            from training_smoke.towers_file import begun_from
+
+            if (found := begun_from(towers)) is not None:
+                return found
         if towers.name not in OURS:
             return _open_clip(towers)
         if towers.weights is not None:
-            raise TrainingError(f"towers {towers.name} have no published weights; start from a run's checkpoint")
+            raise TrainingError(
+                f"{towers.weights}: no file of towers, and {towers.name} have no published weights; "
+                "`curate train-filter` and `curate compare` leave such files (filter.pt, towers.pt)"
+            )
         size, context = towers.image_size or TINY_SIZE, towers.context or TINY_CONTEXT
         if towers.name == "feature-mlp":
             return FeatureTowers(size, context)

@@ -27,7 +27,7 @@ def save_towers(path: str | Path, towers: TwoTowers, config: Towers, about: Mapp
     """Write weights, what they are weights of, and where they come from; the file appears whole.
 
     Args:
-        about: JSON values: packs, digests, configuration.
+        about: JSON values: packs, digests, configuration; under "objective", the scale and bias that it learned.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +63,36 @@ def load_towers(path: str | Path, device: str | torch.device | None = None) -> T
         return _built(dataclasses.replace(config, weights=None), state["towers"], path, device)
     said = read_file(path)
     return _built(Towers(**said["towers"]), said["state"], path, device)
+
+
+def begun_from(towers: Towers) -> TwoTowers | None:
+    """Towers with the weights of the file that `towers.weights` names; None: the file is another program's.
+
+    Raises:
+        TrainingError: they are weights of other towers.
+    """
+    path = Path(str(towers.weights))
+    if not is_ours(path):
+        return None
+    said = read_file(path)
+    config = Towers(**said["towers"])
+    asked = {"name": towers.name, "image_size": towers.image_size, "context": towers.context}
+    for what, value in asked.items():
+        if value is not None and value != getattr(config, what):
+            raise TrainingError(f"{path} has towers of {what} {getattr(config, what)!r}, and {value!r} is asked for")
+    config = dataclasses.replace(config, checkpointing=towers.checkpointing)
+    found = _built(config, said["state"], path, None).train()
+    found.learned = {name: float(value) for name, value in said["about"].get("objective", {}).items()}
+    return found
+
+
+def is_ours(path: Path) -> bool:
+    """Is this a file of `save_towers`, and not a checkpoint of open_clip or others?"""
+    try:
+        read_file(path)
+    except TrainingError:
+        return False
+    return True
 
 
 def read_file(path: str | Path) -> dict[str, Any]:

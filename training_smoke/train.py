@@ -58,7 +58,7 @@ def train(
         # ------------------------------------------------------------------------------ what is trained
         check_parts(config, world)
         towers = build(config.towers, config.init_seed).to(world.device)
-        objective: Objective = OBJECTIVES[config.objective]().to(world.device)
+        objective = begun(config.objective, towers).to(world.device)
         modules = {"": towers, "objective": objective}
         freeze(modules, config.optimiser)
         flops = flops_per_sample(towers)
@@ -99,6 +99,15 @@ def train(
                     metrics.settle()
                 save(folder, step, trained, guard, world)
         return towers
+
+
+def begun(name: str, towers: TwoTowers) -> Objective:
+    """The objective, at the scale and bias that weights were trained with, where some were loaded."""
+    objective: Objective = OBJECTIVES[name]()
+    state = objective.state_dict()
+    learned = {n: torch.tensor(value) for n, value in towers.learned.items() if n in state}
+    objective.load_state_dict({**state, **learned})
+    return objective
 
 
 def one_step(

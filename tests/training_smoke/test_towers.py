@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
 from training_smoke.tokens import tokenize_words
 from training_smoke.towers import build
+from training_smoke.towers_file import save_towers
+from training_smoke.train import begun as begun_objective
 
 TINY = [Towers("tiny-conv", image_size=32, context=16), Towers("tiny-vit", image_size=32, context=16)]
 OPEN = Towers("ViT-S-32", image_size=64, context=12)
@@ -95,3 +98,25 @@ def test_columns_of_padding_change_nothing() -> None:
         alone = model.encode_texts(model.tokenize(["a dog"]))
         beside = model.encode_texts(model.tokenize(["a dog", "a long caption of many more words than that"]))
     assert torch.allclose(alone[0], beside[0], atol=1e-6)
+
+
+def test_a_training_begins_where_a_file_of_towers_ends(tmp_path: Path) -> None:
+    of = Towers("tiny-conv", image_size=32, context=16)
+    trained = build(of, 3)
+    save_towers(tmp_path / "filter.pt", trained, of, {"objective": {"logit_scale": 3.5, "logit_bias": -7.0}})
+    begun = build(Towers("tiny-conv", weights=str(tmp_path / "filter.pt")), 4)
+    for name, value in trained.state_dict().items():
+        assert torch.equal(begun.state_dict()[name], value), name
+    clip, siglip = begun_objective("clip", begun), begun_objective("siglip", begun)
+    assert clip.logit_scale.item() == 3.5
+    assert (siglip.logit_scale.item(), siglip.logit_bias.item()) == (3.5, -7.0)
+    assert begun_objective("clip", trained).logit_scale.item() == pytest.approx(math.log(1 / 0.07))
+
+
+def test_weights_of_other_towers_are_refused(tmp_path: Path) -> None:
+    of = Towers("tiny-conv", image_size=32, context=16)
+    save_towers(tmp_path / "filter.pt", build(of, 3), of, {})
+    with pytest.raises(TrainingError, match=r"has towers of image_size 32, and 64 is asked for"):
+        build(Towers("tiny-conv", weights=str(tmp_path / "filter.pt"), image_size=64), 0)
+    with pytest.raises(TrainingError, match=r"has towers of name 'tiny-conv', and 'tiny-vit' is asked for"):
+        build(Towers("tiny-vit", weights=str(tmp_path / "filter.pt")), 0)

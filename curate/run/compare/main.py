@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from curate.errors import UserError
 from curate.pool.pool import Pool
@@ -23,6 +24,7 @@ from curate.run.compare.request import SMALL, Request
 from curate.run.compare.sets import EvalSet, open_sets
 from curate.run.compare.work import Training, TrainWork, train_one
 from curate.run.engine import Engine, Pass, Rules
+from curate.run.prints import file_digest
 from curate.run.progress import Progress, Telling
 from stages.base import Need
 
@@ -62,7 +64,8 @@ def train_work(request: Request, pool: Pool, entries: Sequence[Packed], sets: Se
     from training_smoke.errors import TrainingError
     from training_smoke.packs import Pack
 
-    runs = {}
+    runs, begun = {}, request.config.towers.weights
+    weights = file_digest(begun) if begun is not None and Path(begun).is_file() else None
     for entry in entries:
         try:
             digest = Pack.open(f"{pool.storage.url}/{entry.pack}").digest
@@ -71,7 +74,7 @@ def train_work(request: Request, pool: Pool, entries: Sequence[Packed], sets: Se
         for replicate in request.seeds:
             seed = entry.seed(replicate)
             config = request.config.but(init_seed=seed, order_seed=seed)
-            runs[item(entry, replicate)] = Training(entry.pack, digest, config)
+            runs[item(entry, replicate)] = Training(entry.pack, digest, config, weights)
     threads = 1 if request.scale in SMALL else os.cpu_count() or 1
     return TrainWork(pool.storage.url, runs, tuple(sets), threads, processes=max(1, request.gpus))
 

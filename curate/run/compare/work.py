@@ -39,15 +39,17 @@ KEPT = ("config.json", "packs.json", "environment.json", "metrics.jsonl")
 
 @dataclass(frozen=True)
 class Training:
-    """One run. pack: folder below the pool; digest: of its manifest."""
+    """One run. pack: folder below the pool; digest: of its manifest. weights: digest of those that it begins with,
+    where they are a file."""
 
     pack: str
     digest: str
     config: Config
+    weights: str | None = None
 
     @property
     def folder(self) -> str:
-        return f"{JUDGE}/{short_hash([VERSION, self.digest, self.config.as_json()])}"
+        return f"{JUDGE}/{short_hash([VERSION, self.digest, self.config.as_json(), self.weights])}"
 
 
 @dataclass(frozen=True)
