@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from curate.errors import UserError
@@ -25,6 +25,7 @@ from stages.base import Barrier, Column, Shape
 
 MEAN = "mean"
 LOWER = ("loss", "rank")  # what such a metric's name ends with
+DATACOMP = ("average", "imagenet", "imagenet_shifts", "vtab", "retrieval", "above_chance")
 NO_METRIC = ("n", "main_metric")
 
 
@@ -72,16 +73,24 @@ def gather(
 def _run(storage: Storage, request: Request, work: TrainWork, name: str, sets: Sequence[EvalSet]) -> RunFound:
     folder = work.runs[name].folder
     said = json.loads(storage.read(f"{folder}/{RUN}"))
-    scores: dict[str, float] = {}
-    main: list[float] = []
-    for chosen in sets:
-        metrics = json.loads(storage.read(f"{folder}/scores/{chosen.digest}.json"))["metrics"]
-        main.append(metrics["main_metric"])
-        scores |= {f"{chosen.name}/{n}": float(v) for n, v in metrics.items() if _counts(n, v)}
+    records = [json.loads(storage.read(f"{folder}/scores/{chosen.digest}.json")) for chosen in sets]
+    main = [record["metrics"]["main_metric"] for record in records]
+    scores = _of_datacomp(record for record, chosen in zip(records, sets, strict=True) if chosen.task is not None)
+    for record, chosen in zip(records, sets, strict=True):
+        scores |= {f"{chosen.name}/{n}": float(v) for n, v in record["metrics"].items() if _counts(n, v)}
     primary = statistics.fmean(main) if request.primary == MEAN else scores.get(request.primary, math.nan)
     curve = tuple((int(s), float(loss)) for s, loss in said["curve"])
     seed = int(name.rsplit("/", 1)[1])
     return RunFound(seed, folder, primary, scores, curve, said["seconds"], said["samples_per_s"])
+
+
+def _of_datacomp(records: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """DataComp's score and its parts, each where all of its tasks are there."""
+    from training_smoke.evaluate import summarise
+
+    found = summarise(records)
+    means = {name: getattr(found, name) for name in DATACOMP}
+    return {f"DataComp/{name}": value for name, value in means.items() if value is not None}
 
 
 def _counts(name: str, value: Any) -> bool:

@@ -1,0 +1,43 @@
+"""Scores, parts of DataComp's score, and which differences are asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from curate.run.compare.found import Entry, Kind, RunFound
+from curate.run.compare.gather import _families, _of_datacomp
+from training_smoke.evaluate.tasks import RETRIEVAL, TASKS
+
+
+def record(name: str, score: float) -> dict[str, object]:
+    return {"dataset": name, "metrics": {"main_metric": score}}
+
+
+def test_a_mean_of_datacomp_is_there_when_all_of_its_tasks_are() -> None:
+    assert _of_datacomp([record("CIFAR-10", 0.5)]) == {}
+    parts = [record(name, score) for name, score in zip(sorted(RETRIEVAL), (0.1, 0.2, 0.6), strict=True)]
+    assert _of_datacomp(parts) == {"DataComp/retrieval": pytest.approx(0.3)}
+    whole = _of_datacomp(record(name, 0.5) for name in TASKS)
+    assert whole["DataComp/average"] == 0.5
+    assert set(whole) == {
+        f"DataComp/{n}" for n in ("average", "imagenet", "imagenet_shifts", "vtab", "retrieval", "above_chance")
+    }
+
+
+def entry(name: str, kind: Kind, of: str | None = None) -> Entry:
+    run = RunFound(0, "judge/x", 0.5, {}, (), 1.0, 100.0)
+    return Entry(name, kind, of, "picks/x", "packs/x", 10, 100, None, None, (run,))
+
+
+def test_differences_with_controls_and_among_recipes_are_two_families() -> None:
+    entries = [
+        entry("no_filter", "no_filter"), entry("a", "recipe"), entry("b", "recipe"), entry("c", "recipe"),
+        entry("random, as a", "random", "a, b"), entry("random, as c", "random", "c"), entry("no_filter again", "a_a"),
+    ]  # fmt: skip
+    controls, recipes = _families(entries)
+    assert set(controls) == {
+        ("a", "no_filter"), ("b", "no_filter"), ("c", "no_filter"),
+        ("a", "random, as a"), ("b", "random, as a"), ("c", "random, as c"),
+        ("random, as a", "no_filter"), ("random, as c", "no_filter"),
+    }  # fmt: skip
+    assert recipes == [("b", "a"), ("c", "a"), ("c", "b")]
