@@ -1,4 +1,7 @@
-"""Kill -9 in a comparison, again and again: the rerun ends with the numbers of an undisturbed one, nothing lives on."""
+"""Kill -9 in a comparison, again and again: the rerun ends with the numbers of an undisturbed one, nothing lives on.
+
+A moment is a number of files in the pool, drawn from those that an undisturbed comparison makes, and up to a second.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +14,33 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import SHARED, Bar, bar, environment, fresh
-from jobs import family, leftovers
+from common import SHARED, Bar, bar, environment, fresh, wait_until
+from jobs import count_files, family, leftovers
 from judge_demo import RECIPES, Case, prepared
 
 CASE = Case("cifar10", "feature", ("clip",), 0)
-TIMED = ("seconds", "samples_per_s", "scoring_s", "scoring_samples", "environment", "command")
-"""What differs from run to run: clocks and rates. All else of a comparison must not."""
+TIMED = ("seconds", "samples_per_s", "scoring_s", "scoring_samples", "cautions", "environment", "command")
+"""What differs from run to run: clocks, rates and what is said of them. All else of a comparison must not."""
 KILLS = 3  # of one comparison, before it is left to end
+JITTER_S = 1.0
 
 
 def measure(quick: bool) -> dict[str, Bar]:
     if not SHARED.is_dir():
         return {"comparisons_identical_after_kills": bar(None, "data at ../shared/data", None)}
     held_out = prepared(CASE).held_out
-    trials = {"inline": 1, "ray": 0} if quick else {"inline": 4, "ray": 3}
+    trials = {"inline": 1} if quick else {"inline": 4, "ray": 3}
     leaked: list[str] = []
     same = hit = 0
     for executor, count in trials.items():
-        began = time.monotonic()
         whole = folder_of("undisturbed", executor)
         expected = numbers(end(whole, start(whole, executor, held_out)))
-        length = time.monotonic() - began
-        print(f"{executor}: undisturbed {length:.0f} s", flush=True)
+        files = count_files(whole / "pool")
         for trial in range(count):
             folder, draw = folder_of(f"{trial}", executor), random.Random(f"{executor} {trial}")
             for _ in range(KILLS):
-                hit += kill(start(folder, executor, held_out), draw.random() * length, leaked)
+                moment = draw.randrange(count_files(folder / "pool"), files)
+                hit += kill(folder, start(folder, executor, held_out), moment, draw.random() * JITTER_S, leaked)
             found = numbers(end(folder, start(folder, executor, held_out)))
             same += found == expected
             print(f"{executor} {trial}: {'same' if found == expected else 'DIFFERENT'}, {hit} kills", flush=True)
@@ -68,9 +71,10 @@ def start(folder: Path, executor: str, held_out: Path) -> subprocess.Popen[bytes
         return subprocess.Popen(command, stdout=out, stderr=log, env=environment(), cwd=folder)
 
 
-def kill(process: subprocess.Popen[bytes], after_s: float, leaked: list[str]) -> bool:
-    """Kill -9 of the driver; whether it was still at work."""
-    time.sleep(after_s)
+def kill(folder: Path, process: subprocess.Popen[bytes], moment: int, jitter: float, leaked: list[str]) -> bool:
+    """Kill -9 of the driver once the pool has so many files, and a little later; whether it was still at work."""
+    wait_until(lambda: process.poll() is not None or count_files(folder / "pool") >= moment, 600, 0.01)
+    time.sleep(jitter)
     alive = process.poll() is None
     started = family(process.pid)
     process.kill()

@@ -43,6 +43,16 @@ def test_the_verdict_the_page_and_the_same_as_json(folder: Path) -> None:
     assert {r["seed"] for e in found["entries"] for r in e["runs"]} == {0, 1}
 
 
+def test_a_scale_for_gpus_says_so_where_there_is_none(folder: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    said = curate(folder, "compare", "right.yaml", "--scale", "debug", "--executor", "inline", "--evaluate", "sets")
+    assert said.returncode == 1
+    assert "asks for 1 GPU, and torch sees 0 here; `--gpus 0` trains on the CPU" in said.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

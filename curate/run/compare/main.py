@@ -76,7 +76,7 @@ def train_work(request: Request, pool: Pool, entries: Sequence[Packed], sets: Se
             config = request.config.but(init_seed=seed, order_seed=seed)
             runs[item(entry, replicate)] = Training(entry.pack, digest, config, weights)
     threads = 1 if request.scale in SMALL else os.cpu_count() or 1
-    return TrainWork(pool.storage.url, runs, tuple(sets), threads, processes=max(1, request.gpus))
+    return TrainWork(pool.storage.url, runs, tuple(sets), threads, max(1, request.gpus), request.gpus)
 
 
 def item(entry: Packed, replicate: int) -> str:

@@ -54,14 +54,15 @@ class Training:
 
 @dataclass(frozen=True)
 class TrainWork:
-    """What workers share. runs: by item. threads: of one run, on a CPU. processes: of one run, a GPU each; each of
-    them reads the batch's share of one node's."""
+    """What workers share. runs: by item. threads: of one run, on a CPU. processes: of one run, all on one
+    machine. gpus: that one run needs."""
 
     pool: str
     runs: Mapping[str, Training]
     sets: tuple[EvalSet, ...]
     threads: int
     processes: int = 1
+    gpus: int = 0
 
     def missing(self, item: str, storage: Storage) -> bool:
         folder = self.runs[item].folder
@@ -81,6 +82,11 @@ def train_one(work: TrainWork, item: str) -> dict[str, Any]:
     from training_smoke.errors import TrainingError
     from training_smoke.files import locked
 
+    if torch.cuda.device_count() < work.gpus:
+        raise UserError(
+            f"{item}: asks for {work.gpus} GPU{'s' * (work.gpus > 1)}, and torch sees {torch.cuda.device_count()} "
+            "here; `--gpus 0` trains on the CPU, at scales `feature` and `tiny` nothing else is needed"
+        )
     storage, run = Storage.at(work.pool), work.runs[item]
     before = torch.get_num_threads()
     torch.set_num_threads(work.threads)
