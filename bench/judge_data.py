@@ -161,10 +161,10 @@ def faulty(pictures: Sequence[Picture], rng: np.random.Generator) -> list[dict[s
     n = len(pictures)
     donors = np.arange(n)  # whose caption a picture has
     for i in rng.permutation(n)[: round(MISMATCHED * n)]:
-        while pictures[i].answers(pictures[donors[i]]):
+        while pictures[int(i)].answers(pictures[int(donors[i])]):
             donors[i] = rng.integers(n)
     rows = [
-        row(p, pick(rng, pictures[d]), "clean" if d == i else "mismatched")
+        row(p, pick(rng, pictures[int(d)]), "clean" if d == i else "mismatched")
         for i, (p, d) in enumerate(zip(pictures, donors, strict=True))
     ]
     copied = rng.permutation(n)[: max(1, round(COPIED * n))]
@@ -193,7 +193,7 @@ def row(picture: Picture, caption: str, truth: str, matches: bool | None = None,
 
 
 def pick(rng: np.random.Generator, picture: Picture) -> str:
-    return picture.captions[rng.integers(len(picture.captions))]
+    return picture.captions[int(rng.integers(len(picture.captions)))]
 
 
 def encoded_anew(image: bytes, quality: int) -> bytes:

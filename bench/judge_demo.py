@@ -39,15 +39,17 @@ SEEN = {
     ("cifar10", "feature"): 5_120,
     ("products", "feature"): 3_072,
     ("flickr8k", "feature"): 10_240,
-    ("cifar10", "tiny"): 10_240,
+    ("cifar10", "tiny"): 5_120,
 }
 JUDGED = {"batch": 64, "optimiser": {"lr": 1e-3, "warmup": 512, "weight_decay": 0.1}}
 NETWORK = {
     "feature": {"samples": 10_240, "optimiser": {"lr": 3e-3, "warmup": 512, "weight_decay": 1.0}},
     "tiny": {"samples": 10_240, **JUDGED},
 }
-"""The scales' own samples and batch are for pools ten times as large. With these most rows are seen once or twice, in
-80 steps or 160. Settled on seeds from 100 on; others are shown."""
+"""The scales' own samples and batch are for pools ten times as large; at those a random subset of these small pools is
+seen so often that it does lose. With these most rows are seen once or twice, in 48 to 160 steps."""
+FIRST = 1000
+"""The first seed that is shown: all of the above was settled on seeds below 200."""
 
 
 @dataclass(frozen=True)
@@ -260,11 +262,13 @@ def measure(quick: bool) -> dict[str, Bar]:
     if not SHARED.is_dir():
         print(f"no real data at {SHARED}: nothing is shown")
         return {"demonstration_on_real_data": bar(None, "data at ../shared/data", None)}
-    plans = [("cifar10", "feature", ("clip",), 5)]
+    both: tuple[str, ...] = ("clip", "siglip")
+    plans = [("cifar10", "feature", both[:1], 5)]
     if not quick:
-        both = ("clip", "siglip")
         plans = [(s, "feature", both, 10) for s in PRIMARY] + [("cifar10", "tiny", both, 5)]
-    cases = [Case(source, scale, families, seed) for source, scale, families, n in plans for seed in range(n)]
+    cases = [
+        Case(source, scale, families, seed) for source, scale, families, n in plans for seed in range(FIRST, FIRST + n)
+    ]
     return judged_bars(gathered(cases))
 
 
