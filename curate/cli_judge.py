@@ -64,10 +64,7 @@ def compare(
         request = make_request([recipe_of(name, set_, pool) for name in recipes], said)
         telling = Telling(log, quiet, prometheus)
         found = run(request, executor, workers, telling=telling, command=again())
-        page = write_page(found, Pool.open(request.pool), out)
-        if as_json:
-            typer.echo(json.dumps(as_object(found), indent=1))
-            return
-        for line in say(found):
-            typer.echo(line)
-        typer.echo(f"page: {page}")
+        typer.echo(json.dumps(as_object(found), indent=1) if as_json else "\n".join(say(found)))
+        page = write_page(found, Pool.open(request.pool), out)  # after the verdict: it may find no room
+        if not as_json:
+            typer.echo(f"page: {page}")

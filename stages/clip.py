@@ -165,7 +165,7 @@ class ClipScore(OfClip):
     where they are not there yet; a threshold then opens this column only.
 
     Example:
-        ClipScore(model="ViT-L-14", weights="openai", name="l14")      # column l14_score; LAION-5B kept above 0.26-0.28
+        ClipScore(model="ViT-L-14-quickgelu", weights="openai", name="l14")  # l14_score; LAION-5B kept above 0.26
     """
 
     def identity(self) -> dict[str, Any]:

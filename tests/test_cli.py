@@ -25,7 +25,7 @@ HEAVY = (
 )  # fmt: skip
 COMMANDS = (
     "plan", "run", "pack", "status", "sql", "show", "diff", "report", "gc", "purge", "recipes", "schema",
-    "init", "demo", "import-img2dataset", "export-img2dataset",
+    "init", "demo", "compare", "train-filter", "import-img2dataset", "export-img2dataset",
 )  # fmt: skip
 
 RECIPE = """\

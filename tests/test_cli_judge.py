@@ -39,7 +39,7 @@ def test_the_verdict_the_page_and_the_same_as_json(folder: Path) -> None:
     assert "<h1" in (folder / "page.html").read_text()
     again = curate(folder, *words, "--json")
     found = json.loads(again.stdout)
-    assert [e["name"] for e in found["entries"]] == ["no_filter", "right", "random", "no_filter again"]
+    assert [e["name"] for e in found["entries"]] == ["no_filter", "right", "random subset", "no_filter again"]
     assert {r["seed"] for e in found["entries"] for r in e["runs"]} == {0, 1}
 
 
@@ -60,6 +60,8 @@ def test_a_scale_for_gpus_says_so_where_there_is_none(folder: Path) -> None:
         (("--scale", "feature"), "nothing to evaluate on"),
         (("--evaluate", "pool"), "pool: no evaluation set"),
         (("--evaluate", "sets", "--controls", "oracle"), "--controls oracle: there are no_filter, random, a_a"),
+        (("--evaluate", "sets", "--primary", "cenes/loss"), "primary metric cenes/loss: no such set"),
+        (("--evaluate", "sets", "--gpus", "2", "--scale", "tiny"), "--gpus 2: a run of scale tiny is too small"),
         (("--evaluate", "sets", "--family", "meru"), "family meru: the judge trains clip and siglip"),
     ],
 )

@@ -90,6 +90,8 @@ class Config:
     spike: float | None = 5.0
 
     def __post_init__(self) -> None:
+        if self.batch < 1 or self.log_every < 1 or self.workers < 1:
+            raise TrainingError("batch, log_every and workers must be at least 1")
         if self.samples < self.batch or self.samples % self.batch:
             raise TrainingError(f"samples ({self.samples}) must be a multiple of batch ({self.batch})")
         if self.micro_batch is not None and self.batch % self.micro_batch:

@@ -17,6 +17,7 @@ from training_smoke.errors import TrainingError
 
 WARM = 50  # steps before a leap counts
 KEEP = 0.98  # of the running mean, a step
+DIVERGED = "training diverged"  # how the message begins
 NAMED = 8  # uids in the message; all of them are in the error
 
 
@@ -61,6 +62,6 @@ class Guard:
     def _message(self, what: str, step: int, uids: Sequence[str]) -> str:
         named = ", ".join(uids[:NAMED]) + (f" and {len(uids) - NAMED} more" if len(uids) > NAMED else "")
         return (
-            f"step {step}: {what}. Samples of this step: {named}. Look at them with `curate show`; a lower learning "
-            "rate, a longer warm-up or optimiser.clip_norm often helps"
+            f"{DIVERGED} at step {step}: {what}. Samples of this step: {named}. Look at them with `curate show`; a "
+            "lower learning rate, a longer warm-up or optimiser.clip_norm often helps"
         )

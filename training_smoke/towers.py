@@ -129,6 +129,8 @@ class TinyViT(nn.Module):
 
     def __init__(self, width: int, size: int, layers: int = 4) -> None:
         super().__init__()
+        if size % 8:
+            raise TrainingError(f"tiny-vit needs an image_size that is a multiple of 8, not {size}")
         patch = size // 8
         self.patches = nn.Conv2d(3, width, patch, stride=patch)
         self.positions = nn.Parameter(0.02 * torch.randn(1, 64, width))

@@ -105,8 +105,8 @@ def begun(name: str, towers: TwoTowers) -> Objective:
     """The objective, at the scale and bias that weights were trained with, where some were loaded."""
     objective: Objective = OBJECTIVES[name]()
     state = objective.state_dict()
-    learned = {n: torch.tensor(value) for n, value in towers.learned.items() if n in state}
-    objective.load_state_dict({**state, **learned})
+    if state.keys() <= towers.learned.keys():  # a scale without its bias was learned by another objective
+        objective.load_state_dict({n: torch.tensor(towers.learned[n]) for n in state})
     return objective
 
 

@@ -342,7 +342,8 @@ def _start_ray(workers: int | None) -> Any:
 
     if ray.is_initialized():
         return ray
-    env = {"env_vars": {"PYTHONPATH": import_paths()}}
+    handed_on = {name: os.environ[name] for name in ("CURATE_CACHE", "CURATE_CACHE_GB") if name in os.environ}
+    env = {"env_vars": {"PYTHONPATH": import_paths(), **handed_on}}
     address = os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"runtime_env": env, "log_to_driver": False, "logging_level": logging.ERROR}
     if address:

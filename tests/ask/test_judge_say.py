@@ -104,7 +104,7 @@ def test_a_random_subset_that_does_as_well_is_said_at_once() -> None:
 def test_an_a_a_control_that_differs_is_a_warning() -> None:
     pairs = {("dfn30", "no_filter"): found(0.1, 0.02)}
     quiet = verdict(judged(pairs, ("dfn30", "no_filter", "no_filter again")))
-    assert any("no difference, as it must be" in s for s in quiet.findings)
+    assert any("no difference shown, as it must be" in s for s in quiet.findings)
     loud = Difference("no_filter again", "no_filter", "cifar10/acc1", found(0.05, 0.01))
     said = verdict(judged(pairs, ("dfn30", "no_filter", "no_filter again"), a_a=loud))
     assert any("DIFFER" in s for s in said.findings)
@@ -148,7 +148,7 @@ def test_without_controls_recipes_are_compared_with_each_other() -> None:
 
 def test_noise_says_how_many_seeds_would_tell() -> None:
     one = verdict(judged({("dedup", "no_filter"): found(0.02, 0.04)}, ("dedup", "no_filter")))
-    assert "A difference of this size would take about 7 seeds to show." in one.headline
+    assert "A difference of this size would take at least 7 seeds to show." in one.headline
     hopeless = verdict(judged({("dedup", "no_filter"): found(1e-18, 0.04)}, ("dedup", "no_filter")))
     assert "would take" not in hopeless.headline
 
@@ -246,8 +246,8 @@ def test_numbers_in_words() -> None:
 def test_costs_in_words() -> None:
     made = entry("dedup", (0,), samples=30_000)
     assert repeats(made) == "1.3"
-    assert repeats(dataclasses.replace(made, samples=1_000)) == "40"
-    assert repeats(dataclasses.replace(made, samples=400_000)) == "0.1"
+    assert repeats(dataclasses.replace(made, kept=1_000)) == "40"
+    assert repeats(dataclasses.replace(made, kept=400_000)) == "0.1"
     assert scoring(made) == "1m 35s = 31,000 samples"
     assert scoring(dataclasses.replace(made, scoring_s=None)) == "not noted"
     assert scoring(dataclasses.replace(made, scoring_s=0.0)) == "none"

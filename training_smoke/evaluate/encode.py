@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,7 +58,7 @@ def image_batches(
         TrainingError: a picture cannot be decoded (named), or features are NaN or infinite.
     """
     source = iter(samples)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # as many cores as this process may use
         waiting: deque[tuple[list[Sample], list[Future[np.ndarray]]]] = deque()
         while some := list(itertools.islice(source, batch)):
             waiting.append((some, [pool.submit(pixels, s, model.image_size) for s in some]))

@@ -19,6 +19,7 @@ def cautions(comparison: Comparison) -> Iterator[str]:
             "The A/A control differs: one time in twenty that is chance, otherwise the measurement is at fault. Trust "
             "no small difference here before it has come out equal with more seeds."
         )
+    yield from _runs(comparison)
     if 1 < len(comparison.seeds) < FEW_SEEDS:
         yield f"{len(comparison.seeds)} seeds: intervals are very wide; three or more are better."
     yield from _corrected(comparison)
@@ -34,6 +35,28 @@ def cautions(comparison: Comparison) -> Iterator[str]:
         f"This holds for {seen:,} samples seen a run (scale {comparison.scale}). Which filter is best depends on the "
         "compute: the more of it, the more a small set repeats itself."
     )
+
+
+def _runs(comparison: Comparison) -> Iterator[str]:
+    """What is unequal or missing among the runs themselves."""
+    lost = [f"{e.name} in {len(e.diverged)} of {len(comparison.seeds)} seeds" for e in comparison.entries if e.diverged]
+    if lost:
+        yield (
+            f"Training diverged for {listed(lost)}: those runs have no scores, and differences are over the seeds that "
+            "both sides have. That is a result too."
+        )
+    if comparison.mixed:
+        yield (
+            f"Runs were made with different {listed(list(comparison.mixed))} (an upgrade, or another machine, between "
+            "them): a difference may be of that. Delete judge/ in the pool and compare again."
+        )
+    batch, masked = comparison.config.get("batch", 0), comparison.config.get("mask_duplicates", False)
+    small = [e.name for e in comparison.entries if e.kept < batch and not masked]
+    if small:
+        yield (
+            f"Packs smaller than a batch of {batch:,} ({listed(small)}): a sample stands in a batch several times, and "
+            "is a wrong answer to itself. `parameters: {mask_duplicates: true}` heeds that, or take a smaller batch."
+        )
 
 
 def _scoring(comparison: Comparison) -> Iterator[str]:

@@ -52,7 +52,9 @@ def _more_seeds(c: PairedComparison) -> str:
     """How many would tell such a difference from none, where that is no hopeless number."""
     if not c.sd or abs(c.mean) < c.sd / HOPELESS:
         return ""
-    return f" A difference of this size would take about {max(seeds_needed(c.sd, abs(c.mean)), c.n + 1)} seeds to show."
+    return (
+        f" A difference of this size would take at least {max(seeds_needed(c.sd, abs(c.mean)), c.n + 1)} seeds to show."
+    )
 
 
 def _rivals(comparison: Comparison, best: Entry) -> str:

@@ -139,7 +139,7 @@ def _a_a(comparison: Comparison) -> Iterator[str]:
     told = gain_and_interval(metric, c)
     what = "A/A control (the same pack trained twice, with other seeds)"
     if outcome(c) == "noise":
-        yield f"{what}: no difference, as it must be: {told}."
+        yield f"{what}: no difference shown, as it must be: {told}; a smaller one than that interval could hide."
     elif outcome(c) != "unknown":
         yield f"{what}: the two DIFFER, {told}, p {of_p(c.p)}, though nothing does."
 

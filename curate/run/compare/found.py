@@ -22,7 +22,7 @@ class RunFound:
 
     seed: of the replicate; all entries share it. folder: where its files lie. score: the primary metric. scores: all
     metrics by name, "<set>/<metric>", higher is better but where `Metric.lower` says otherwise. curve: (samples seen,
-    training loss). seconds: of training and evaluation together. samples_per_s: of training.
+    training loss). seconds: of training, of its last attempt. samples_per_s: of training.
     """
 
     seed: int
@@ -38,10 +38,11 @@ class RunFound:
 class Entry:
     """A recipe or a control, packed and trained once a replicate.
 
-    of: the recipes whose size a random subset has, joined by ", ". pick, pack: folders below the pool. samples: in the
-    pack, copies counted. seen: samples seen by a training, equal for all entries. scoring_s: worker-seconds that the
-    columns cost which its filters read, over the whole pool; None where no run has noted them. scoring_samples: the
-    samples that could have been trained on in that time, at this comparison's own rate.
+    of: the recipes whose size a random subset has, joined by ", ". pick, pack: folders below the pool. kept: different
+    samples. samples: in the pack, copies counted. seen: samples seen by a training, equal for all entries. scoring_s:
+    worker-seconds that the columns cost which its filters read, over the whole pool; None where no run has noted them.
+    scoring_samples: the samples that could have been trained on in that time, at this comparison's own rate. diverged:
+    (seed, why) of runs that have no scores; the seeds of `runs` are the others.
     """
 
     name: str
@@ -49,16 +50,18 @@ class Entry:
     of: str | None
     pick: str
     pack: str
+    kept: int
     samples: int
     seen: int
     scoring_s: float | None
     scoring_samples: float | None
     runs: tuple[RunFound, ...]
+    diverged: tuple[tuple[int, str], ...] = ()
 
     @property
     def repeats(self) -> float:
-        """How often each sample of the pack is seen."""
-        return self.seen / self.samples
+        """How often each sample is seen, over its copies together; the mean, where a recipe gives weights."""
+        return self.seen / self.kept
 
     def scores(self, metric: str | None = None) -> list[float]:
         """Of the runs, by seed; None: the primary metric."""
@@ -114,7 +117,8 @@ class Comparison:
     main metrics. differences: of the primary metric, Holm-corrected in two families, those with controls and those of
     recipes among themselves; the A/A control stands apart in `a_a`. others: the same in every other metric, each
     metric's corrected by itself. missing: sets that were asked
-    for and are not there, with the reason. command: says it again.
+    for and are not there, with the reason. command: says it again. environment: of one run; mixed: what
+    of it differs among runs, so that a difference may be of that.
     """
 
     pool: str
@@ -130,6 +134,7 @@ class Comparison:
     sets: tuple[EvaluationSet, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    mixed: tuple[str, ...] = ()
     command: str = ""
 
     def entry(self, name: str) -> Entry:

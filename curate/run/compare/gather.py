@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curate.errors import UserError
 from curate.pool.pool import Pool
@@ -23,9 +23,13 @@ from curate.run.job import Job
 from curate.run.planning.rates import Rates
 from stages.base import Barrier, Column, Shape
 
+if TYPE_CHECKING:
+    from training_smoke.statistics import PairedComparison
+
 MEAN = "mean"
 LOWER = ("loss", "rank")  # what such a metric's name ends with
 DATACOMP = ("average", "imagenet", "imagenet_shifts", "vtab", "retrieval", "above_chance")
+DECIDING = ("source", "packages", "device", "machine")  # of an environment
 NO_METRIC = ("n", "main_metric")
 
 
@@ -43,15 +47,20 @@ def gather(
     Raises:
         UserError: the primary metric is none of those that the sets give; they are named.
     """
-    found = {name: _run(pool.storage, request, work, name, sets) for name in work.runs}
+    told = {n: json.loads(pool.storage.read(f"{run.folder}/{RUN}")) for n, run in work.runs.items()}
+    diverged = {n: said["diverged"] for n, said in told.items() if "diverged" in said}
+    found = {n: _run(pool.storage, request, work, n, said, sets) for n, said in told.items() if n not in diverged}
+    if lost := [p.name for p in packed if not any(f"{p.name}/{r}" in found for r in request.seeds)]:
+        raise UserError(f"all runs of {', '.join(lost)} diverged: {next(iter(diverged.values()))}")
     metrics = _metrics(found)
     primary = request.primary
     if primary != MEAN and primary not in metrics:
         raise UserError(f"primary metric {primary}: there are {MEAN}, {', '.join(metrics)}")
-    entries = tuple(_entry(request, pool, p, [found[f"{p.name}/{r}"] for r in request.seeds]) for p in packed)
+    entries = tuple(_entry(request, pool, p, found, diverged) for p in packed)
     known = {MEAN: Metric(MEAN), **metrics}
     by_metric = {name: _differences(entries, known[name], name) for name in dict.fromkeys((primary, *metrics))}
-    environment = json.loads(pool.storage.read(f"{next(iter(work.runs.values())).folder}/environment.json"))
+    places = dict.fromkeys(run.folder for name, run in work.runs.items() if name in found)
+    environments = [json.loads(pool.storage.read(f"{folder}/environment.json")) for folder in places]
     return Comparison(
         pool=request.pool,
         scale=request.scale,
@@ -65,14 +74,16 @@ def gather(
         others=tuple(d for name in metrics if name != primary for d in by_metric[name]),
         sets=tuple(_set(pool.storage, counted, i, s) for i, s in enumerate(sets)),
         missing=missing,
-        environment=environment,
+        environment=environments[0],
+        mixed=tuple(key for key in DECIDING if any(e.get(key) != environments[0].get(key) for e in environments)),
         command=command,
     )
 
 
-def _run(storage: Storage, request: Request, work: TrainWork, name: str, sets: Sequence[EvalSet]) -> RunFound:
+def _run(
+    storage: Storage, request: Request, work: TrainWork, name: str, said: Mapping[str, Any], sets: Sequence[EvalSet]
+) -> RunFound:
     folder = work.runs[name].folder
-    said = json.loads(storage.read(f"{folder}/{RUN}"))
     records = [json.loads(storage.read(f"{folder}/scores/{chosen.digest}.json")) for chosen in sets]
     main = [record["metrics"]["main_metric"] for record in records]
     scores = _of_datacomp(record for record, chosen in zip(records, sets, strict=True) if chosen.task is not None)
@@ -103,7 +114,11 @@ def _metrics(found: Mapping[str, RunFound]) -> dict[str, Metric]:
     return {n: Metric(n, lower=n.endswith(LOWER), percent=not n.endswith(LOWER)) for n in names}
 
 
-def _entry(request: Request, pool: Pool, packed: Packed, runs: Sequence[RunFound]) -> Entry:
+def _entry(
+    request: Request, pool: Pool, packed: Packed, found: Mapping[str, RunFound], diverged: Mapping[str, str]
+) -> Entry:
+    names = {r: f"{packed.name}/{r}" for r in request.seeds}
+    runs = [found[name] for name in names.values() if name in found]
     scoring = scoring_seconds(pool, packed)
     rate = statistics.median(r.samples_per_s for r in runs)
     return Entry(
@@ -112,11 +127,13 @@ def _entry(request: Request, pool: Pool, packed: Packed, runs: Sequence[RunFound
         of=", ".join(packed.of) or None,
         pick=packed.pick,
         pack=packed.pack,
+        kept=packed.kept,
         samples=packed.samples,
         seen=request.config.samples,
         scoring_s=scoring,
         scoring_samples=None if scoring is None else scoring * rate,
         runs=tuple(runs),
+        diverged=tuple((r, diverged[name]) for r, name in names.items() if name in diverged),
     )
 
 
@@ -170,29 +187,35 @@ def _families(entries: Sequence[Entry]) -> list[list[tuple[str, str]]]:
 
 
 def _differences(entries: Sequence[Entry], metric: Metric, name: str) -> tuple[Difference, ...]:
-    from training_smoke.statistics import holm_corrected, paired
+    from training_smoke.statistics import holm_corrected
 
     scores = {e.name: _scores(e, metric, name) for e in entries}
-    families = [{(a, b): paired(scores[a], scores[b]) for a, b in pairs} for pairs in _families(entries)]
+    families = [{(a, b): c for a, b in pairs if (c := _paired(scores[a], scores[b]))} for pairs in _families(entries)]
     return tuple(Difference(a, b, name, c) for family in families for (a, b), c in holm_corrected(family).items())
 
 
 def _a_a(entries: Sequence[Entry], metric: Metric, name: str) -> Difference | None:
     """The control that must show nothing; corrected by nothing, so that it is not let off lightly."""
-    from training_smoke.statistics import paired
-
     again = next((e for e in entries if e.kind == "a_a"), None)
     if again is None:
         return None
     whole = next(e for e in entries if e.kind == "no_filter")
-    found = paired(_scores(again, metric, name), _scores(whole, metric, name))
-    return Difference(again.name, whole.name, name, found)
+    found = _paired(_scores(again, metric, name), _scores(whole, metric, name))
+    return None if found is None else Difference(again.name, whole.name, name, found)
 
 
-def _scores(entry: Entry, metric: Metric, name: str) -> list[float]:
+def _scores(entry: Entry, metric: Metric, name: str) -> dict[int, float]:
     """By seed, with the sign that makes more better."""
-    scores = [r.score if name == MEAN else r.scores[name] for r in entry.runs]
-    return [-s for s in scores] if metric.lower else scores
+    sign = -1 if metric.lower else 1
+    return {r.seed: sign * (r.score if name == MEAN else r.scores[name]) for r in entry.runs}
+
+
+def _paired(a: Mapping[int, float], b: Mapping[int, float]) -> PairedComparison | None:
+    """Over the seeds that both have: where one diverged, none of the two counts."""
+    from training_smoke.statistics import paired
+
+    shared = [seed for seed in a if seed in b]
+    return paired([a[s] for s in shared], [b[s] for s in shared]) if shared else None
 
 
 def _set(storage: Storage, counted: CountWork, number: int, chosen: EvalSet) -> EvaluationSet:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from curate.errors import UserError
 from curate.pool.pool import Pool
 from curate.run.choice import ExecutorChoice
 from curate.run.compare.entries import Packed, pack_entries
 from curate.run.compare.found import Comparison
-from curate.run.compare.gather import gather
+from curate.run.compare.gather import MEAN, gather
 from curate.run.compare.overlap import CountWork, count_overlap
 from curate.run.compare.request import SMALL, Request
 from curate.run.compare.sets import EvalSet, open_sets
@@ -42,6 +43,7 @@ def compare(
     """
     _need_torch()
     sets, missing = open_sets(request.evaluate)  # before anything costs time
+    _check_primary(request.primary, sets)
     choice = ExecutorChoice(executor or request.recipes[0].run.executor, workers or request.recipes[0].run.workers)
     with Progress(None, command, telling=telling) as progress:
         try:
@@ -49,11 +51,11 @@ def compare(
             pool = Pool.open(request.pool)
             work = train_work(request, pool, entries, sets)
             counted = CountWork(pool.storage.url, f"judge/sets/{pool.shape()[1]}", tuple(sets))
-            passes = [_counting(counted, pool), _training(request, work, pool)]
-            todo = [p for p in passes if p.items]
-            if todo:
-                seconds = request.config.samples * SECONDS_A_SAMPLE * len(passes[1].items)
-                Engine(todo, choice(todo, seconds), progress, Rules(tries=request.recipes[0].run.tries)).run()
+            # Sets first, alone: one that is not whole is told before anything is trained.
+            for step in (_counting(counted, pool), _training(request, work, pool)):
+                if step.items:
+                    seconds = request.config.samples * SECONDS_A_SAMPLE * len(step.items)
+                    Engine([step], choice([step], seconds), progress, Rules(tries=request.recipes[0].run.tries)).run()
         finally:
             choice.close()
     return gather(request, pool, entries, sets, missing, work, counted, command)
@@ -64,8 +66,13 @@ def train_work(request: Request, pool: Pool, entries: Sequence[Packed], sets: Se
     from training_smoke.errors import TrainingError
     from training_smoke.packs import Pack
 
-    runs, begun = {}, request.config.towers.weights
-    weights = file_digest(begun) if begun is not None and Path(begun).is_file() else None
+    runs: dict[str, Training] = {}
+    asked, weights = request.config, None
+    begun = asked.towers.weights
+    if begun is not None and Path(begun).is_file():
+        weights = file_digest(begun)
+        asked = asked.but(towers={"weights": str(Path(begun).absolute())})  # workers have other working directories
+    device: Literal["cpu", "cuda"] = "cuda" if request.gpus else "cpu"
     for entry in entries:
         try:
             digest = Pack.open(f"{pool.storage.url}/{entry.pack}").digest
@@ -73,9 +80,10 @@ def train_work(request: Request, pool: Pool, entries: Sequence[Packed], sets: Se
             raise UserError(str(e)) from e
         for replicate in request.seeds:
             seed = entry.seed(replicate)
-            config = request.config.but(init_seed=seed, order_seed=seed)
-            runs[item(entry, replicate)] = Training(entry.pack, digest, config, weights)
-    threads = 1 if request.scale in SMALL else os.cpu_count() or 1
+            config = asked.but(init_seed=seed, order_seed=seed)
+            assert item(entry, replicate) not in runs, "two entries of one name would share their scores"
+            runs[item(entry, replicate)] = Training(entry.pack, digest, config, weights, device)
+    threads = 1 if request.scale in SMALL and not request.gpus else os.cpu_count() or 1
     return TrainWork(pool.storage.url, runs, tuple(sets), threads, max(1, request.gpus), request.gpus)
 
 
@@ -90,12 +98,13 @@ def _training(request: Request, work: TrainWork, pool: Pool) -> Pass:
     for name in order:
         if work.missing(name, pool.storage):
             first.setdefault(work.runs[name].folder, name)
-    need = Need(cpus=1, memory_gb=2, deadline_s=MONTH_S) if request.scale in SMALL else _large(request)
+    small = request.scale in SMALL and not request.gpus
+    need = Need(cpus=1, memory_gb=2, deadline_s=MONTH_S) if small else _large(request)
     return Pass("judge", train_one, work, list(first.values()), need, pure=False)
 
 
 def _large(request: Request) -> Need:
-    return Need(cpus=request.config.workers, gpus=request.gpus, memory_gb=32, deadline_s=MONTH_S)
+    return Need(cpus=request.config.workers * max(1, request.gpus), gpus=request.gpus, memory_gb=32, deadline_s=MONTH_S)
 
 
 def _counting(work: CountWork, pool: Pool) -> Pass:
@@ -104,6 +113,13 @@ def _counting(work: CountWork, pool: Pool) -> Pass:
         "overlap", count_overlap, work, [i for i in items if not pool.storage.exists(work.file(i))],
         Need(memory_gb=2, deadline_s=MONTH_S),
     )  # fmt: skip
+
+
+def _check_primary(primary: str, sets: Sequence[EvalSet]) -> None:
+    """Which metrics a set gives is known when the first run is; whether there is such a set, now."""
+    names = [s.name for s in sets]
+    if primary != MEAN and primary.rsplit("/", 1)[0] not in (*names, "DataComp"):
+        raise UserError(f"primary metric {primary}: no such set; it is {MEAN}, or SET/METRIC of {', '.join(names)}")
 
 
 def _need_torch() -> None:

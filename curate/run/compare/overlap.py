@@ -23,9 +23,11 @@ from curate.run.compare.sets import EvalSet
 if TYPE_CHECKING:
     from training_smoke.evaluate.run import Source
 
+WINOGAVIL = "association"
 NEAR = 4  # bits of 64: by so many do re-encoded and resized copies differ
 FLAT = 50  # of pictures with less in them, equal hashes say nothing; see stages.fingerprint
 COMPARISONS = 20_000_000_000  # a minute of one core
+NOT_HASHED = -1  # a pool without perceptual hashes: only equal bytes are found
 BLOCK = 1 << 22  # pairs at a time
 
 
@@ -44,12 +46,18 @@ class CountWork:
 def count_overlap(work: CountWork, item: str) -> dict[str, Any]:
     """Worker: task, size and overlap of one set, into its file."""
     from training_smoke.errors import TrainingError
+    from training_smoke.evaluate.tables import AssociationTable
+    from training_smoke.evaluate.tasks import TASKS
 
     pool, chosen = Pool.open(work.pool), work.sets[int(item)]
     try:
         source = chosen.open()
-        kind = getattr(source, "kind", "retrieval" if chosen.task is None else "one of DataComp's 38")
+        kind = getattr(source, "kind", WINOGAVIL if isinstance(source, AssociationTable) else "retrieval")
         digests, hashes = _prints(source)
+        if chosen.task is not None and len(digests) != TASKS[chosen.task].size and kind != WINOGAVIL:
+            raise TrainingError(
+                f"it has {len(digests):,} of the {TASKS[chosen.task].size:,} samples of DataComp's task"
+            )
     except TrainingError as e:
         raise UserError(f"evaluation set {chosen.name}: {e}") from e
     inside, near = _in_pool(pool, digests, hashes)
@@ -97,13 +105,15 @@ def _in_pool(pool: Pool, digests: pa.Array, hashes: np.ndarray) -> tuple[np.ndar
     near = NEAR if sum(shape.rows) * len(hashes) <= COMPARISONS else 0
     inside = np.zeros(len(hashes), bool)
     telling = np.flatnonzero(hashes)
+    hashed = False
     for shard in shape.shards:
         table, _ = pool.facts(shard, ["sha256", "phash64", "phash_quality"])
         inside |= pc.is_in(digests, value_set=table.column("sha256")).to_numpy(zero_copy_only=False)
         clear = pc.fill_null(pc.greater_equal(table.column("phash_quality"), FLAT), False)
         theirs = np.unique(table.column("phash64").filter(clear).drop_null().to_numpy())
+        hashed = hashed or len(theirs) > 0
         inside[telling] |= _near(hashes[telling], theirs, near)
-    return inside, near
+    return inside, near if hashed else NOT_HASHED
 
 
 def _near(ours: np.ndarray, theirs: np.ndarray, bits: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
     request = make_request([load_recipe("a.yaml"), load_recipe("b.yaml")], Said(scale="tiny", seeds=5))
 
-Each value is what the command line says, else the `judge:` section of the first recipe, else the scale's.
+Each value is what the command line says, else the recipes' `judge:` section, else the scale's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import UserError
-from curate.recipe_models import Judge
+from curate.recipe_models import Captions, Judge
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
@@ -65,7 +65,7 @@ def make_request(recipes: Sequence[Recipe], said: Said) -> Request:
             on, a setting that training does not have.
     """
     _check_recipes(recipes)
-    judge = recipes[0].judge or Judge()
+    judge = next((r.judge for r in recipes if r.judge is not None), Judge())
     scale = said.scale or judge.scale
     controls = judge.controls if said.controls is None else said.controls
     config = _config(scale, judge, said)
@@ -78,6 +78,8 @@ def make_request(recipes: Sequence[Recipe], said: Said) -> Request:
             "{evaluate: [DIR]}`; a folder of held-out pairs of yours will do (docs/judging.md says how to make one)"
         )
     gpus = said.gpus if said.gpus is not None else int(scale not in SMALL)
+    if gpus > 1 and scale in SMALL:
+        raise UserError(f"--gpus {gpus}: a run of scale {scale} is too small for more than one")
     seeds = tuple(range(said.seeds or judge.seeds))
     return Request(tuple(recipes), scale, config, seeds, tuple(controls), evaluate, said.primary or judge.primary, gpus)
 
@@ -91,7 +93,16 @@ def _check_recipes(recipes: Sequence[Recipe]) -> None:
     names = [r.name for r in recipes]
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise UserError(f"several recipes are called {', '.join(twice)}: `recipe:` must tell them apart")
+    judges = {r.name: r.judge for r in recipes if r.judge is not None}
+    first = next(iter(judges), "")
+    if differing := [name for name, judge in judges.items() if judge != judges[first]]:
+        raise UserError(
+            f"`judge:` of {', '.join(differing)} is not that of {first}: recipes are compared under one; make them "
+            "equal, or leave it to one of them"
+        )
     for recipe in recipes:
+        if recipe.name == "no_filter" and (recipe.steps or recipe.captions != Captions()):
+            raise UserError("a recipe called no_filter has filters or captions: that name is the control's")
         if recipe.pack is not None and recipe.pack.format != "webdataset":
             raise UserError(f"recipe {recipe.name} packs parquet; training reads `pack: {{format: webdataset}}`")
 
@@ -105,7 +116,9 @@ def _config(scale: str, judge: Judge, said: Said) -> Config:
     family = said.family or judge.family
     if family not in FAMILIES:
         raise UserError(f"family {family}: the judge trains {' and '.join(FAMILIES)}")
-    changes: dict[str, Any] = {"objective": family, **judge.parameters}
+    if "objective" in judge.parameters:
+        raise UserError("judge: parameters: objective: say `family:`")
+    changes: dict[str, Any] = {**judge.parameters, "objective": family}
     towers = {n: v for n, v in (("name", judge.model), ("weights", judge.pretrained)) if v is not None}
     if towers:
         changes["towers"] = {**towers, **changes.get("towers", {})}

@@ -8,14 +8,16 @@ names and evaluated by their own main metric, and those that are not there are n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 
 from curate.errors import UserError
 from curate.pool.layout import short_hash
+from curate.run.prints import file_digest
 
 if TYPE_CHECKING:
     from training_smoke.evaluate.run import Source
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvalSet:
-    """One set: what tables call it, where it lies, its name among DataComp's 38, and what names its
-    content: names and sizes of all files, and the text of its lists."""
+    """One set: what tables call it, where it lies, its name among DataComp's 38, and the digest of that and of all
+    its files."""
 
     name: str
     path: str
@@ -94,7 +96,14 @@ def _below(root: str, fs: fsspec.AbstractFileSystem, below: str) -> tuple[list[E
 def _set(path: str, name: str | None = None, task: str | None = None) -> EvalSet:
     fs, below = fsspec.url_to_fs(path)
     files = fs.find(below, detail=True)
-    sizes = sorted((rel[len(below) :], about["size"]) for rel, about in files.items())
-    texts = {rel[len(below) :]: fs.cat_file(rel).hex() for rel in files if rel.endswith((".txt", ".cls"))}
-    digest = short_hash([sizes, texts])
-    return EvalSet(name or path.rsplit("/", 1)[-1], path, task, digest)
+    content = sorted((rel[len(below) :], _content(rel, about)) for rel, about in files.items())
+    where = path if "://" in path else str(Path(path).absolute())  # workers have other working directories
+    return EvalSet(name or path.rsplit("/", 1)[-1], where, task, short_hash([task, content]))
+
+
+def _content(rel: str, about: Mapping[str, Any]) -> list[Any]:
+    """What changes when the file does: a digest of it here, an object store's tag or time elsewhere."""
+    if Path(rel).is_file():
+        return [file_digest(rel)]
+    tags = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")
+    return [about["size"], *(str(about[tag]) for tag in tags if about.get(tag))][:2]

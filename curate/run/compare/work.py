@@ -12,15 +12,17 @@ run that is killed goes on from its checkpoint.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from curate.errors import UserError
 from curate.pool.layout import short_hash
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 JUDGE = "judge"
 VERSION = 1  # rises when training or evaluation gives other numbers for the same configuration
+PR_SET_PDEATHSIG = 1
 RUN, TOWERS = "run.json", "towers.pt"
 KEPT = ("config.json", "packs.json", "environment.json", "metrics.jsonl")
 
@@ -40,16 +43,20 @@ KEPT = ("config.json", "packs.json", "environment.json", "metrics.jsonl")
 @dataclass(frozen=True)
 class Training:
     """One run. pack: folder below the pool; digest: of its manifest. weights: digest of those that it begins with,
-    where they are a file."""
+    where they are a file. device: other sums there, other numbers."""
 
     pack: str
     digest: str
     config: Config
     weights: str | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
 
     @property
     def folder(self) -> str:
-        return f"{JUDGE}/{short_hash([VERSION, self.digest, self.config.as_json(), self.weights])}"
+        config = self.config.as_json()
+        if self.weights is not None:
+            config["towers"]["weights"] = self.weights  # by what is in them, not by where they lie
+        return f"{JUDGE}/{short_hash([VERSION, self.digest, config, self.device])}"
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,10 @@ class TrainWork:
 
     def missing(self, item: str, storage: Storage) -> bool:
         folder = self.runs[item].folder
-        names = [RUN, *(f"scores/{s.digest}.json" for s in self.sets)]
-        return not all(storage.exists(f"{folder}/{name}") for name in names)
+        if not storage.exists(f"{folder}/{RUN}"):
+            return True
+        scored = all(storage.exists(f"{folder}/scores/{s.digest}.json") for s in self.sets)
+        return not scored and "diverged" not in json.loads(storage.read(f"{folder}/{RUN}"))
 
 
 def train_one(work: TrainWork, item: str) -> dict[str, Any]:
@@ -96,6 +105,8 @@ def train_one(work: TrainWork, item: str) -> dict[str, Any]:
         with locked(place / "lock"):  # of a run that was killed, a worker may live on for a while
             if not storage.exists(f"{run.folder}/{RUN}"):
                 _train(storage, run, place, work.processes)
+            for left in (place / "checkpoints").glob("*"):  # the weights are in towers.pt; going on is over
+                left.unlink(missing_ok=True)
         if _evaluate(storage, run, work.sets) and (place / "config.json").exists():
             storage.put(f"{run.folder}/README.md", card(place).encode())
     except TrainingError as e:
@@ -106,6 +117,8 @@ def train_one(work: TrainWork, item: str) -> dict[str, Any]:
 
 
 def _train(storage: Storage, run: Training, folder: Path, processes: int) -> None:
+    """Train, and keep weights, curve and marker; of a run that diverged, what it said."""
+    from training_smoke.guard import Diverged
     from training_smoke.objectives import OBJECTIVES
     from training_smoke.packs import Pack
     from training_smoke.towers_file import load_towers, save_towers
@@ -113,11 +126,15 @@ def _train(storage: Storage, run: Training, folder: Path, processes: int) -> Non
     from training_smoke.writers import read_metrics
 
     began, url = time.perf_counter(), f"{storage.url}/{run.pack}"
-    if processes == 1:
-        towers = train(folder, run.config, {Pack.open(url): 1.0})
-    else:
-        _launch(folder, run.config, url, processes)
-        towers = load_towers(folder)
+    try:
+        if processes == 1:
+            towers = train(folder, run.config, {Pack.open(url): 1.0}, device=run.device)
+        else:
+            _launch(folder, run.config, url, processes)
+            towers = load_towers(folder)
+    except Diverged as e:  # it would again: a result, and no reason to hold up the others
+        storage.commit(f"{run.folder}/{RUN}", json.dumps({"diverged": str(e), "pack": run.pack}).encode())
+        return
     seconds = time.perf_counter() - began
     state = _last(folder)
     objective = OBJECTIVES[run.config.objective]()
@@ -138,8 +155,6 @@ def _train(storage: Storage, run: Training, folder: Path, processes: int) -> Non
             if (folder / name).exists():
                 storage.commit(f"{run.folder}/{name}", (folder / name).read_bytes())
     storage.commit(f"{run.folder}/{RUN}", json.dumps(said).encode())
-    for path in (folder / "checkpoints").glob("*"):  # the weights are in towers.pt; going on is over
-        path.unlink(missing_ok=True)
 
 
 def _launch(folder: Path, config: Config, pack: str, processes: int) -> None:
@@ -149,18 +164,31 @@ def _launch(folder: Path, config: Config, pack: str, processes: int) -> None:
         TrainingError: it failed; with what it said last.
     """
     from training_smoke.errors import TrainingError
+    from training_smoke.guard import DIVERGED, Diverged
 
     asked = folder / "asked.json"
     asked.write_text(json.dumps(config.as_json()))
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-         "-m", "training_smoke.train", str(folder), "--pack", pack, "--config", str(asked)],
-        env=os.environ | {"PYTHONPATH": import_paths()}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
+    log = folder / "torchrun.txt"
+    with log.open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+             "-m", "training_smoke.train", str(folder), "--pack", pack, "--config", str(asked)],
+            env=os.environ | {"PYTHONPATH": import_paths()}, stdout=out, stderr=subprocess.STDOUT, check=False,
+            preexec_fn=_end_with_parent,
+        )  # fmt: skip
     if done.returncode:
-        said = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.startswith("error: ")]
-        last = said[0] if said else done.stdout.decode("utf-8", "replace")[-2000:]
-        raise TrainingError(f"training on {processes} processes ended with status {done.returncode}: {last}")
+        text = log.read_text("utf-8", "replace")
+        said = [line.removeprefix("error: ") for line in text.splitlines() if line.startswith("error: ")]
+        if said and said[0].startswith(DIVERGED):
+            raise Diverged(said[0], 0, ())
+        raise TrainingError(
+            f"training on {processes} processes ended with status {done.returncode}: {(said or [text[-2000:]])[0]}"
+        )
+
+
+def _end_with_parent() -> None:
+    """Of torchrun, which ends its workers: else they live on after a kill -9 of ours, with GPUs and folder."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _last(folder: Path) -> dict[str, Any]:
@@ -180,11 +208,10 @@ def _evaluate(storage: Storage, run: Training, sets: tuple[EvalSet, ...]) -> int
     from training_smoke.towers_file import load_towers, read_file
 
     todo = [s for s in sets if not storage.exists(f"{run.folder}/scores/{s.digest}.json")]
-    if not todo:
+    if not todo or not storage.exists(f"{run.folder}/{TOWERS}"):  # a run that diverged left none
         return 0
     file = storage.local(f"{run.folder}/{TOWERS}")
-    device = "cuda" if _has_gpu() else "cpu"
-    model = TowerEncoders(load_towers(file), device, run.config.precision if device == "cuda" else "fp32")
+    model = TowerEncoders(load_towers(file), run.device, run.config.precision if run.device == "cuda" else "fp32")
     objective = OBJECTIVES[run.config.objective]()
     objective.load_state_dict({n: _tensor(v) for n, v in read_file(file)["about"]["objective"].items()})
     for chosen in todo:
@@ -203,12 +230,6 @@ def _place(storage: Storage, run: Training) -> Path:
     from training_smoke.files import cache_root
 
     return cache_root() / short_hash(storage.url) / run.folder
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _tensor(value: float) -> Any:

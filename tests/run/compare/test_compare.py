@@ -11,6 +11,7 @@ from compared import SCENES, build_pool, held_out, recipe
 
 from curate.errors import UserError
 from curate.pool.pool import Pool
+from curate.recipe import load_recipe
 from curate.run.compare.found import Comparison
 from curate.run.compare.main import compare
 from curate.run.compare.request import Request, Said, make_request
@@ -133,6 +134,32 @@ def test_a_recipe_of_another_pool_is_refused(made: tuple[Path, tuple[Path, ...],
         make_request(
             [recipe(folder, "a", folder / "pool", None), recipe(folder, "b", folder / "other", None)], said(sets)
         )
+
+
+def test_names_that_would_share_a_controls_scores(made: tuple[Path, tuple[Path, ...], Comparison]) -> None:
+    folder, sets, _ = made
+    with pytest.raises(UserError, match="a recipe called no_filter has filters"):
+        make_request([recipe(folder, "no_filter", folder / "pool", RIGHT)], said(sets))
+    found = run(make_request([recipe(folder, "random", folder / "pool", RIGHT)], said(sets)))
+    assert {e.name: e.kind for e in found.entries}["random"] == "recipe"
+    assert found.entry("random").runs != found.entry("random subset").runs
+
+
+def test_controls_are_the_same_whichever_recipe_comes_first(made: tuple[Path, tuple[Path, ...], Comparison]) -> None:
+    folder, sets, found = made
+    third = load_recipe(str(folder / "third.yaml"), ["seed=7"])
+    first = recipe(folder, "right", folder / "pool", RIGHT)
+    again = run(make_request([third, first], said(sets)))
+    controls = [e.name for e in found.entries if e.kind != "recipe"]
+    assert [again.entry(n).pack for n in controls] == [found.entry(n).pack for n in controls]
+    assert again.entry("right") == found.entry("right")
+
+
+def test_one_judge_for_all(made: tuple[Path, tuple[Path, ...], Comparison]) -> None:
+    folder, sets, _ = made
+    two = [load_recipe(str(folder / f"{n}.yaml"), [f"judge.seeds={k}"]) for n, k in (("right", 2), ("third", 9))]
+    with pytest.raises(UserError, match="`judge:` of third is not that of right"):
+        make_request(two, said(sets))
 
 
 def test_without_a_set_it_says_where_one_goes(made: tuple[Path, tuple[Path, ...], Comparison]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from curate.run.compare.found import Entry, Kind, RunFound
-from curate.run.compare.gather import _families, _of_datacomp
+from curate.run.compare.gather import _families, _of_datacomp, _paired
 from training_smoke.evaluate.tasks import RETRIEVAL, TASKS
 
 
@@ -26,7 +26,7 @@ def test_a_mean_of_datacomp_is_there_when_all_of_its_tasks_are() -> None:
 
 def entry(name: str, kind: Kind, of: str | None = None) -> Entry:
     run = RunFound(0, "judge/x", 0.5, {}, (), 1.0, 100.0)
-    return Entry(name, kind, of, "picks/x", "packs/x", 10, 100, None, None, (run,))
+    return Entry(name, kind, of, "picks/x", "packs/x", 10, 10, 100, None, None, (run,))
 
 
 def test_differences_with_controls_and_among_recipes_are_two_families() -> None:
@@ -41,3 +41,10 @@ def test_differences_with_controls_and_among_recipes_are_two_families() -> None:
         ("random, as a", "no_filter"), ("random, as c", "no_filter"),
     }  # fmt: skip
     assert recipes == [("b", "a"), ("c", "a"), ("c", "b")]
+
+
+def test_differences_are_over_the_seeds_that_both_have() -> None:
+    found = _paired({0: 3.0, 1: 5.0, 2: 7.0}, {0: 1.0, 2: 3.0})
+    assert found is not None
+    assert (found.n, found.mean) == (2, 3.0)
+    assert _paired({0: 3.0}, {1: 1.0}) is None

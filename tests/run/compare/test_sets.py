@@ -46,6 +46,16 @@ def test_content_names_a_set_and_not_its_place(tmp_path: Path) -> None:
     assert open_sets([str(tmp_path / "two" / "colours")])[0][0].digest != first.digest
 
 
+def test_other_labels_in_a_tar_of_the_same_size_are_another_set(tmp_path: Path) -> None:
+    folder = held_out(tmp_path / "sets", 3)[1]
+    before = open_sets([str(folder)])[0][0].digest
+    tar = folder / "test" / "0.tar"
+    data = bytearray(tar.read_bytes())
+    data[-3000] ^= 1
+    tar.write_bytes(bytes(data))
+    assert open_sets([str(folder)])[0][0].digest != before
+
+
 def test_two_sets_of_one_name_are_refused(tmp_path: Path) -> None:
     paths = [str(held_out(tmp_path / name, 3)[0]) for name in ("a", "b")]
     with pytest.raises(UserError, match="several evaluation sets are called scenes"):

@@ -106,8 +106,20 @@ def test_on_two_processes_it_is_the_same_training(packed: tuple[Path, str, Path]
 
 def test_what_goes_wrong_in_another_process_is_told(packed: tuple[Path, str, Path]) -> None:
     work = work_of(packed, 3, processes=3)  # does not divide the batch
-    with pytest.raises(UserError, match=r"all/0: training on 3 processes ended with status 1: error: .*batch"):
+    with pytest.raises(UserError, match="training on 3 processes ended with status 1: 3 processes cannot share a"):
         train_one(work, "all/0")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_that_diverges_is_a_result_and_not_tried_again(packed: tuple[Path, str, Path], processes: int) -> None:
+    wild = TINY.but(optimiser={"lr": 1e20, "warmup": 0, "clip_norm": None}, samples=2048)
+    work = work_of(packed, 5, processes, wild)
+    train_one(work, "all/0")
+    storage, folder = Storage.at(work.pool), work.runs["all/0"].folder
+    assert json.loads(storage.read(f"{folder}/run.json"))["diverged"].startswith("training diverged at step ")
+    assert not storage.exists(f"{folder}/scores/{work.sets[0].digest}.json")
+    assert not work.missing("all/0", storage)
+    forget(work)
 
 
 def test_a_set_that_is_broken_is_named(packed: tuple[Path, str, Path], tmp_path: Path) -> None:
