@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+LONGEST = 64  # times the shorter side
 How = Literal["shortest", "squash", "longest"]
 
 
@@ -33,6 +34,8 @@ class Fit:
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """uint8 (height, width, 3) -> uint8 (size, size, 3)."""
+        if self.how == "shortest":
+            rgb = _bounded(rgb)
         height, width = rgb.shape[:2]
         scaled = self._scaled(rgb, *self._sides(width, height))
         return scaled if scaled.shape[:2] == (self.size, self.size) else self._centre(scaled)
@@ -62,6 +65,15 @@ class Fit:
         (to_y, from_y), (to_x, from_x) = (_middle(side, self.size) for side in rgb.shape[:2])
         square[to_y, to_x] = rgb[from_y, from_x]
         return square
+
+
+def _bounded(rgb: np.ndarray) -> np.ndarray:
+    """The middle of a picture that is longer than LONGEST times its shorter side: of the rest nothing would be seen,
+    and one pixel times 65,500 would be scaled to ten gigabytes."""
+    height, width = rgb.shape[:2]
+    most = LONGEST * min(height, width)
+    top, left = max(0, height - most) // 2, max(0, width - most) // 2
+    return rgb[top : top + most, left : left + most] if top or left else rgb
 
 
 def _middle(side: int, size: int) -> tuple[slice, slice]:

@@ -30,3 +30,16 @@ def test_equal_to_open_clips(sides: tuple[int, int], how: How, bilinear: bool) -
 def test_a_square_of_the_size_is_not_touched() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     assert Fit(32)(rgb) is rgb
+
+
+def test_one_pixel_times_many_takes_no_memory() -> None:
+    import tracemalloc
+
+    long = np.zeros((60_000, 1, 3), np.uint8)
+    long[30_000 - 32 : 30_000 + 32] = 200
+    tracemalloc.start()
+    found = Fit(224)(long)
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+    assert found.shape == (224, 224, 3)
+    assert found.min() > 190
