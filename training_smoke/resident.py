@@ -41,16 +41,35 @@ def resident_pixels(pack: Pack, size: int, folder: Path | None = None, workers: 
         folder: where the file lies; default: `resident` in $CURATE_CACHE. workers: threads; None: one a core.
 
     Raises:
-        TrainingError: a sample does not decode, or the disk has no room.
+        TrainingError: samples do not decode (all of them are named at once), or the disk has no room.
     """
+    path = _path(pack, f"{size}px-v{VERSION}", folder)
+    broken: dict[str, TrainingError] = {}
 
     def decode(out: np.ndarray, start: int) -> None:
         for row in range(len(out)):
             sample = pack.read(start + row)
-            out[row] = decoded(pack, sample.uid, sample.image, size)
+            try:
+                out[row] = decoded(pack, sample.uid, sample.image, size)
+            except TrainingError as e:
+                broken[sample.uid] = e
 
-    path = _path(pack, f"{size}px-v{VERSION}", folder)
-    return _Kept(path, np.uint8, (len(pack), size, size, 3), decode).mapped(workers)
+    def check() -> None:
+        if broken:
+            raise _all_broken(pack, broken, path.with_suffix(".broken.txt"))
+
+    return _Kept(path, np.uint8, (len(pack), size, size, 3), decode, check).mapped(workers)
+
+
+def _all_broken(pack: Pack, broken: dict[str, TrainingError], names: Path) -> TrainingError:
+    first = next(iter(broken.values()))
+    if len(broken) == 1:
+        return first
+    names.write_text("".join(f"{uid}\n" for uid in sorted(broken)))
+    return TrainingError(
+        f"{len(broken):,} of {len(pack):,} samples do not decode, one of them: {first}. The uids of all: {names}; "
+        f"`curate purge POOL --uids {names} --why 'does not decode'`"
+    )
 
 
 def resident_features(
@@ -106,12 +125,14 @@ def _path(pack: Pack, what: str, folder: Path | None) -> Path:
 
 @dataclass(frozen=True)
 class _Kept:
-    """An array in a file. fill: (some of its rows, number of the first) -> makes them; called by several threads."""
+    """An array in a file. fill: (some of its rows, number of the first) -> makes them; called by several threads.
+    check: raises where what was made may not be kept."""
 
     path: Path
     dtype: type[np.generic]
     shape: tuple[int, ...]
     fill: Callable[[np.ndarray, int], None]
+    check: Callable[[], None] = lambda: None
 
     def mapped(self, workers: int | None) -> np.ndarray:
         """The array; made now where there is no file yet."""
@@ -128,6 +149,7 @@ class _Kept:
             with threads_of(workers) as threads:
                 for _ in threads.map(lambda i: self.fill(rows[i : i + CHUNK], i), range(0, len(rows), CHUNK)):
                     pass
+            self.check()
             rows.flush()
             partial.replace(self.path)
         finally:

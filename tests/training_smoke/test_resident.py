@@ -116,6 +116,16 @@ def test_a_sample_that_does_not_decode_leaves_no_file(tmp_path: Path) -> None:
     assert [p.suffix for p in (tmp_path / "pixels").iterdir()] == [".lock"]
 
 
+def test_all_samples_that_do_not_decode_are_named_at_once(tmp_path: Path) -> None:
+    broken = [sample | {"image": b"no picture"} for sample in pictures(3)]
+    bad = Pack.open(packed(tmp_path, pictures(5, 3) + broken))
+    with pytest.raises(TrainingError, match=r"3 of 8 samples do not decode, one of them: .*curate purge POOL --uids"):
+        held(bad, tmp_path / "pixels")
+    (names,) = (tmp_path / "pixels").glob("*.broken.txt")
+    assert names.read_text().split() == sorted(sample["uid"].hex() for sample in broken)
+    assert not list((tmp_path / "pixels").glob("*.npy"))
+
+
 def test_a_full_disk_is_said_before_anything_is_decoded(
     pack: Pack, tmp_path: Path, decodes: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
