@@ -23,6 +23,7 @@ PARTS = {
 TESTS = {
     "objectives_sharded_and_whole": ["tests/training_smoke/objectives"],
     "resume_is_exact_and_survives_kill_9": ["tests/training_smoke/test_train.py", "tests/training_smoke/test_kill.py"],
+    "many_processes_are_as_one": ["tests/training_smoke/test_train_distributed.py"],
     "evaluation_as_clip_benchmark": ["tests/training_smoke/evaluate"],
     "pools_with_known_faults": ["tests/real/test_judge_data.py"],
 }

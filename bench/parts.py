@@ -55,7 +55,7 @@ def measured(part: str, module: str, quick: bool) -> dict[str, Bar]:
 
 def by_tests(files: Sequence[str]) -> Bar:
     """A bar that tests decide: passed of all; not measured where all were skipped."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "slow or not slow", *files]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(), check=False)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-200:]
     ok = done.returncode == 0 if " passed" in last or done.returncode else None

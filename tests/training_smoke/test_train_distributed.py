@@ -150,6 +150,7 @@ def test_torchrun_goes_on_when_a_rank_is_killed(
     check_same(folder, by_two / "long")
 
 
+@pytest.mark.slow  # most of a minute, waiting for Ray Train to come up; bench/judge.py runs it
 def test_ray_train_runs_the_same_loop(tmp_path: Path, pack: str, by_two: Path, ray_session: None) -> None:
     ray_train = pytest.importorskip("ray.train", reason="no Ray Train: pip install 'ray[train]'")
     from ray.train.torch import TorchConfig, TorchTrainer
