@@ -4,6 +4,7 @@ planted, and judge the recipe by what it trains."""
 from __future__ import annotations
 
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,8 @@ SEEDS = 3
 
 
 def quickstart(folder: Path, scenes: int, port: int, executor: str) -> None:
-    """Everything in `folder`: web/, pool/, report.html. A second call finds all done and says so."""
+    """Everything in `folder`: web/, pool/, held_out/, comparison.html, report.html. A second call finds all done and
+    says so. Where torch is not installed nothing is judged, and the last lines say so."""
     began = time.monotonic()
     print(f"drawing a web of {scenes:,} URLs with planted faults in {folder}/web")
     web = build_web(folder / "web", scenes, port=port)
@@ -34,10 +36,10 @@ def quickstart(folder: Path, scenes: int, port: int, executor: str) -> None:
     with serve(web.folder, port) as url:
         print(f"serving it on {url}; running recipe demo on executor {executor}")
         outcome = run_recipe(recipe, executor, None, pack=True, report=folder / "report.html", command="curate demo")
-    judged = judge(folder, recipe, executor)
     score = found_against_planted(pq.read_table(web.truth), verdicts(folder / "pool", outcome.pick))
-    print(f"\nfound against planted ({time.monotonic() - began:.0f} s in all)\n{printed(score)}\n")
-    print(f'ask it:      curate sql {folder}/pool "SELECT id, dropped_first, left_after FROM funnel"')
+    print(f"\nfound against planted ({time.monotonic() - began:.0f} s in all)\n{printed(score)}")
+    judged = judge(folder, recipe, executor) if find_spec("torch") else "left out: pip install 'curate[models]'"
+    print(f'\nask it:      curate sql {folder}/pool "SELECT id, dropped_first, left_after FROM funnel"')
     print(f"the pack:    {folder}/pool/packs/")
     print(f"the verdict: {judged}")
     print(f"open next:   {folder}/report.html")

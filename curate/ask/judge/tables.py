@@ -164,9 +164,10 @@ def sets(comparison: Comparison) -> str:
             ]
             for s in comparison.sets
         ]
-        near = sorted({s.near for s in comparison.sets})
-        bits = " or ".join(map(str, near))
-        note = f"the same bytes, or a perceptual hash within {bits} bit{'s' * (near != [1])}"
+        near = max(s.near for s in comparison.sets)
+        note = "the same bytes" + {-1: "; the pool has no perceptual hashes", 0: ", or an equal perceptual hash"}.get(
+            near, f", or a perceptual hash within {near} bits"
+        )
         found += (
             f"<p class='soft'>In the pool: {note}.</p>"
             + f'<div class="results">{table(head, rows, "Evaluation sets")}</div>'

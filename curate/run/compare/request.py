@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from curate.recipe import Recipe
     from training_smoke.config import Config
 
-SMALL = ("feature", "tiny")  # scales of one CPU thread a run: more of them at once, and the same numbers on any machine
+SMALL = ("feature", "tiny")  # scales of one CPU thread a run: as many sums in one order, however many cores there are
 CONTROLS = ("no_filter", "random", "a_a")
 FAMILIES = ("clip", "siglip")
 
