@@ -38,6 +38,9 @@ FILTERS = {
     "random_subset": "filters.random_subset:RandomSubset",
     "keep_one": "filters.keep_one:KeepOne",
     "in_subset": "filters.in_subset:InSubset",
+    "union": "filters.combined:Union",
+    "intersect": "filters.combined:Intersect",
+    "not": "filters.combined:Not",
 }
 
 

@@ -30,7 +30,8 @@ from curate.recipe_yaml import Path as Where
 from curate.run.fetch.spec import IngestSpec
 from curate.run.pack.spec import PackSpec
 from curate.run.sources.spec import SourceSpec
-from stages.base import ERROR, Barrier, Column, Stage, fact
+from filters.base import Filter
+from stages.base import ERROR, IMAGE, Barrier, Column, Stage, fact
 
 __all__ = ["Recipe", "Step", "builtin_recipes", "load_recipe", "recipe_from"]
 
@@ -134,10 +135,24 @@ class Recipe:
         return tuple(("filters", i, filter_key(item) or "") for i, item in enumerate(self.raw.get("filters", ())))
 
     def _asked(self) -> list[tuple[str, Where]]:
-        """Plain names that filters and captions read, with the places where the recipe says so."""
+        """Plain names that filters, captions and stages read, with the places where the recipe says so."""
         steps = zip(self.steps, self.step_paths, strict=True)
         found = [(c, path) for step, path in steps for c in step.filter.reads() if isinstance(c, str)]
-        return found + self.asked_by_captions()
+        return found + self.asked_by_captions() + self._asked_by_sources()
+
+    def _asked_by_sources(self) -> list[tuple[str, Where]]:
+        """Names in a `Source` of a stage or a filter that are columns of the input, or of nothing."""
+        entries = len(self.raw.get("columns") or ())
+        named: list[tuple[Stage | Barrier | Filter, Where]] = [
+            *((s, ("columns", i) if i < entries else ("captions", "make")) for i, s in enumerate(self.stages)),
+            *((s.filter, path) for s, path in zip(self.steps, self.step_paths, strict=True)),
+        ]
+        return [
+            (c.field, path)
+            for owner, path in named
+            for c in owner.reads()
+            if isinstance(c, Column) and c.owner is None and c != IMAGE and c.field not in FACTS.names
+        ]
 
     def asked_by_captions(self) -> list[tuple[str, Where]]:
         """Columns that texts come from besides the web text, with their places."""
@@ -204,11 +219,11 @@ def _check(merged: dict[str, Any], errors: Errors) -> Recipe:
             errors.add(path, words)
     except ValidationError as e:
         errors.add_all(e, RecipeFile, given)
-    steps = read_steps(given.get("filters"), errors)
     placed = read_stages(given.get("columns"), ("columns",), errors)
     captions = given.get("captions")
     made = captions.get("make") if isinstance(captions, dict) else None
     placed += read_stages(made, ("captions", "make"), errors, placed)
+    steps = read_steps(given.get("filters"), errors, placed)
     errors.throw()
     assert file is not None
     raw = {k: given[k] for k in RecipeFile.model_fields if k in given and k != "extends"}

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from curate.catalog import FILTERS, STAGES, load
+from curate.catalog import FILTERS, STAGES, default_fields, load
 from curate.pool.facts import FACTS
 from curate.recipe_errors import Errors, keys_of, shown, unknown_key
 from curate.recipe_types import mistaken
 from curate.recipe_yaml import Path as Where
 from curate.run.pick import NO_TEXT, REMOVED
 from filters.base import Filter
-from stages.base import ERROR, Barrier, Parameters, Stage
+from filters.combined import Combined
+from stages.base import ERROR, Barrier, Column, Parameters, Stage, fact
+
+Columns = Mapping[str, Column]
 
 STEP_KEYS = ("id", "on_missing")
 ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -60,12 +63,13 @@ def filter_key(item: Any) -> str | None:
     return named[0] if named else keys[0] if keys else None
 
 
-def read_steps(items: Any, errors: Errors) -> list[Step]:
-    """The steps of `filters:`, those without an error."""
+def read_steps(items: Any, errors: Errors, placed: Sequence[Placed] = ()) -> list[Step]:
+    """The steps of `filters:`, those without an error; `placed` are the recipe's stages, whose columns they name."""
     items = items if isinstance(items, list) else []
     steps: list[Step] = []
+    columns = known_columns(placed)
     for i, (item, id) in enumerate(zip(items, step_ids(items), strict=True)):
-        chosen = _step(item, ("filters", i), errors)
+        chosen = _step(item, ("filters", i), columns, errors)
         if isinstance(item, dict) and "id" in item:
             _check_id(item["id"], [s.id for s in steps], ("filters", i, "id"), errors)
         if chosen is not None:
@@ -82,8 +86,8 @@ def _check_id(id: Any, taken: Sequence[str], path: Where, errors: Errors) -> Non
         errors.add(path, f"{id!r} is the id of two filters")
 
 
-def _step(item: Any, path: Where, errors: Errors) -> Filter | None:
-    """The filter of one entry of `filters:`."""
+def _step(item: Any, path: Where, columns: Columns, errors: Errors) -> Filter | None:
+    """The filter of one entry of `filters:`, or of the members of one."""
     name = filter_key(item)
     if name is None:
         errors.add(path, f"expected one filter, as `- image_size: {{min_side: 200}}`, found {shown(item)}")
@@ -103,8 +107,12 @@ def _step(item: Any, path: Where, errors: Errors) -> Filter | None:
             errors.add((*path, key), _stray(key, name, kind))
     if any(key in kind.model_fields for key in item if key not in STEP_KEYS):
         return None  # with parameters in the wrong place, those that seem missing are not
+    if issubclass(kind, Combined):
+        given = _with_members(given, at, columns, errors)
+        if given is None:
+            return None
     if "on_missing" not in item:
-        found = _construct(kind, given, at, errors)
+        found = _construct(kind, given, at, columns, errors)
     elif "on_missing" not in kind.model_fields:
         errors.add((*path, "on_missing"), f"{name} has none: it needs a value of every sample that it is asked about")
         return None
@@ -112,9 +120,34 @@ def _step(item: Any, path: Where, errors: Errors) -> Filter | None:
         errors.add((*path, "on_missing"), f"stands twice: here and in {name}")
         return None
     else:
-        found = _construct(kind, given, at, errors, {"on_missing": item["on_missing"]})
+        found = _construct(kind, given, at, columns, errors, {"on_missing": item["on_missing"]})
     assert found is None or isinstance(found, Filter)
     return found
+
+
+def _with_members(given: Any, at: Where, columns: Columns, errors: Errors) -> Any:
+    """The parameters with filters in place of their YAML; None where a member has an error.
+
+    Members are asked about what the whole is asked about, so that `over` need not stand in them again.
+    """
+    entries = given.get("members") if isinstance(given, dict) else None
+    if not isinstance(entries, list):
+        return given
+    found = []
+    for i, entry in enumerate(entries):
+        path: Where = (*at, "members", i)
+        found.append(_step(_asked_alike(entry, given.get("over")), path, columns, errors))
+    return None if None in found else {**given, "members": tuple(found)}
+
+
+def _asked_alike(entry: Any, over: Any) -> Any:
+    """A member's entry with the `over` of what it stands in, where its filter has one and does not say it."""
+    name = filter_key(entry)
+    if name not in FILTERS or over is None or not isinstance(entry[name] or {}, dict):
+        return entry
+    if "over" not in load(name, FILTERS).model_fields:
+        return entry
+    return {**entry, name: {"over": over, **(entry[name] or {})}}
 
 
 def _stray(key: str, name: str, kind: type[Parameters]) -> str:
@@ -140,14 +173,14 @@ def read_stages(items: Any, section: Where, errors: Errors, before: Sequence[Pla
             )
             continue
         at = (*path, name) if isinstance(item, dict) else path
-        stage = _stage(name, given, at, errors)
+        stage = _stage(name, given, at, known_columns([*before, *found]), errors)
         if stage is not None:
             _check_names(stage, [*before, *found], at, errors)
             found.append(Placed(stage, at))
     return found
 
 
-def _stage(name: str, given: Any, at: Where, errors: Errors) -> Stage | Barrier | None:
+def _stage(name: str, given: Any, at: Where, columns: Columns, errors: Errors) -> Stage | Barrier | None:
     if name in FILTERS and name not in STAGES:
         errors.add(at, f"{name} is no stage but a filter, which stands under filters:")
         return None
@@ -157,7 +190,7 @@ def _stage(name: str, given: Any, at: Where, errors: Errors) -> Stage | Barrier 
     if not issubclass(kind, Stage | Barrier):
         errors.add(at, f"{name} is no stage; filters stand under filters:")
         return None
-    found = _construct(kind, given, at, errors)
+    found = _construct(kind, given, at, columns, errors)
     assert found is None or isinstance(found, Stage | Barrier)
     return found
 
@@ -179,12 +212,24 @@ def _check_names(stage: Stage | Barrier, before: Sequence[Placed], at: Where, er
             )
 
 
+def known_columns(placed: Sequence[Placed]) -> Columns:
+    """Plain name -> column, as a `Source` of a further entry may name it: built-in stages, these stages, facts."""
+    facts = {n: fact(n) for n in FACTS.names}
+    named = {n: Column(p.stage, n) for p in placed for n in p.stage.writes().names if n != ERROR}
+    return {**default_fields(), **named, **facts}
+
+
 def _construct(
-    kind: type[Parameters], given: Any, at: Where, errors: Errors, more: dict[str, Any] | None = None
+    kind: type[Parameters],
+    given: Any,
+    at: Where,
+    columns: Columns,
+    errors: Errors,
+    more: dict[str, Any] | None = None,
 ) -> Parameters | None:
-    """The object of a class and its YAML parameters; `more` stands beside them."""
+    """The object of a class and its YAML parameters; `more` stands beside them, `columns` are what a `Source` means."""
     try:
-        found = _validated(kind, given, more or {})
+        found = _validated(kind, given, more or {}, columns)
         hash(found)
         wrong = list(mistaken(given, found, at))
         for path, words in wrong:
@@ -199,10 +244,10 @@ def _construct(
     return None
 
 
-def _validated(kind: type[Parameters], given: Any, more: dict[str, Any]) -> Parameters:
+def _validated(kind: type[Parameters], given: Any, more: dict[str, Any], columns: Columns) -> Parameters:
     from_scalar = getattr(kind, "from_scalar", None)
     if given is None or isinstance(given, dict):
-        return kind.model_validate(_tuples({**(given or {}), **more}))
+        return kind.model_validate(_tuples({**(given or {}), **more}), context={"columns": columns})
     if from_scalar is None:
         raise ValueError(f"expected a map of {', '.join(keys_of(kind))}, found {shown(given)}")
     found: Parameters = from_scalar(given)

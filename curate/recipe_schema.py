@@ -56,6 +56,7 @@ def schema() -> Schema:
         properties["source"]
     )
     definitions["Step"] = _step(definitions)
+    definitions["Member"] = _member(definitions["Step"])
     definitions["StageEntry"] = _stage_entry(definitions)
     properties["extends"]["anyOf"].insert(0, {"enum": [name for name, _, _ in builtin_recipes()]})
     for name in properties:
@@ -129,6 +130,16 @@ def _step(definitions: Schema) -> Schema:
     }
 
 
+def _member(step: Schema) -> Schema:
+    """A filter within another: it may leave out `over`, since it is asked about what the other is asked about."""
+    found: Schema = json.loads(json.dumps(step))
+    for given in found["properties"].values():
+        for allowed in given.get("anyOf", [given]):
+            if "over" in allowed.get("required", ()):
+                allowed["required"] = [k for k in allowed["required"] if k != "over"]
+    return found | {"description": "A filter, as under filters:, asked about the same samples as the one it stands in."}
+
+
 def _kind(name: str) -> type[Parameters]:
     return load(name, FILTERS)
 
@@ -166,6 +177,9 @@ def _parameters(name: str, table: dict[str, str], definitions: Schema) -> Schema
     kind = load(name, table)
     found = kind.model_json_schema()
     definitions.update(found.pop("$defs", {}))
+    for given in found["properties"].values():
+        if given.get("items", {}).get("format") == "filter":  # see filters.base.Member
+            given["items"] = {"$ref": "#/$defs/Member"}
     _describe(found, kind)
     words = found.pop("description") + _columns_there(kind)
     if _required(kind):

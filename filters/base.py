@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
+from pydantic import InstanceOf, PlainSerializer, WithJsonSchema
 
 from stages.base import Barrier, Column, Inputs, Output, Parameters, Phase, Shape
 
@@ -68,6 +69,18 @@ class Filter(Parameters):
         samples nearest to a bound on both sides: the quickest way to see whether a threshold is right.
         """
         return ()
+
+
+def _identity(member: Filter) -> dict[str, Any]:
+    return member.identity()
+
+
+Member = Annotated[
+    InstanceOf[Filter],
+    PlainSerializer(_identity),
+    WithJsonSchema({"type": "object", "format": "filter"}),
+]
+"""Type of a parameter that is a filter, as `members: tuple[Member, ...]`; in a recipe, entries as of `filters:`."""
 
 
 class RowFilter(Filter):

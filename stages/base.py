@@ -15,11 +15,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
 
 ERROR = "error"  # the column that every stage's file has: null, or why this sample has no values
 
@@ -92,6 +93,37 @@ def fact(field: str) -> Column:
 IMAGE = Column(None, "<image>")
 TEXT = fact("text")
 UID = fact("uid")
+
+
+class _OfAnother:
+    """How pydantic reads and writes a `Source`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            self._column,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda column: column.field),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1}
+
+    @staticmethod
+    def _column(value: Any, info: ValidationInfo) -> Column:
+        if isinstance(value, Column):
+            return value
+        if not isinstance(value, str) or not value:
+            raise ValueError("expected the name of a column")
+        known = (info.context or {}).get("columns", {})
+        return known.get(value) or fact(value)
+
+
+Source = Annotated[Column, _OfAnother()]
+"""Type of a parameter that names a column of another stage: `class Cosine(Stage): a: Source; b: Source`.
+
+In a recipe it is a plain name: of a fact, of an earlier entry of `columns:`, of a built-in stage, else of the input. In
+Python a `Column`, or a string, which is a fact. What another owner wrote enters the hash by `reads()`, so only the name
+stands among the parameters.
+"""
 
 
 class Batch:
@@ -270,6 +302,10 @@ class Inputs:
     def only(self) -> pa.Table:
         """The single input's table."""
         (key,) = self.keys
+        return self._load(key)
+
+    def load(self, key: Input) -> pa.Table:
+        """The table of one of `keys`."""
         return self._load(key)
 
     def select(self, kind: type[ShardColumns] | type[PhaseFile], phase: str | None = None) -> Inputs:

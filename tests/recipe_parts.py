@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from filters.base import RowFilter
-from stages.base import IMAGE, TEXT, Batch, Column, Stage
+from stages.base import IMAGE, TEXT, Batch, Column, Source, Stage
 
 
 class Brightness(Stage):
@@ -62,3 +62,15 @@ class Bright(RowFilter):
 
     def rules(self) -> dict[str, str]:
         return {"dark": f"brightness >= {self.at_least}"}
+
+
+class Doubled(Stage):
+    """Twice another column."""
+
+    of: Source
+
+    def reads(self) -> tuple[Column, ...]:
+        return (self.of,)
+
+    def writes(self) -> pa.Schema:
+        return pa.schema([(f"doubled_{self.of.field}".replace("doubled_doubled", "twice"), pa.int32())])

@@ -12,12 +12,15 @@ from curate.pool.facts import FACTS
 from curate.recipe import Recipe, builtin_recipes, load_recipe
 from curate.recipe_models import EmitSpec, TextChoice
 from filters.caption_length import CaptionLength
+from filters.combined import Intersect, Union
 from filters.image_size import ImageSize
 from filters.language import Language
+from filters.top_fraction import TopFraction
 from filters.where import Where
 from stages.base import Column, fact
 from stages.image_facts import ImageFacts
 from stages.language import Language as LanguageStage
+from stages.text_facts import TextFacts
 
 
 def read(folder: Path, text: str, *overrides: str, name: str = "r.yaml") -> Recipe:
@@ -240,3 +243,68 @@ def test_datacomp_basic_has_the_papers_thresholds() -> None:
         "caption_length": CaptionLength(min_words=3, min_chars=6, on_missing="drop"),
         "image_size": ImageSize(min_side=200, max_aspect=3.0),
     }
+
+
+NESTED = """
+recipe: nested
+columns:
+  - recipe_parts:Doubled: {of: n_words}
+  - recipe_parts:Doubled: {of: doubled_n_words}
+  - recipe_parts:Doubled: {of: score}
+filters:
+  - id: either
+    union:
+      over: pool
+      members:
+        - top_fraction: {column: doubled_n_words, fraction: 0.3}
+          on_missing: drop
+        - intersect:
+            members:
+              - image_size: {min_side: 200}
+              - not:
+                  members: [{where: "doubled_n_words > 8"}]
+"""
+
+
+def test_a_stage_may_read_what_another_entry_or_the_input_writes(tmp_path: Path) -> None:
+    first, second, third = read(tmp_path, NESTED).stages
+    assert first.reads() == (Column(TextFacts(), "n_words"),)
+    assert second.reads() == (Column(first, "doubled_n_words"),)
+    assert third.reads() == (fact("score"),)
+
+
+def test_a_column_that_neither_input_nor_stage_has_is_named_with_its_place(tmp_path: Path) -> None:
+    recipe = read(tmp_path, NESTED)
+    assert recipe.unknown({"score"}) == []
+    ((path, words),) = recipe.unknown()
+    assert path == ("columns", 2)
+    assert words.startswith("no column 'score'")
+
+
+def test_filters_are_made_of_filters_that_are_asked_about_the_same(tmp_path: Path) -> None:
+    (step,) = read(tmp_path, NESTED).steps
+    either = step.filter
+    assert isinstance(either, Union)
+    top, both = either.members
+    assert top == TopFraction(over="pool", column="doubled_n_words", fraction=0.3, on_missing="drop")
+    assert isinstance(both, Intersect)
+    assert both.over == "pool"
+    assert either.reads() == ("doubled_n_words", "original_width", "original_height")
+
+
+@pytest.mark.parametrize(
+    ("member", "words"),
+    [
+        ("{image_size: {min_sid: 2}}", "filters.0.union.members.0.image_size.min_sid: unknown key"),
+        ("{image_siz: {min_side: 2}}", "did you mean 'image_size'?"),
+        ("3", "filters.0.union.members.0: expected one filter"),
+        ("{soft: {members: []}}", "filters.0.union.members.0.soft"),
+        ("{top_fraction: {column: a, fraction: 0.1, over: survivors}}", "leave `over` out"),
+    ],
+)
+def test_a_wrong_member_is_named_with_its_place(tmp_path: Path, member: str, words: str) -> None:
+    text = f"recipe: r\n\n\nfilters:\n  - union: {{over: pool, members: [{member}]}}\n"
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, text)
+    assert words in str(caught.value)
+    assert "r.yaml:5:" in str(caught.value)

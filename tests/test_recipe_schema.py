@@ -47,6 +47,8 @@ RIGHT = [
     "filters: [{recipe_parts:Bright: {at_least: 3}}]",
     "filters: [{top_fraction: {over: pool, column: mean, fraction: 0.3}}]",
     "filters: [{language: {keep: [no]}}]",
+    "filters: [{union: {over: pool, members: [{where: a}, {top_fraction: {column: mean, fraction: 0.3}}]}}]",
+    "filters: [{not: {over: pool, members: [{union: {members: [{where: a}]}}]}}]",
     "captions: {make: [recipe_parts:Echo], emit: [{copies: 2, texts: [{source: echo, p: 0.5}, {source: web}]}]}",
     "pack: {samples: 10, format: parquet, repeat: weight}",
     "judge: {family: meru, scale: xlarge, seeds: 3, samples_seen: 1.28e8, evaluate: [flickr]}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -17,10 +16,9 @@ from curate.pool.layout import part_file
 from curate.pool.storage import Storage
 from curate.run.account import Account, called
 from curate.run.reader import Places, ShardReader
-from filters.base import MISSING, VERDICT, RowFilter, sql_string
+from filters.base import VERDICT, RowFilter
+from filters.predicates import NoValue, connect, reason_sql, reasons
 from stages.base import Column
-
-_NULL = "\x00null"  # stands for "a value is missing and the policy is error"; no filter can name a reason so
 
 
 @dataclass(frozen=True)
@@ -82,49 +80,17 @@ def decide(verdict: RowVerdict, table: pa.Table, reader: ShardReader | None = No
     """
     import duckdb
 
-    connection = _connection()
-    if table.num_rows == 0:
-        return pa.Table.from_batches([], VERDICT)
     try:
-        connection.register("batch", table)
-        found = connection.sql(f"SELECT {reason_sql(verdict.filter)} AS reason FROM batch").to_arrow_table()
+        reason = reasons(verdict.filter, table)
     except duckdb.Error as e:
         raise UserError(f"filter {verdict.id}: {e}") from e
-    finally:
-        connection.unregister("batch")
-    reason = found.column("reason").combine_chunks()
-    # Through the few distinct reasons: Arrow's scalars would import pandas, a second in every worker.
-    if _NULL in pc.unique(reason).to_pylist():
-        row = reason.to_pylist().index(_NULL)
-        where = f"sample {reader.uid[row].as_py().hex()}" if reader else f"row {row}"
+    except NoValue as e:
+        where = f"sample {reader.uid[e.row].as_py().hex()}" if reader else f"row {e.row}"
         raise UserError(
             f"filter {verdict.id}: {where} has no value for {' or '.join(c.field for c in verdict.reads)}, and "
             "nothing says what then; add `on_missing: drop` or `on_missing: keep` to this filter"
-        )
+        ) from e
     return pa.Table.from_arrays([pc.is_null(reason), reason], schema=VERDICT)
-
-
-def reason_sql(chosen: RowFilter) -> str:
-    """One CASE over the rules in order: null where all hold, else the name of the first that does not."""
-    cases: list[str] = []
-    for reason, predicate in chosen.rules().items():
-        cases.append(f"WHEN ({predicate}) IS FALSE THEN {sql_string(reason)}")
-        if chosen.on_missing != "keep":
-            answer = sql_string(MISSING) if chosen.on_missing == "drop" else "chr(0) || 'null'"
-            cases.append(f"WHEN ({predicate}) IS NULL THEN {answer}")
-    return f"CASE {' '.join(cases)} END" if cases else "NULL::VARCHAR"
-
-
-@lru_cache(maxsize=1)
-def _connection() -> Any:
-    """A connection of this process that can reach no file and no network."""
-    import duckdb
-
-    connection = duckdb.connect(":memory:")
-    connection.execute("SET threads = 1")
-    connection.execute("SET TimeZone = 'UTC'")  # dates must not depend on where a worker stands
-    connection.execute("SET enable_external_access = false")
-    return connection
 
 
 def check_types(id: str, chosen: RowFilter, schema: pa.Schema) -> None:
@@ -135,7 +101,7 @@ def check_types(id: str, chosen: RowFilter, schema: pa.Schema) -> None:
     """
     import duckdb
 
-    connection = _connection()
+    connection = connect()
     connection.register("batch", pa.table([pa.nulls(1, f.type) for f in schema], schema=schema))
     try:
         connection.sql(f"SELECT {reason_sql(chosen)} AS reason FROM batch").fetchall()
