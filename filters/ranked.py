@@ -3,7 +3,7 @@
 
 Exact in two passes and bounded memory, whatever the type and however many scores are equal: (score, uid) is a total
 order, as unsigned numbers that sort like it. Each span of shards sorts its own and notes every so many-th with its
-place (`sketch`); together these bracket the place asked for (`bounds`) to within a 2,048th of the samples; a
+place (`sketch`); together these bracket the place asked for (`bounds`) to within a 500th of the samples; a
 second pass takes those between the brackets and counts those before (`collect`); sorted, they hold it (`threshold`).
 A histogram by 16 bits a pass would need twelve for 64-bit scores with ties.
 """
@@ -11,11 +11,12 @@ A histogram by 16 bits a pass would need twelve for 64-bit scores with ties.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from filters.base import MISSING, VERDICT, GlobalFilter, OnMissing
 from stages.base import Inputs, Output, Phase, PhaseFile, Shape, ShardColumns
@@ -89,8 +90,8 @@ class Ranked(GlobalFilter):
                 return self._verdict(inputs)
         raise ValueError(f"{self.method()} has no phase {phase!r}")
 
-    def _keys(self, inputs: Inputs) -> Iterator[tuple[pa.Table, Keys, str]]:
-        """Of each shard: its table, the keys of the rows that are asked and have a score, and the kind of score."""
+    def _places(self, inputs: Inputs) -> Iterator[tuple[pa.Table, np.ndarray, np.ndarray, str]]:
+        """Of each shard: its table, the rows that are asked and have a place, their order, and the kind of score."""
         for table in inputs:
             order, present, kind = self.order(table)
             asked = table.column("asked").to_numpy()
@@ -100,27 +101,41 @@ class Ranked(GlobalFilter):
                     f"{self.method()}: sample {uid} has no {self._read()}, and nothing says what then; "
                     "add `on_missing: drop` or `on_missing: keep` to this filter"
                 )
-            high, low = halves(table.column("uid"))
-            mine = asked & present
-            yield table, (order[mine], high[mine], low[mine]), kind
+            mine = np.flatnonzero(asked & present)
+            yield table, mine, order[mine], kind
 
     # ---- phases
 
     def _sketch(self, inputs: Inputs) -> Output:
-        """Every so many-th key, with how many rows at least and at most lie from one to the next; and counts."""
-        keys, asked, kinds = [], 0, set()
-        for table, found, kind in self._keys(inputs):
-            keys.append(found)
+        """Every so many-th key, with how many rows come before it; and counts.
+
+        A key need not be a row's: (order, 0, 0) stands before all rows of that order, and costs no look at a uid. Only
+        runs of one order that are longer than the step are sorted by uid.
+        """
+        found, asked, kinds = [], 0, set()
+        for table, mine, order, kind in self._places(inputs):
+            found.append((table.column("uid"), mine, order))
             asked += int(np.count_nonzero(table.column("asked").to_numpy()))
             kinds.add(kind)
-        order, high, low = sort_keys(*(np.concatenate([k[i] for k in keys]) for i in range(3)))
-        n = len(order)
-        at = np.unique(np.append(np.arange(0, n, max(1, -(-n // NOTES))), [n - 1] if n else []).astype(np.int64))
-        notes = {"order": order[at], "high": high[at], "low": low[at]}
-        notes["at_least"] = np.diff(at, prepend=-1)  # rows up to and with this one, after the one before
-        notes["at_most"] = np.diff(at, append=n)  # rows from this one up to the next
-        counts = {"asked": [asked], "present": [n], "kind": ["+".join(sorted(kinds))]}
-        return Output(beside(notes, counts), {"asked": asked, "missing": asked - n})
+        orders = np.sort(np.concatenate([order for _, _, order in found]))
+        n = len(orders)
+        step = max(1, -(-n // NOTES))
+        values = np.unique(orders[::step])
+        before = np.searchsorted(orders, values)
+        runs = np.searchsorted(orders, values, side="right") - before
+        none = np.zeros(len(values), np.uint64)
+        keys, counts = [(values, none, none)], [before]
+        if (runs > step).any():
+            within, rank = _within(found, values[runs > step], step)
+            keys.append(within)
+            counts.append(np.searchsorted(orders, within[0]) + rank)
+        order, high, low, c = (np.concatenate(x) for x in (*zip(*keys, strict=True), counts))
+        by = np.lexsort((low, high, order))
+        notes = {"order": order[by], "high": high[by], "low": low[by]}
+        notes["at_least"] = np.diff(c[by], prepend=0)  # rows from the note before up to this one
+        notes["at_most"] = np.diff(c[by], append=n)  # rows from this one up to the next
+        totals = {"asked": [asked], "present": [n], "kind": ["+".join(sorted(kinds))]}
+        return Output(beside(notes, totals), {"asked": asked, "missing": asked - n})
 
     def _bounds(self, inputs: Inputs) -> Output:
         """One row: brackets of the place asked for (place -1: nobody; not below `present`: everybody)."""
@@ -137,7 +152,7 @@ class Ranked(GlobalFilter):
             columns = [notes.column(n).to_numpy() for n in ("order", "high", "low", "at_least", "at_most")]
             rows = np.lexsort((columns[2], columns[1], columns[0]))
             order, high, low, at_least, at_most = (c[rows] for c in columns)
-            fewest, most = np.cumsum(at_least) - at_least, np.cumsum(at_most) - at_most  # rows before each note
+            fewest, most = np.cumsum(at_least), np.cumsum(at_most) - at_most  # rows before each note
             i = int(np.searchsorted(most, place, side="right")) - 1
             j = int(np.searchsorted(fewest, place, side="right"))
             first = (order[i], high[i], low[i])
@@ -151,10 +166,12 @@ class Ranked(GlobalFilter):
         first = (bounds["order"], bounds["high"], bounds["low"])
         beyond = (bounds["to_order"], bounds["to_high"], bounds["to_low"])
         found, before = [], 0
-        for _, keys, _ in self._keys(inputs.select(ShardColumns)):
+        for table, mine, order, _ in self._places(inputs.select(ShardColumns)):
+            near = (order >= np.uint64(first[0])) & (order <= np.uint64(beyond[0]))  # only these need their uids
+            keys = (order[near], *halves(table.column("uid").take(pa.array(mine[near]))))
             early = precedes(keys, first)
             here = ~early & (precedes(keys, beyond) | (beyond == (LAST,) * 3))
-            before += int(np.count_nonzero(early))
+            before += int(np.count_nonzero(order < np.uint64(first[0]))) + int(np.count_nonzero(early))
             found.append(tuple(k[here] for k in keys))
         columns = {n: np.concatenate([f[i] for f in found]) for i, n in enumerate(("order", "high", "low"))}
         return Output(beside(columns, {"before": [before]}), {"between": len(columns["low"])})
@@ -182,11 +199,35 @@ class Ranked(GlobalFilter):
         asked = table.column("asked").to_numpy()
         keep = np.zeros(len(order), bool)
         for last in inputs.select(PhaseFile).only().to_pylist():
-            keep = ~precedes_all((last["order"], last["high"], last["low"]), (order, *halves(table.column("uid"))))
-        reason = np.where(present, self.beyond(), MISSING)
+            keep = order < np.uint64(last["order"])
+            tied = np.flatnonzero(order == np.uint64(last["order"]))
+            high, low = halves(table.column("uid").take(pa.array(tied)))
+            keep[tied] = ~precedes_all((last["order"], last["high"], last["low"]), (order[tied], high, low))
         keep = np.where(present, keep, self.missing() == "keep")
-        columns = [pa.array(keep, mask=~asked), pa.array(reason, pa.string(), mask=keep | ~asked)]
+        none = pa.array(keep | ~asked)
+        reason = pc.if_else(pa.array(present), pa.scalar(self.beyond()), pa.scalar(MISSING))
+        reason = pc.if_else(none, pa.scalar(None, pa.string()), reason)
+        columns = [pa.array(keep, mask=~asked), reason]
         return Output(pa.table(columns, schema=VERDICT), {"kept": int(np.count_nonzero(keep & asked))})
+
+
+def _within(
+    found: Sequence[tuple[pa.ChunkedArray, np.ndarray, np.ndarray]], values: np.ndarray, step: int
+) -> tuple[Keys, np.ndarray]:
+    """Every `step`-th key of each long run, and its rank in the run.
+
+    Args:
+        found: of each shard its uids, rows, and the rows' orders. values: the orders of long runs, ascending.
+    """
+    parts = []
+    for uid, mine, order in found:
+        at = np.minimum(np.searchsorted(values, order), len(values) - 1)
+        member = values[at] == order
+        parts.append((order[member], *halves(uid.take(pa.array(mine[member])))))
+    order, high, low = sort_keys(*(np.concatenate(x) for x in zip(*parts, strict=True)))
+    rank = np.arange(len(order)) - np.searchsorted(order, order)
+    chosen = (rank > 0) & (rank % step == 0)
+    return (order[chosen], high[chosen], low[chosen]), rank[chosen]
 
 
 def one_row(values: Mapping[str, Any]) -> pa.Table:

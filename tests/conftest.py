@@ -16,6 +16,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The mark of pytest-xdist, known where the package is not there."""
+    config.addinivalue_line("markers", "xdist_group(name): tests of one group run in one process")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under several processes a file stays together, for its fixtures, and all that need Ray do: there is one Ray."""
+    for item in items:
+        needs_ray = "ray_session" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real photos and captions; tests that need it say so when it is not there."""
