@@ -42,9 +42,7 @@ def measure(quick: bool) -> dict[str, Bar]:
     ).stdout.split()
     seconds, megabytes, kept = float(found[0]), float(found[1]), int(found[2])
     right = check(folder, shards, kept)
-    print(
-        f"top fraction of {shards} million: {seconds:.1f} s, {megabytes:.0f} MB in all; kept {kept:,}: {right}"
-    )
+    print(f"top fraction of {shards} million: {seconds:.1f} s, {megabytes:.0f} MB in all; kept {kept:,}: {right}")
     if quick:
         return {"top_fraction_s": bar(round(seconds, 1), f"{LIMIT_S} at 100 million", None),
                 "top_fraction_mb": bar(round(megabytes), LIMIT_MB, None),
