@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -206,7 +207,7 @@ def encoded_anew(image: bytes, quality: int) -> bytes:
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    temporary = path.with_suffix(".part")
+    temporary = path.with_suffix(f".{os.getpid()}.part")  # replicates are made by several processes
     pq.write_table(pa.Table.from_pylist(list(rows)), temporary, row_group_size=500)
     temporary.replace(path)
     return path
@@ -216,7 +217,7 @@ def write_held_out(folder: Path, source: str, pictures: Sequence[Picture]) -> Pa
     """An evaluation set in CLIP_benchmark's layout: classes and templates, or retrieval."""
     if folder.exists():
         return folder
-    making = folder.with_suffix(".part")
+    making = folder.with_suffix(f".{os.getpid()}.part")
     shutil.rmtree(making, ignore_errors=True)
     (making / "test").mkdir(parents=True)
     classes = list(CLASSES) if source == "cifar10" else []
@@ -231,7 +232,12 @@ def write_held_out(folder: Path, source: str, pictures: Sequence[Picture]) -> Pa
             _add(tar, f"{number:06d}.png", small(p.image))
             answer = str(classes.index(p.label)) if classes else "\n".join(p.captions)
             _add(tar, f"{number:06d}.{'cls' if classes else 'txt'}", answer.encode())
-    making.replace(folder)
+    try:
+        making.replace(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(making)  # another process made the same
     return folder
 
 
