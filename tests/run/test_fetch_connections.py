@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -51,7 +53,7 @@ def hypercorn(folder: Path, more: Sequence[str] = ()) -> Iterator[int]:
     command = [sys.executable, "-m", "hypercorn", "answering:app", "--bind", f"127.0.0.1:{port}", *more]
     log = folder / "hypercorn.txt"
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)
+        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, start_new_session=True)
     try:
         until = time.monotonic() + 30
         while b"Running on" not in log.read_bytes():
@@ -60,7 +62,7 @@ def hypercorn(folder: Path, more: Sequence[str] = ()) -> Iterator[int]:
             time.sleep(0.05)
         yield port
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its workers, too
         process.wait()
 
 

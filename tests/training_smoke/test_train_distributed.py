@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,15 @@ CASES = {
 }
 SHARDINGS = ("ddp", "fsdp")
 LONG = SMALL.but(samples=16 * 60, log_every=5, save_every=5)  # long enough to be killed on the way
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """Torch's launcher leaves its handlers behind; another test of this process may send itself Ctrl-C."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
