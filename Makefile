@@ -11,11 +11,11 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.core: $(BIN)/uv pyproject.toml constraints.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[s3,models]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[s3,models,cpu]'
 	touch $@
 
 $(VENV)/.dev: $(BIN)/uv pyproject.toml constraints.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[s3,models,dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[s3,models,cpu,text,ocr,dev]'
 	touch $(VENV)/.core $@
 
 quickstart: $(VENV)/.core

@@ -6,15 +6,16 @@ A bar is {"value", "limit", "ok"}; ok is null where a quick run did not measure 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pyarrow as pa
@@ -25,6 +26,8 @@ SHARED = ROOT.parent / "shared" / "data"
 WORK = Path(os.environ.get("CURATE_BENCH", "/tmp/curate-bench"))
 
 Bar = dict[str, Any]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def bar(value: Any, limit: Any, ok: bool | None) -> Bar:
@@ -111,6 +114,13 @@ def alternated(contenders: dict[str, Callable[[int], float]], passes: int = 5) -
         for name, measure in contenders.items():
             found[name].append(measure(i))
     return {name: statistics.median(values) for name, values in found.items()}
+
+
+def each(work: Callable[[T], R], cases: Sequence[T], processes: int = 2) -> Iterator[tuple[T, R]]:
+    """So many processes of one thread each, that take case after case; answers in the order of the cases."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "CURATE_CACHE": str(WORK / "cache")}
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from zip(cases, pool.imap(work, cases), strict=True)
 
 
 def table(rows: Sequence[tuple[str, Bar]]) -> None:

@@ -11,8 +11,6 @@ intervals over replicates, while a random subset and the same pack again do not 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import shutil
 import statistics
 import sys
@@ -21,10 +19,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common import SHARED, WORK, Bar, bar, finish
+from common import SHARED, WORK, Bar, bar, each, finish
 from judge_data import Made, judged, make
 
 from training_smoke.statistics import PairedComparison, holm_corrected, paired
@@ -98,8 +97,12 @@ def replicate(case: Case) -> Found:
     return Found(made.counts, scores, samples, auroc, purity, tau, time.monotonic() - began)
 
 
-def prepared(case: Case) -> Made:
-    """The lists of a case in its folder, a pool of every row, and the network; nothing of an earlier time stays."""
+def prepared(case: Case, network_of: Mapping[str, Any] | None = None) -> Made:
+    """The lists of a case in its folder, a pool of every row, and the network; nothing of an earlier time stays.
+
+    Args:
+        network_of: settings of the network, over the scale's; default: those of `NETWORK`.
+    """
     shutil.rmtree(case.folder, ignore_errors=True)
     case.folder.mkdir(parents=True)
     made = make(case.source, SHARED, WORK / "judge" / "lists", case.seed)
@@ -107,17 +110,17 @@ def prepared(case: Case) -> Made:
         for name, path in {"pool.parquet": made.pool, "clean.parquet": made.clean}.items():
             Path(name).symlink_to(path)
         run_here("base")
-        network(case)
+        network(case, network_of or NETWORK[case.scale])
     return made
 
 
-def network(case: Case) -> None:
+def network(case: Case, settings: Mapping[str, Any]) -> None:
     """`curate train-filter` of the clean tenth."""
     from training_smoke.config import SCALES
     from training_smoke.filter_network import Plan, train_filter
     from training_smoke.packs import Pack
 
-    config = SCALES[case.scale].but(init_seed=case.seed, order_seed=case.seed, **NETWORK[case.scale])
+    config = SCALES[case.scale].but(init_seed=case.seed, order_seed=case.seed, **settings)
     train_filter(Path("filter"), Plan(config, {Pack.open(run_here("clean")): 1.0}))
 
 
@@ -192,16 +195,13 @@ def agreement() -> dict[str, float]:
 # ---------------------------------------------------------------- all replicates
 
 
-def gathered(cases: Sequence[Case], processes: int = 2) -> dict[Case, Found]:
-    """So many processes of one thread each, that take case after case."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "CURATE_CACHE": str(WORK / "cache")}
+def gathered(cases: Sequence[Case]) -> dict[Case, Found]:
     found = {}
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for case, result in zip(cases, pool.imap(replicate, cases), strict=True):
-            found[case] = result
-            (case.folder / "found.json").write_text(json.dumps(asdict(result)))
-            told = f"{result.seconds:.0f} s, AUROC {result.auroc:.3f}, purity {result.purity:.3f}"
-            print(f"{case.source} {case.scale} {case.seed}: {told}", flush=True)
+    for case, result in each(replicate, cases):
+        found[case] = result
+        (case.folder / "found.json").write_text(json.dumps(asdict(result)))
+        told = f"{result.seconds:.0f} s, AUROC {result.auroc:.3f}, purity {result.purity:.3f}"
+        print(f"{case.source} {case.scale} {case.seed}: {told}", flush=True)
     return found
 
 

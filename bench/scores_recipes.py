@@ -29,7 +29,7 @@ columns:
   - clip_score: {weights: W2, name: l14}
   - cluster_match: {vectors: l14_image, clusters: {k: 256, assign: dot}, target: TARGET}
 filters:
-  - where: "cluster_match"
+  - where: "NOT blank AND cluster_match"
     on_missing: drop
   - id: english
     language: {keep: [en]}
@@ -37,6 +37,14 @@ filters:
   - caption_length: {min_words: 2, min_chars: 6, count: fasttext}
   - where: "l14_score > -1 AND b32_score > -1"
     on_missing: drop
+  - id: same_url
+    keep_one: {by: url, over: survivors}
+  - id: same_bytes
+    keep_one: {by: sha256, over: survivors}
+  - id: same_pair
+    keep_one: {by: image_text, over: survivors}
+  - id: same_picture
+    keep_one: {by: phash64, distance: 4, over: survivors}
 """
 B32 = ("columns.clip_score.model=null", "columns.clip_score.weights=W1")
 L14 = ("columns.clip_score.model=null", "columns.clip_score.weights=W2")
@@ -49,9 +57,9 @@ IMAGE = (
 OTHERS: dict[str, tuple[str, ...]] = {
     "no_filter": (),
     "datacomp_basic": (),
-    "datacomp_clip_b32": B32,
-    "datacomp_clip_l14": L14,
-    "datacomp_clip_l14_threshold": (*L14, "filters.clip.where=l14_score >= 0.0"),
+    "datacomp_b32": B32,
+    "datacomp_l14": L14,
+    "datacomp_l14_028": (*L14, "filters.best.where=l14_score >= 0.0"),
     "datacomp_laion2b": (*B32, "filters.clip.where=b32_score >= 0.0"),
     "laion_400m": (*B32, "filters.clip.where=b32_score >= 0.0"),
     "laion_2b_en": (*B32, "filters.clip.where=b32_score >= 0.0"),
@@ -65,7 +73,13 @@ def measure(quick: bool) -> dict[str, Bar]:
     del quick  # it is left out of quick runs
     folder = fresh("twelve")
     names = given(folder)
-    ours = [f"pool={folder / 'pool'}", f"source.path={photos(SAMPLES)}", "source.url=null", "ingest.resize=none"]
+    ours = [
+        "pack=null",
+        f"pool={folder / 'pool'}",
+        f"source.path={photos(SAMPLES)}",
+        "source.url=null",
+        "ingest.resize=none",
+    ]
     first = folder / "all_features.yaml"
     first.write_text(filled(ALL, names))
     print(f"the pool itself: {seconds('no_filter', ours, 'base'):.1f} s", flush=True)
@@ -104,7 +118,7 @@ def given(folder: Path) -> dict[str, str]:
         model = build(config, seed)
         save_towers(folder / f"{name}.pt", model, config, {})
         names[name] = str(folder / f"{name}.pt")
-        dim = model.encode_images(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape[1]
+        dim = model.encode_images(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape[1]
     target = np.random.default_rng(0).standard_normal((500, dim)).astype(np.float32)
     np.save(folder / "target.npy", target / np.linalg.norm(target, axis=1, keepdims=True))
     return names | {"TARGET": str(folder / "target.npy")}

@@ -13,8 +13,11 @@ from typing import Annotated
 
 import typer
 
+from curate.cli_evaluate import evaluate
 from curate.cli_interchange import export_img2dataset, import_img2dataset
 from curate.cli_judge import compare
+from curate.cli_metadata import app as metadata
+from curate.cli_mixer import train_mixer
 from curate.cli_parts import (
     ClipOption,
     ExecutorOption,
@@ -253,7 +256,10 @@ def purge(
 
 
 app.command()(compare)
+app.command()(evaluate)
 app.command(name="train-filter")(train_filter)
+app.command(name="train-mixer")(train_mixer)
+app.add_typer(metadata)
 app.command(name="import-img2dataset")(import_img2dataset)
 app.command(name="export-img2dataset")(export_img2dataset)
 

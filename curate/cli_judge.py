@@ -29,6 +29,9 @@ def compare(
         str | None, typer.Option(help="feature, tiny, debug, small, medium, large, xlarge; default: as `judge:` says.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Trainings of each; three show large effects.")] = None,
+    first_seed: Annotated[
+        int, typer.Option(min=0, help="Of the first training; the others have those that follow.")
+    ] = 0,
     evaluate: Annotated[
         list[str] | None, typer.Option(help="A set in CLIP_benchmark's layout, or a folder of them; several times.")
     ] = None,
@@ -40,6 +43,9 @@ def compare(
     controls: Annotated[
         str | None, typer.Option(help="Of no_filter,random,a_a, separated by commas; none: an empty word.")
     ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Also linear probes and nearest neighbours, on sets that have a train/ too.")
+    ] = False,
     set_: SetOption = None,
     pool: PoolOption = None,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("comparison.html"),
@@ -60,7 +66,7 @@ def compare(
 
     with interruptible():
         chosen = None if controls is None else tuple(c for c in controls.split(",") if c)
-        said = Said(scale, seeds, family, tuple(evaluate or ()), primary, samples_seen, chosen, gpus)
+        said = Said(scale, seeds, family, tuple(evaluate or ()), primary, samples_seen, chosen, gpus, first_seed, probe)
         request = make_request([recipe_of(name, set_, pool) for name in recipes], said)
         telling = Telling(log, quiet, prometheus)
         found = run(request, executor, workers, telling=telling, command=again())

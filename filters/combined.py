@@ -51,9 +51,11 @@ class Combined(GlobalFilter):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """With what the members are, rather than what their parameters would be as maps."""
+        """With what the members are, rather than what their parameters would be as maps; row filters by their SQL."""
         found = super().identity()
-        found["parameters"]["members"] = [m.identity() for m in self.members]
+        found["parameters"]["members"] = [
+            m.identity() | ({"rules": dict(m.rules())} if isinstance(m, RowFilter) else {}) for m in self.members
+        ]
         return found
 
     def reads(self) -> tuple[str | Column, ...]:

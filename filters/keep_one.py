@@ -16,15 +16,15 @@ rounding to 1e-4, and a missing value or NaN is worst either way. So shards, wor
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from filters.base import VERDICT, Bound, GlobalFilter, Margin
+from filters.prefer import Prefer, columns, ranks
 from stages.base import Barrier, Column, Inputs, Output, Phase, PhaseFile, Shape, ShardColumns
 from stages.components import component_labels
 from stages.hash_groups import By, HashGroups
@@ -37,6 +37,7 @@ from stages.shuffle import (
     find,
     gather,
     halves,
+    joined,
     places,
     rows_of,
     split,
@@ -46,8 +47,6 @@ from stages.shuffle import (
 )
 
 DUPLICATE = "duplicate"
-WORST = np.iinfo(np.int64).max
-_PREFER = re.compile(r"\s*(\w+(?:\s*\*\s*\w+)*)\s+(asc|desc)\s*")
 
 
 class KeepOne(GlobalFilter):
@@ -66,15 +65,7 @@ class KeepOne(GlobalFilter):
     distance: int = Field(default=0, ge=0, le=10)
     min_quality: int | None = Field(default=None, ge=0, le=100)
     rule: Literal["greedy", "component"] = "greedy"
-    prefer: tuple[str, ...] = ("original_width * original_height desc",)
-
-    @field_validator("prefer")
-    @classmethod
-    def _readable(cls, prefer: tuple[str, ...]) -> tuple[str, ...]:
-        for entry in prefer:
-            if not _PREFER.fullmatch(entry):
-                raise ValueError(f'{entry!r}: write "<column> desc" (largest is best) or "<column> asc"')
-        return prefer
+    prefer: Prefer = ("original_width * original_height desc",)
 
     @model_validator(mode="after")
     def _groups_exist(self) -> KeepOne:
@@ -89,7 +80,7 @@ class KeepOne(GlobalFilter):
 
     def reads(self) -> tuple[str | Column, ...]:
         groups = self.groups()
-        names = [n for _, columns, _ in self._order() for n in columns]
+        names = columns(self.prefer)
         names += ["phash64"] if self.distance else []
         return (Column(groups, groups.group), *dict.fromkeys(names))
 
@@ -103,16 +94,6 @@ class KeepOne(GlobalFilter):
         """Bits between the hash of a sample and of the one that stayed for it; who stays has no such number."""
         beyond: Bound = (self.distance + 1.0, "above", f"distance {self.distance}")
         return (Margin("bits apart", "distance", (beyond,)),) if self.distance else ()
-
-    def _order(self) -> list[tuple[str, list[str], int]]:
-        """(name, columns to multiply, sign that makes the best smallest) of each entry of `prefer`."""
-        found = []
-        for number, entry in enumerate(self.prefer):
-            match = _PREFER.fullmatch(entry)
-            assert match is not None
-            names = [n.strip() for n in match[1].split("*")]
-            found.append((f"rank{number}", names, 1 if match[2] == "asc" else -1))
-        return found
 
     def phases(self, shape: Shape) -> tuple[Phase, ...]:
         layout = Layout(shape)
@@ -154,12 +135,11 @@ class KeepOne(GlobalFilter):
             rows["group_high"], rows["group_low"] = halves(table.column(self.groups().group))
             hashes = table.column("phash64").to_numpy() if self.distance else np.zeros(len(place), np.uint64)
             rows["node"] = hashes
-            for name, columns, sign in self._order():
-                rows[name] = rank([table.column(c) for c in columns], sign, columns)
+            rows |= ranks(self.prefer, table)
             rows["high"], rows["low"] = halves(table.column("uid"))
             rows["place"] = place
             found.append(rows)
-        all_rows = {name: np.concatenate([f[name] for f in found]) for name in found[0]}
+        all_rows = joined(found)
         count = buckets_of(part)
         into = bucket(all_rows["group_high"], all_rows["group_low"], count)
         return Output(split(all_rows, into, count), {"touched": len(into)})
@@ -169,8 +149,7 @@ class KeepOne(GlobalFilter):
     def _decide(self, inputs: Inputs) -> Output:
         """(place, dup_high, dup_low, distance) of what is dropped."""
         rows = stacked(inputs.select(PhaseFile, "touched"))
-        ranks = [rows[name] for name, _, _ in self._order()]
-        best_first = (rows["low"], rows["high"], *reversed(ranks))
+        best_first = (rows["low"], rows["high"], *(rows[f"rank{i}"] for i in reversed(range(len(self.prefer)))))
         order = np.lexsort((*best_first, rows["node"], rows["group_low"], rows["group_high"]))
         starts = starts_of(*(rows[n][order] for n in ("group_high", "group_low", "node")))
         node_of = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
@@ -210,37 +189,13 @@ class KeepOne(GlobalFilter):
         dropped[at] = True
         high, low, distance = np.zeros(rows, np.uint64), np.zeros(rows, np.uint64), np.zeros(rows, np.int16)
         high[at], low[at], distance[at] = found["dup_high"], found["dup_low"], found["distance"]
-        columns = [
+        answer = [
             pa.array(~dropped, mask=~asked),
             pa.array(np.where(dropped, DUPLICATE, ""), pa.string(), mask=~dropped),
             uid_array(high, low, dropped),
             pa.array(distance, mask=~dropped),
         ]
-        return Output(pa.table(columns, schema=pa.schema([*VERDICT, *self.extra_verdicts()])), {"dropped": len(at)})
-
-
-def rank(columns: list[pa.ChunkedArray], sign: int, names: list[str]) -> np.ndarray:
-    """int64 (n,), smallest is best: the product of the columns, rounded to 1e-4 where it has fractions.
-
-    Raises:
-        ValueError: a column is not of numbers.
-    """
-    product: np.ndarray | None = None
-    missing = np.zeros(len(columns[0]), bool)
-    for name, column in zip(names, columns, strict=True):
-        kind = column.type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-            raise ValueError(f"prefer: {name!r} is {kind}; only numbers can be ranked")
-        missing |= column.is_null().to_numpy()
-        whole = not pa.types.is_floating(kind)
-        values = column.cast(pa.int64() if whole else pa.float64()).fill_null(0).to_numpy()
-        product = values if product is None else product * values
-    assert product is not None
-    if product.dtype == np.float64:
-        missing |= np.isnan(product)
-        limit = 2.0**62
-        product = np.clip(np.rint(np.where(missing, 0, product) * 1e4), -limit, limit).astype(np.int64)
-    return np.where(missing, WORST, sign * product)
+        return Output(pa.table(answer, schema=pa.schema([*VERDICT, *self.extra_verdicts()])), {"dropped": len(at)})
 
 
 def greedy(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.base import MISSING, VERDICT, GlobalFilter, OnMissing
+from filters.missing import refuse_missing
 from stages.base import Inputs, Output, Phase, PhaseFile, Shape, ShardColumns
 from stages.shuffle import Layout, halves
 
@@ -95,12 +96,8 @@ class Ranked(GlobalFilter):
         for table in inputs:
             order, present, kind = self.order(table)
             asked = table.column("asked").to_numpy()
-            if self.missing() == "error" and (asked & ~present).any():
-                uid = table.column("uid")[int(np.flatnonzero(asked & ~present)[0])].as_py().hex()
-                raise ValueError(
-                    f"{self.method()}: sample {uid} has no {self._read()}, and nothing says what then; "
-                    "add `on_missing: drop` or `on_missing: keep` to this filter"
-                )
+            if self.missing() == "error":
+                refuse_missing(self.method(), table, asked & ~present, self._read())
             mine = np.flatnonzero(asked & present)
             yield table, mine, order[mine], kind
 

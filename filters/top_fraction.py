@@ -25,6 +25,7 @@ from pydantic import Field
 
 from filters.base import Margin, OnMissing, Side
 from filters.ranked import Ranked
+from stages.numbers import number_of, numbers, order_of
 
 SIGN = np.uint64(1 << 63)
 
@@ -75,10 +76,8 @@ class TopFraction(Ranked):
         column = table.column(self.column)
         present = column.is_valid().to_numpy()
         if pa.types.is_floating(column.type):
-            values = column.cast(pa.float64()).fill_null(0).to_numpy() + 0.0  # -0.0 becomes 0.0
-            present = present & ~np.isnan(values)
-            bits = values.view(np.uint64)
-            order, kind = np.where(bits & SIGN, ~bits, bits | SIGN), "float"
+            values, present = numbers(column, self.column)
+            order, kind = order_of(values), "float"
         elif column.type == pa.uint64():
             order, kind = column.fill_null(0).to_numpy(), "uint"
         elif pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
@@ -92,5 +91,5 @@ class TopFraction(Ranked):
         number = np.array([order], np.uint64)
         number = number if self.lowest else ~number
         if kind == "float":
-            return float(np.where(number & SIGN, number ^ SIGN, ~number).view(np.float64)[0])
+            return number_of(int(number[0]))
         return int(number[0]) if kind == "uint" else int((number ^ SIGN).view(np.int64)[0])

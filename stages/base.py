@@ -222,6 +222,9 @@ class Stage(Parameters):
     def open(self) -> None:
         """Load weights, compile tables: called once a worker, before the first `run`."""
 
+    def prepare(self, batch: Batch) -> None:
+        """What of `run` needs no GPU, decoding above all: beside one, threads do it for the batches to come."""
+
     def run(self, batch: Batch) -> pa.Table:
         """Columns for the rows of the batch, in their order."""
         raise NotImplementedError(f"{type(self).__name__}.run")
@@ -349,7 +352,13 @@ def per_shard(name: str, shape: Shape, extra: Sequence[Input] = (), *, local: bo
     )
 
 
-def tree(name: str, of: str, parts: Sequence[str], fan_in: int = 64) -> tuple[Phase, ...]:
+def tree(
+    name: str,
+    of: str,
+    parts: Sequence[str],
+    fan_in: int = 64,
+    need: Need = Need(),
+) -> tuple[Phase, ...]:
     """Phases that reduce the files `parts` of phase `of` to one file: ``<name>-0``, ... ; last part is "all".
 
     The reduction itself is the owner's `run`, called with phase names that start with `name`.
@@ -360,11 +369,11 @@ def tree(name: str, of: str, parts: Sequence[str], fan_in: int = 64) -> tuple[Ph
         groups = [left[i : i + fan_in] for i in range(0, len(left), fan_in)] or [[]]
         names = ["all"] if len(groups) == 1 else [f"{i:08d}" for i in range(len(groups))]
         table = dict(zip(names, groups, strict=True))
-        phases.append(_reduction(f"{name}-{level}", below, table))
+        phases.append(_reduction(f"{name}-{level}", below, table, need))
         if len(groups) == 1:
             return tuple(phases)
         level, below, left = level + 1, f"{name}-{level}", names
 
 
-def _reduction(name: str, below: str, table: dict[str, list[str]]) -> Phase:
-    return Phase(name, tuple(table), lambda part: tuple(PhaseFile(below, p) for p in table[part]))
+def _reduction(name: str, below: str, table: dict[str, list[str]], need: Need) -> Phase:
+    return Phase(name, tuple(table), lambda part: tuple(PhaseFile(below, p) for p in table[part]), need=need)

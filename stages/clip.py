@@ -15,9 +15,11 @@ Scores of two models do not compare: a threshold for one says nothing about anot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +27,7 @@ import pyarrow.compute as pc
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from stages.base import IMAGE, TEXT, Batch, Column, Need, Stage
-from stages.clip_model import Clip, Device, Precision, load, threads
+from stages.clip_model import Clip, Device, Precision, shared, threads
 from stages.clip_weights import is_tag, settled, weights_file, width
 
 DAY_S = 86_400.0  # a shard of 10,000 through a large model on one core takes hours
@@ -37,10 +39,12 @@ class OfClip(Stage):
     weights: a file; or, with `model`, a tag of open_clip ("laion2b_s34b_b79k"), which is fetched where it is not here.
     model: a configuration of open_clip ("ViT-B-32"); left out for files of `curate train-filter`, which say it.
     name: begins the names of the columns; give another to each CLIP of a recipe.
-    batch: pictures, or texts, in a forward pass; it decides the last bits of the vectors.
+    batch: pictures, or short texts, in a forward pass; it decides the last bits of the vectors. `python -m
+        stages.clip_batch` proposes one, and the precision, by measuring.
     precision: bf16 computes the image tower in bfloat16, where the processor can some four times as fast.
     device: cuda asks for a GPU a worker; the columns are the same ones, to some last bits.
-    cpus: threads of a worker; the columns are the same ones, too.
+    compiled: on a GPU, by torch.compile: a minute at the start of each worker, and some 1.3 times as fast from then on.
+    cpus: threads of a worker, which compute or, beside a GPU, decode; the columns are the same ones, too.
     """
 
     weights: str
@@ -49,6 +53,7 @@ class OfClip(Stage):
     batch: int = Field(default=32, ge=1, le=4096)
     precision: Precision = "fp32"
     device: Device = "cpu"
+    compiled: bool = True
     cpus: int = Field(default=1, ge=1)
 
     @field_validator("weights")
@@ -83,7 +88,87 @@ class OfClip(Stage):
         return ClipEmbedding(**{field: getattr(self, field) for field in OfClip.model_fields})
 
 
-class ClipEmbedding(OfClip):
+class WithClip(OfClip):
+    """A stage that holds the model, and what was prepared for it."""
+
+    _loaded: Clip | None = PrivateAttr(default=None)
+    _prepared: WeakKeyDictionary[Batch, Any] | None = PrivateAttr(default=None)
+
+    def identity(self) -> dict[str, Any]:
+        """With the file as `files()` names it, so that equal weights at two places, or by a tag, are one stage."""
+        found = super().identity()
+        for machine in ("device", "compiled", "cpus"):
+            del found["parameters"][machine]
+        found["parameters"]["weights"] = self.files()[0]
+        return found
+
+    def need(self) -> Need:
+        """Memory: weights as float32, again in bf16, and what a forward pass holds, by the size of the file.
+
+        What a tag names is fetched for it. What cannot be had counts as nothing: `files` refuses it before it runs.
+        """
+        file = Path(self.weights)
+        try:
+            size = (file if file.is_file() else weights_file(self.model, self.weights)).stat().st_size
+        except (ValueError, FileNotFoundError):
+            size = 0
+        return Need(self.cpus, 1 if self.device == "cuda" else 0, 1.5 + 3 * size / 1e9, DAY_S)
+
+    def open(self) -> None:
+        """Load the model.
+
+        Raises:
+            ValueError: weights, model or device are missing, or do not fit; says what to do.
+        """
+        compiled = self.compiled and self.device == "cuda"
+        self._loaded = shared(self.model, self.weights, self.precision, self.device, compiled)
+
+    def clip(self) -> Clip:
+        """The model, loaded where it is not yet."""
+        if self._loaded is None:
+            self.open()
+        assert self._loaded is not None
+        return self._loaded
+
+    def inputs(self, batch: Batch) -> Any:
+        """What the model is given for the batch, made without it."""
+        raise NotImplementedError(f"{type(self).__name__}.inputs")
+
+    def prepare(self, batch: Batch) -> None:
+        """Decode, cut to squares and into tokens: a thread may do it while `run` has other batches, after `open()`."""
+        prepared = self.inputs(batch)
+        if self._prepared is None:
+            self._prepared = WeakKeyDictionary()
+        self._prepared[batch] = prepared
+
+    def given(self, batch: Batch) -> Any:
+        """The inputs of the batch, prepared or not; those that were prepared only once."""
+        ready = None if self._prepared is None else self._prepared.pop(batch, None)
+        return self.inputs(batch) if ready is None else ready
+
+    def vector_type(self) -> pa.DataType:
+        """Of a column: a list of as many float16 as the model says; of any number where it is not to be had yet."""
+        dim = width(self.model, self.weights)
+        return pa.list_(pa.float16()) if dim is None else pa.list_(pa.float16(), dim)
+
+    def column(self, batch: Batch, rows: np.ndarray, vectors: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+        """(vectors as float16 at their rows, else null; which rows have one that is not finite, bool).
+
+        Args:
+            rows: int (n,), numbers of the batch's rows. vectors: float32 (n, dim), theirs.
+        """
+        dim = width(self.model, self.weights)
+        assert dim is not None  # open() has read the file
+        out, known = np.zeros((batch.num_rows, dim), np.float16), np.zeros(batch.num_rows, bool)
+        if len(rows):
+            out[rows], known[rows] = vectors, True
+        finite = np.isfinite(out).all(axis=1)
+        out[~finite] = 0
+        values = pa.array(out.reshape(-1), pa.float16())
+        return pa.FixedSizeListArray.from_arrays(values, dim, mask=pa.array(~(known & finite))), np.asarray(~finite)
+
+
+class ClipEmbedding(WithClip):
     """Vectors of length one, fp16: `clip_image` of the stored picture, `clip_text` of the text.
 
     Null where there is no text, or no picture that decodes.
@@ -93,63 +178,43 @@ class ClipEmbedding(OfClip):
         stage.run(Batch.of(pa.table({"text": ["a red bicycle"]}), [jpeg]))      # fixed_size_list<float16>[dim] twice
     """
 
-    _loaded: Clip | None = PrivateAttr(default=None)
-
-    def identity(self) -> dict[str, Any]:
-        """With the file as `files()` names it, so that equal weights at two places, or by a tag, are one stage."""
-        found = super().identity()
-        for machine in ("device", "cpus"):
-            del found["parameters"][machine]
-        found["parameters"]["weights"] = self.files()[0]
-        return found
+    version: ClassVar[int] = 2  # texts at the shortest of a few lengths: other last bits
 
     def reads(self) -> tuple[Column, ...]:
         return (IMAGE, TEXT)
 
     def writes(self) -> pa.Schema:
-        dim = width(self.model, self.weights)
-        vector = pa.list_(pa.float16()) if dim is None else pa.list_(pa.float16(), dim)
+        vector = self.vector_type()
         return pa.schema([(self.image, vector), (self.text, vector), ("error", pa.string())])
 
-    def need(self) -> Need:
-        """Memory: weights as float32, again in bf16, and what a forward pass holds, by the size of the file."""
-        file = Path(self.weights)
-        size_gb = file.stat().st_size / 1e9 if file.is_file() else 0.6
-        return Need(self.cpus, 1 if self.device == "cuda" else 0, 1.5 + 3 * size_gb, DAY_S)
-
-    def open(self) -> None:
-        """Load the model.
-
-        Raises:
-            ValueError: weights, model or device are missing, or do not fit; says what to do.
-        """
-        self._loaded = load(self.model, self.weights, self.precision, self.device)
-
     def run(self, batch: Batch) -> pa.Table:
-        if self._loaded is None:
-            self.open()
-        assert self._loaded is not None
         with threads(self.cpus):
-            image, lost = self._vectors(batch.images(), self._loaded.image_vectors)
-            text, unsaid = self._vectors(batch[TEXT].to_pylist(), self._loaded.text_vectors)
+            clip, given = self.clip(), self.given(batch)
+            image, lost = self.column(batch, given.pictures, clip.image_vectors(given.squares, self.batch))
+            text, unsaid = self.column(batch, given.texts, clip.text_vectors(given.tokens, self.batch))
         errors = [why or _lost(a, b) for why, a, b in zip(batch.image_errors(), lost, unsaid, strict=True)]
         return pa.table([image, text, pa.array(errors, pa.string())], schema=self.writes())
 
-    def _vectors(
-        self, rows: Sequence[Any], encode: Callable[[Sequence[Any], int], np.ndarray]
-    ) -> tuple[pa.Array, np.ndarray]:
-        """(vectors, null where the row is; which rows the model has no answer for, bool)."""
-        dim = width(self.model, self.weights)
-        assert dim is not None  # open() has read the file
-        out, asked = np.zeros((len(rows), dim), np.float16), np.array([row is not None for row in rows], bool)
-        there = np.flatnonzero(asked)
-        for start in range(0, len(there), self.batch):
-            some = there[start : start + self.batch]
-            out[some] = encode([rows[i] for i in some], self.batch)
-        finite = np.isfinite(out).all(axis=1)
-        out[~finite] = 0
-        values = pa.array(out.reshape(-1), pa.float16())
-        return pa.FixedSizeListArray.from_arrays(values, dim, mask=pa.array(~(asked & finite))), np.asarray(~finite)
+    def inputs(self, batch: Batch) -> _Inputs:
+        clip, images, texts = self.clip(), batch.images(), batch[TEXT].to_pylist()
+        pictures, said = there(images), there(texts)
+        squares = clip.squares([images[i] for i in pictures])  # type: ignore[misc]
+        return _Inputs(pictures, squares, said, clip.tokens([texts[i] for i in said]))
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What the towers are given: rows that have a picture, its squares; rows that have a text, its tokens."""
+
+    pictures: np.ndarray
+    squares: np.ndarray
+    texts: np.ndarray
+    tokens: np.ndarray
+
+
+def there(rows: Sequence[Any]) -> np.ndarray:
+    """Numbers of the rows that are not None, int64."""
+    return np.flatnonzero(np.array([row is not None for row in rows], bool))
 
 
 def _lost(image: bool, text: bool) -> str | None:

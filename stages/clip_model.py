@@ -1,66 +1,153 @@
 """A CLIP, loaded to be asked for vectors: any configuration of open_clip, or towers that were trained here.
 
-    clip = load("ViT-B-32", "/weights.pt")         # or load(None, "filters/dfn/filter.pt")
-    clip.image_vectors([rgb, rgb], batch=32)       # float32 (2, dim), rows of length one
-    clip.text_vectors(["a red bicycle"], batch=32)
+    clip = load("ViT-B-32", "/weights.pt")              # or load(None, "filters/dfn/filter.pt")
+    clip.image_vectors(clip.squares([rgb, rgb]), 32)    # float32 (2, dim), rows of length one
+    clip.text_vectors(clip.tokens(["a red bicycle"]), 32)
 
-Every forward pass has the same shape, filled up where there are fewer: on one kind of machine the same batch then
-gives the same bytes.
+Every forward pass of pictures has one shape, and of texts one of three (stages/clip_text.py), filled up where there are
+fewer: on one kind of machine the same batch then gives the same bytes. On a GPU the towers are compiled, copies go
+ahead of the computation, and nothing is waited for but the vectors at the end.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 
+from stages.clip_colours import normaliser
 from stages.clip_pixels import Fit
+from stages.clip_text import lengths, text_encoders
 from stages.clip_weights import is_tag, plain, reason, weights_file
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from training_smoke.towers import TwoTowers
 
 Precision = Literal["fp32", "bf16"]
 Device = Literal["cpu", "cuda"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """Two towers, ready. `images` and `texts` are one module, or two where pictures are computed in bf16.
 
-    fit: makes squares of pictures. device: where it computes.
+    fit: makes squares of pictures. device: where it computes. compiled: what torch.compile makes of the towers is run.
     """
 
     images: TwoTowers
     texts: TwoTowers
     fit: Fit
     device: Device
+    compiled: bool = False
 
-    def image_vectors(self, pictures: Sequence[np.ndarray], batch: int) -> np.ndarray:
-        """At most `batch` pictures, uint8 (height, width, 3) of any size -> float32 (n, dim), unit rows."""
-        import torch
-
-        squares = np.zeros((batch, self.fit.size, self.fit.size, 3), np.uint8)
-        for square, picture in zip(squares, pictures, strict=False):
+    def squares(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """uint8 (height, width, 3) each, of any size -> uint8 (n, size, size, 3), as the image tower wants them."""
+        made = self._room((len(pictures), self.fit.size, self.fit.size, 3))
+        for square, picture in zip(made, pictures, strict=True):
             square[:] = self.fit(picture)
-        pixels = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2)
-        with torch.inference_mode():
-            return _unit(self.images.encode_images(pixels))[: len(pictures)]
+        return made
 
-    def text_vectors(self, texts: Sequence[str], batch: int) -> np.ndarray:
-        """At most `batch` texts -> float32 (n, dim), unit rows. What is longer than the model's context is cut."""
+    def _room(self, shape: tuple[int, ...]) -> np.ndarray:
+        """uint8; for a GPU in pages that stay where they are, from which it copies by itself."""
         import torch
 
-        filled = [*texts, *[""] * (batch - len(texts))]
+        room: np.ndarray = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device == "cuda").numpy()
+        return room
+
+    def tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """int64 (n, context). What is longer than the model's context is cut."""
+        if not texts:
+            return np.zeros((0, self.texts.context), np.int64)
+        tokens: np.ndarray = self.texts.tokenize(list(texts)).numpy()
+        return tokens
+
+    def image_vectors(self, squares: np.ndarray, batch: int) -> np.ndarray:
+        """`squares` -> float32 (n, dim), unit rows; `batch` in a forward pass."""
+        return self._vectors([_Asked(self._encode_images, squares, batch)])
+
+    def text_vectors(self, tokens: np.ndarray, batch: int) -> np.ndarray:
+        """`tokens` -> float32 (n, dim), unit rows; `batch` of the shortest length in a forward pass, of longer ones
+        fewer, so that each has about as many tokens."""
+        places = np.array([*self._encode_texts])
+        which = np.searchsorted(places, lengths(self.texts, tokens))  # the shortest that holds it
+        groups = [np.flatnonzero(which == i) for i in range(len(places))]
+        asked = [
+            _Asked(encode, tokens[group, :n], max(1, batch * int(places[0]) // n))
+            for (n, encode), group in zip(self._encode_texts.items(), groups, strict=True)
+        ]
+        return self._vectors(asked)[np.argsort(np.concatenate(groups), kind="stable")]
+
+    def _vectors(self, asked: Sequence[_Asked]) -> np.ndarray:
+        """Vectors of all that is asked, one below the other; waited for once, at the end."""
+        import torch
+
+        parts: list[Tensor] = [] if any(len(a.rows) for a in asked) else [torch.empty(0, 0)]
         with torch.inference_mode():
-            return _unit(self.texts.encode_texts(self.texts.tokenize(filled).to(self.device)))[: len(texts)]
+            for encode, rows, batch in asked:
+                for start in range(0, len(rows), batch):
+                    some = rows[start : start + batch]
+                    parts.append(_unit(encode(self._there(_filled(some, batch))))[: len(some)])
+            found: np.ndarray = torch.cat(parts).cpu().numpy()
+        return found
+
+    def _there(self, rows: np.ndarray) -> Tensor:
+        import torch
+
+        return torch.from_numpy(rows).to(self.device, non_blocking=True)
+
+    @cached_property
+    def _encode_images(self) -> Callable[[Tensor], Tensor]:
+        """uint8 (batch, size, size, 3) -> (batch, dim)."""
+        if self.device == "cpu" and self.images.frozen is None:
+            normalise = normaliser(self.images)
+            return self._maybe_compiled(lambda squares: self.images.image_features(normalise(squares)))
+        return self._maybe_compiled(lambda squares: self.images.encode_images(squares.permute(0, 3, 1, 2)))
+
+    @cached_property
+    def _encode_texts(self) -> dict[int, Callable[[Tensor], Tensor]]:
+        return {places: self._maybe_compiled(e) for places, e in text_encoders(self.texts).items()}
+
+    def _maybe_compiled(self, encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        import torch
+
+        return torch.compile(encode, dynamic=False) if self.compiled else encode
 
 
-def load(model: str | None, weights: str, precision: Precision = "fp32", device: Device = "cpu") -> Clip:
+class _Asked(NamedTuple):
+    """Rows for an encoder, `batch` of them in a forward pass."""
+
+    encode: Callable[[Tensor], Tensor]
+    rows: np.ndarray
+    batch: int
+
+
+_LOADED: WeakValueDictionary[tuple[Any, ...], Clip] = WeakValueDictionary()
+
+
+def shared(
+    model: str | None, weights: str, precision: Precision = "fp32", device: Device = "cpu", compiled: bool = False
+) -> Clip:
+    """`load`, once for all stages of this process that ask for the same model and still hold it."""
+    file = Path(weights_file(model, weights))
+    key = (model, weights, precision, device, compiled, file.stat().st_mtime_ns, file.stat().st_size)
+    found = _LOADED.get(key)
+    if found is None:
+        found = _LOADED[key] = load(model, weights, precision, device, compiled)
+    return found
+
+
+def load(
+    model: str | None, weights: str, precision: Precision = "fp32", device: Device = "cpu", compiled: bool = False
+) -> Clip:
     """The model with its weights, in evaluation mode on the device.
 
     Args:
@@ -68,6 +155,7 @@ def load(model: str | None, weights: str, precision: Precision = "fp32", device:
         weights: a file, or a tag of open_clip's.
         precision: bf16: the image tower has weights and activations in bfloat16, four times as fast where the
             processor computes in it; on a GPU the text tower has too.
+        compiled: by torch.compile, at the first forward pass of each shape.
 
     Raises:
         ValueError: weights, model or device are missing, or the weights do not fit; says what to do.
@@ -77,11 +165,11 @@ def load(model: str | None, weights: str, precision: Precision = "fp32", device:
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("clip: `device: cuda`, and no GPU is seen here; say `device: cpu`, or run where there is one")
     towers, fit = _ours(weights) if model is None else _open_clip(model, weights)
-    towers = towers.to(device).eval()
+    towers = towers.to(device).eval().requires_grad_(False)
     if precision == "fp32":
-        return Clip(towers, towers, fit, device)
+        return Clip(towers, towers, fit, device, compiled)
     low = copy.deepcopy(towers).bfloat16()
-    return Clip(low, towers if device == "cpu" else low, fit, device)
+    return Clip(low, towers if device == "cpu" else low, fit, device, compiled)
 
 
 def _ours(weights: str) -> tuple[TwoTowers, Fit]:
@@ -132,12 +220,17 @@ def _preprocessing(about: dict[str, Any]) -> dict[str, Any]:
     return {key: about[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in about}
 
 
-def _unit(vectors: Any) -> np.ndarray:
-    """float32 in main memory, rows of length one whatever precision they were made in."""
+def _filled(rows: np.ndarray, batch: int) -> np.ndarray:
+    """As many rows as a forward pass has; those of no sample are copies of the first."""
+    short = batch - len(rows)
+    return np.concatenate([rows, np.repeat(rows[:1], short, axis=0)]) if short else rows
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """float32, rows of length one whatever precision they were made in."""
     from torch.nn import functional as F
 
-    rows: np.ndarray = F.normalize(vectors.float(), dim=-1).cpu().numpy()
-    return rows
+    return F.normalize(vectors.float(), dim=-1)
 
 
 @contextmanager

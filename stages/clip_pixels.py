@@ -4,7 +4,8 @@
     fit(rgb)                # uint8 (height, width, 3) -> uint8 (224, 224, 3)
 
 Pillow's antialiased bicubic (or bilinear) filter, sizes and offsets rounded as torchvision rounds them: equal to
-`open_clip.image_transform_v2` to the byte, without torchvision and without a picture in floats.
+`open_clip.image_transform_v2` to the byte (Pillow 13), without torchvision, without a picture in floats, and without
+the pixels that the cut leaves out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+
+from stages.clip_resize import resized
 
 LONGEST = 64  # times the shorter side
 How = Literal["shortest", "squash", "longest"]
@@ -37,8 +39,13 @@ class Fit:
         if self.how == "shortest":
             rgb = _bounded(rgb)
         height, width = rgb.shape[:2]
-        scaled = self._scaled(rgb, *self._sides(width, height))
-        return scaled if scaled.shape[:2] == (self.size, self.size) else self._centre(scaled)
+        (to_x, from_x), (to_y, from_y) = ((_middle(s, self.size), s) for s in self._sides(width, height))
+        middle = resized(rgb, (from_x, from_y), (to_x[1], to_y[1]), self.bilinear)
+        if middle.shape[:2] == (self.size, self.size):
+            return middle
+        square = np.full((self.size, self.size, 3), self.fill, np.uint8)
+        square[to_y[0], to_x[0]] = middle
+        return square
 
     def _sides(self, width: int, height: int) -> tuple[int, int]:
         if self.how == "squash":
@@ -53,19 +60,6 @@ class Fit:
             self.size if height == short else int(self.size * height / short),
         )
 
-    def _scaled(self, rgb: np.ndarray, width: int, height: int) -> np.ndarray:
-        if rgb.shape[:2] == (height, width):
-            return rgb
-        kind = Image.Resampling.BILINEAR if self.bilinear else Image.Resampling.BICUBIC
-        return np.asarray(Image.fromarray(rgb).resize((width, height), kind))
-
-    def _centre(self, rgb: np.ndarray) -> np.ndarray:
-        """The middle of what is larger, in the middle of what is smaller."""
-        square = np.full((self.size, self.size, 3), self.fill, np.uint8)
-        (to_y, from_y), (to_x, from_x) = (_middle(side, self.size) for side in rgb.shape[:2])
-        square[to_y, to_x] = rgb[from_y, from_x]
-        return square
-
 
 def _bounded(rgb: np.ndarray) -> np.ndarray:
     """The middle of a picture that is longer than LONGEST times its shorter side: of the rest nothing would be seen,
@@ -77,9 +71,9 @@ def _bounded(rgb: np.ndarray) -> np.ndarray:
 
 
 def _middle(side: int, size: int) -> tuple[slice, slice]:
-    """(where in the square, which part of the picture)."""
+    """(where in the square, which part of the scaled picture)."""
     if side <= size:
         at = (size - side) // 2
-        return slice(at, at + side), slice(None)
+        return slice(at, at + side), slice(0, side)
     at = round((side - size) / 2)
-    return slice(None), slice(at, at + size)
+    return slice(0, size), slice(at, at + size)

@@ -8,9 +8,11 @@ width("ViT-B-32", "...")                            # 512
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import re
 import sys
+import uuid
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
@@ -19,6 +21,7 @@ from typing import Any
 
 _FILE = re.compile(r"[/\\~]|\.(pt|pth|bin|ckpt|safetensors)$")
 INSTALL = "pip install 'curate[models]'"
+WIDTHS = 1  # version of what is kept of files: raise it when their reading changes
 
 
 def settled(weights: str) -> str:
@@ -136,7 +139,26 @@ def reason(error: Exception) -> str:
 
 @lru_cache(maxsize=64)
 def _width_of_ours(path: str, size: int, changed: int) -> int:
-    """By the file as it is now; `size` and `changed` only tell files apart."""
+    """By the file as it is now; `size` and `changed` only tell files apart.
+
+    Kept beside other things that can be had again: reading the file takes torch, whose import takes seconds, and a
+    recipe whose columns are there needs no more of the file than this.
+    """
+    from training_smoke.files import cache_root
+
+    key = hashlib.sha256(f"{WIDTHS}|{path}|{size}|{changed}".encode()).hexdigest()[:32]
+    note = cache_root() / "widths" / key
+    if note.is_file():
+        return int(note.read_text())
+    found = _measured_width(path)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    temporary = note.with_suffix(f".{uuid.uuid4().hex}")
+    temporary.write_text(str(found))
+    temporary.replace(note)
+    return found
+
+
+def _measured_width(path: str) -> int:
     import torch
 
     from training_smoke.errors import TrainingError

@@ -39,6 +39,7 @@ from stages.shuffle import (
     find,
     gather,
     halves,
+    joined,
     places,
     rows_of,
     split,
@@ -186,7 +187,7 @@ class HashGroups(Barrier):
             has, key, check = self.keys_of(table)
             place = places(shard.shard, table.num_rows)[has]
             found.append({"key": key, "check": check, "high": high[has], "low": low[has], "place": place})
-        rows = {name: np.concatenate([f[name] for f in found]) for name in found[0]}
+        rows = joined(found)
         count = buckets_of(part)
         return Output(split(rows, bucket(rows["key"], rows["check"], count), count), {"keys": len(rows["key"])})
 

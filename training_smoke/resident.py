@@ -6,14 +6,20 @@ A pack's pixels are a file of uint8 [samples, size, size, 3] in the cache, named
 of the pack's manifest, the size, the version of `square`. Where a first part of the image tower is frozen, what it
 makes of them is another such file, and the texts are one more. Each appears whole; a process that dies while it writes
 leaves nothing that counts. Processes on one machine share them as mapped memory. Tokens are kept when first made.
+
+When the files are more than $CURATE_CACHE_GB (20), those go that were used longest ago; never one that a process on
+this machine has mapped: it holds a lock on it, which the kernel lifts when it dies.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +30,7 @@ import torch
 from torch import Tensor
 
 from training_smoke.errors import TrainingError
-from training_smoke.files import PARTIAL, cache_root, locked
+from training_smoke.files import LOCK, PARTIAL, cache_limit, cache_root, locked, trim
 from training_smoke.loader import Batch, Course, decoded, threads_of
 from training_smoke.order import Draw, Texts, pick_texts
 from training_smoke.packs import Pack
@@ -95,14 +101,17 @@ def resident_texts(pack: Pack, folder: Path | None = None, workers: int | None =
     """
     path = _path(pack, "texts-v1", folder).with_suffix(".parquet")
     with locked(path):
-        if not path.exists():
+        if new := not path.exists():
             rows = range(len(pack))
             chunks = [rows[i : i + CHUNK] for i in rows[::CHUNK]]
             with threads_of(workers) as threads:
                 parts = threads.map(lambda some: [pack.texts(i) for i in some], chunks)
                 texts = [own for part in parts for own in part]
             _write_texts(path, texts)
-    found = pq.read_table(path, memory_map=True)
+        os.utime(path)
+        found = pq.read_table(path, memory_map=True)  # what is mapped stays readable, also where the file goes
+    if new:
+        _trim(path.parent)
     pairs = zip(found.column("text").to_pylist(), found.column("p").to_pylist(), strict=True)
     return [list(zip(text, p, strict=True)) for text, p in pairs]
 
@@ -135,11 +144,17 @@ class _Kept:
     check: Callable[[], None] = lambda: None
 
     def mapped(self, workers: int | None) -> np.ndarray:
-        """The array; made now where there is no file yet."""
+        """The array; made now where there is no file yet. While it lives, the file does not go."""
         with locked(self.path):
-            if not self.path.exists():
+            if new := not self.path.exists():
                 self._make(workers)
-        kept: np.ndarray = np.load(self.path, mmap_mode="r")
+            use = os.open(self.path, os.O_RDONLY)
+            fcntl.flock(use, fcntl.LOCK_SH)
+            os.utime(self.path)
+            kept: np.ndarray = np.load(self.path, mmap_mode="r")
+        weakref.finalize(kept, os.close, use)
+        if new:
+            _trim(self.path.parent)
         return kept
 
     def _make(self, workers: int | None) -> None:
@@ -154,6 +169,51 @@ class _Kept:
             partial.replace(self.path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _trim(folder: Path) -> None:
+    """Hold the folder under its bytes; what a process that was killed had begun goes too."""
+    for partial in folder.glob(f"*{PARTIAL}"):
+        with _alone(partial.with_name(partial.name.removesuffix(PARTIAL))) as alone:
+            if alone:
+                partial.unlink(missing_ok=True)
+    trim(folder, cache_limit(), remove=_removed)
+
+
+def _removed(path: Path) -> bool:
+    """Take a file away unless somebody makes, maps or reads it; says whether it is gone."""
+    if path.suffix not in (".npy", ".parquet"):
+        return False
+    with _alone(path) as alone:
+        if not alone:
+            return False
+        try:
+            file = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return True
+        unused = _locked_at_once(file)
+        if unused:
+            path.unlink()
+        os.close(file)
+        return unused
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """With the lock of `files.locked`, if nobody has it; nobody is waited for."""
+    lock = os.open(path.with_name(path.name + LOCK), os.O_RDWR | os.O_CREAT)
+    try:
+        yield _locked_at_once(lock)
+    finally:
+        os.close(lock)
+
+
+def _locked_at_once(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _reserved(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.memmap:

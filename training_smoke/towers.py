@@ -252,45 +252,6 @@ class OpenClip(TwoTowers):
         return features
 
 
-def _open_clip(towers: Towers) -> TwoTowers:
-    try:
-        import open_clip
-    except ImportError as e:
-        raise TrainingError(f"towers {towers.name!r} need open_clip: pip install 'curate[models]' ({e})") from e
-    if towers.name not in open_clip.list_models():
-        raise TrainingError(
-            f"no towers {towers.name!r}: {', '.join(OURS)}, or one of open_clip's {len(open_clip.list_models())} "
-            "(`python -c 'import open_clip; print(open_clip.list_models())'`)"
-        )
-    settings = open_clip.get_model_config(towers.name)
-    size = towers.image_size or settings["vision_cfg"].get("image_size", 224)
-    context = towers.context or settings["text_cfg"].get("context_length", 77)
-    model = open_clip.create_model(
-        towers.name,
-        pretrained=_weights(towers),
-        force_image_size=size,
-        force_context_length=context,
-    )
-    if towers.checkpointing:
-        model.set_grad_checkpointing(True)
-    found = OpenClip(model, open_clip.get_tokenizer(towers.name, context_length=context), size, context)
-    if towers.weights is not None:
-        found.learned = {n: p.item() for n in LEARNED if (p := getattr(model, n, None)) is not None}
-    return found
-
-
-def _weights(towers: Towers) -> str | None:
-    """A tag of open_clip's, or a file that is there."""
-    import open_clip
-
-    if towers.weights is None or towers.weights in open_clip.list_pretrained_tags_by_model(towers.name):
-        return towers.weights
-    if not Path(towers.weights).exists():
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(towers.name)) or "none"
-        raise TrainingError(f"{towers.weights}: no such file, and no weights of {towers.name} have this tag ({tags})")
-    return towers.weights
-
-
 def build(towers: Towers, seed: int) -> TwoTowers:
     """The towers with weights drawn by `seed`, or loaded; the global generator of torch is left as it was.
 
@@ -305,7 +266,9 @@ def build(towers: Towers, seed: int) -> TwoTowers:
             if (found := begun_from(towers)) is not None:
                 return found
         if towers.name not in OURS:
-            return _open_clip(towers)
+            from training_smoke.open_clip_towers import open_clip_towers
+
+            return open_clip_towers(towers)
         if towers.weights is not None:
             raise TrainingError(
                 f"{towers.weights}: no file of towers, and {towers.name} have no published weights; "

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,12 @@ def train(
         TrainingError: the folder is another run's or being trained, the number of processes does not divide the batch
             or micro-batch, a sample cannot be read, or the loss diverged.
     """
-    with World.join(device) as world, world.own_draws(), alone(folder) if world.first else nullcontext():
+    with ExitStack() as ends:
+        world = ends.enter_context(World.join(device))
+        ends.enter_context(world.own_draws())
+        if world.first:
+            ends.enter_context(alone(folder))
+
         # ------------------------------------------------------------------------------ what is trained
         check_parts(config, world)
         towers = build(config.towers, config.init_seed).to(world.device)
@@ -69,11 +74,11 @@ def train(
 
         # ------------------------------------------------------------------------------ where it stands
         if world.first:
-            begin_folder(folder, config, {pack.url: pack.digest for pack in packs}, world.size)
+            begin_folder(folder, config, {pack.url: pack.digest for pack in packs}, world)
         world.wait()
         trained = {"towers": towers, "objective": objective, "optimiser": optimiser}
         step = restored(folder, trained, guard, world)
-        metrics = Metrics(folder, step, to, quiet) if world.first else None
+        metrics = ends.enter_context(Metrics(folder, step, to, quiet)) if world.first else None
         left = config.samples - step * config.batch
         speed = Speed(flops, peak(world, config), config.batch, left)
 

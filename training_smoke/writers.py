@@ -1,7 +1,7 @@
 """A line per interval: metrics.jsonl always, TensorBoard and W&B where a run asks for them, and one for people.
 
-metrics = Metrics(folder, step=0, to=("tensorboard",))
-metrics.add(step=20, loss=5.1, ...)
+with Metrics(folder, step=0, to=("tensorboard",)) as metrics:
+    metrics.add(step=20, loss=5.1, ...)
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from training_smoke.errors import TrainingError
@@ -34,6 +35,13 @@ class Metrics:
             other(numbers)
         if not self._quiet:
             print("  ".join(f"{name} {value:g}" for name, value in numbers.items()), flush=True)
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        for other in self._others:
+            other.close(failed=kind is not None)
 
     def settle(self) -> None:
         """All lines on the disk: before a checkpoint that has them behind it."""
@@ -72,6 +80,9 @@ class _TensorBoard:
             self._writer.add_scalar(name, value, numbers["step"])
         self._writer.flush()
 
+    def close(self, failed: bool) -> None:
+        self._writer.close()
+
 
 class _WandB:
     def __init__(self, folder: Path, _: int) -> None:
@@ -79,17 +90,27 @@ class _WandB:
             import wandb  # type: ignore[import-not-found]
         except ImportError as e:
             raise TrainingError(f"W&B is asked for but not installed: pip install wandb ({e})") from e
-        self._run = wandb.init(
-            project="curate",
-            name=folder.name,
-            id=_kept_id(folder / "wandb.id"),  # when this run goes on it is the same one there, and takes no step twice
-            resume="allow",
-            dir=str(folder),
-            config=json.loads((folder / "config.json").read_text()),
-        )
+        try:
+            self._run = wandb.init(
+                project="curate",
+                name=folder.name,
+                id=_kept_id(folder / "wandb.id"),  # going on it is the same run there, and takes no step twice
+                resume="allow",
+                dir=str(folder),
+                config=json.loads((folder / "config.json").read_text()),
+            )
+        except wandb.errors.Error as e:
+            raise TrainingError(
+                f"W&B cannot begin this run: {str(e).splitlines()[0]}; `wandb login`, or set WANDB_MODE=offline, which "
+                "keeps its files in the run's folder for `wandb sync`"
+            ) from e
 
     def __call__(self, numbers: dict[str, Number]) -> None:
         self._run.log(numbers, step=int(numbers["step"]))
+
+    def close(self, failed: bool) -> None:
+        """Else the next run of this process would be taken for this one."""
+        self._run.finish(exit_code=int(failed))
 
 
 def _kept_id(path: Path) -> str:

@@ -60,12 +60,19 @@ def read_metadata(storage: Storage, rel: str) -> tuple[pq.FileMetaData, int]:
     Raises:
         UserError: it is not parquet, or is damaged.
     """
+    metadata, end, total = _end(storage, rel)
+    del end
+    return metadata, total
+
+
+def _end(storage: Storage, rel: str) -> tuple[pq.FileMetaData, bytes, int]:
+    """(parquet's metadata, the end of the file that holds it, bytes of the file)."""
     data, total = storage.tail(rel, TAIL)
     length = int.from_bytes(data[-8:-4], "little") + 8
     if data[-4:] == b"PAR1" and len(data) < length <= total:
         data, _ = storage.tail(rel, length)
     try:
-        return pq.read_metadata(io.BytesIO(data)), total
+        return pq.read_metadata(io.BytesIO(data)), data, total
     except (pa.ArrowInvalid, OSError) as e:
         raise UserError(f"{storage}/{rel}: cannot be read as parquet: {e}; delete this file and run again") from e
 
@@ -86,8 +93,7 @@ def read_table(
     storage: Storage, rel: str, columns: Sequence[str] | None = None, group: int | None = None
 ) -> tuple[pa.Table, dict[str, Any]]:
     """(table, footer); only the named columns and, of a bucketed file, only one bucket, are read."""
-    source: Any = storage.local(rel) if storage.is_local else io.BytesIO(storage.read(rel))
-    with pq.ParquetFile(source) as file:
+    with _opened(storage, rel, group) as file:
         schema = file.schema_arrow
         footer = json.loads((schema.metadata or {}).get(FOOTER, b"{}"))
         wanted = None if columns is None else [c for c in columns if c in schema.names]
@@ -99,3 +105,56 @@ def read_table(
         else:
             table = file.read_row_group(footer["groups"][group], columns=wanted)
     return table.replace_schema_metadata(None), footer
+
+
+def _opened(storage: Storage, rel: str, group: int | None) -> pq.ParquetFile:
+    """The file; of one on an object store whose bucket is asked for, no more than that bucket and the end."""
+    if storage.is_local:
+        return pq.ParquetFile(storage.local(rel))
+    if group is None:
+        return pq.ParquetFile(io.BytesIO(storage.read(rel)))
+    metadata, end, total = _end(storage, rel)
+    groups = json.loads((metadata.metadata or {}).get(FOOTER, b"{}")).get("groups")
+    if groups is None:
+        return pq.ParquetFile(io.BytesIO(storage.read(rel)))
+    parts = {total - len(end): end}
+    if groups[group] is not None:
+        start, size = _extent(metadata.row_group(groups[group]))
+        parts[start] = storage.read_range(rel, start, size)
+    return pq.ParquetFile(_Parts(parts, total), metadata=metadata)
+
+
+def _extent(group: pq.RowGroupMetaData) -> tuple[int, int]:
+    """(first byte, bytes) of a row group's columns, which lie one after another."""
+    columns = [group.column(i) for i in range(group.num_columns)]
+    starts = [c.dictionary_page_offset or c.data_page_offset for c in columns]
+    ends = [start + c.total_compressed_size for start, c in zip(starts, columns, strict=True)]
+    return min(starts), max(ends) - min(starts)
+
+
+class _Parts(io.RawIOBase):
+    """A file of which only some parts are here, by their offsets."""
+
+    def __init__(self, parts: Mapping[int, bytes], total: int) -> None:
+        self._parts, self._total, self._at = dict(parts), total, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._total}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        size = self._total - self._at if size < 0 else min(size, self._total - self._at)
+        for start, data in self._parts.items():
+            if start <= self._at and self._at + size <= start + len(data):
+                self._at += size
+                return data[self._at - size - start : self._at - start]
+        raise OSError(f"bytes {self._at} to {self._at + size} of the file were not fetched")

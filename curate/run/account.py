@@ -24,8 +24,9 @@ from curate.pool.storage import Entries, Names, Spans, Storage
 from filters.base import Filter
 from stages.base import Parameters
 
-FILES, OPEN = "files", "open"
-"""Names beside the methods: reading and writing files, and loading weights (once a worker, whatever the rows)."""
+FILES, OPEN, WAIT = "files", "open", "wait"
+"""Names beside the methods: reading and writing files, loading weights (once a worker, whatever the rows), and a GPU's
+waiting for pictures to be decoded."""
 LONGEST = 60  # characters of the parameters in a name
 IN_PIECES = (".tar", ".arrow")
 

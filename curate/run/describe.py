@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ from curate.errors import UserError
 from curate.pool.columns import write_parquet
 from curate.pool.layout import part_file
 from curate.pool.storage import Storage
-from curate.run.account import OPEN, Account, called
+from curate.run.account import OPEN, WAIT, Account, called
 from curate.run.reader import BATCH, Places, ShardReader
 from stages.base import ERROR, UID, Batch, Column, Stage, shard_name
+from stages.clip_ahead import Ahead
 
 _OPENED: dict[Stage, Stage] = {}
 _KEEP_OPEN = 8  # stages with weights that one worker process holds at most
@@ -55,7 +56,7 @@ def describe(work: Describe, item: str) -> dict[str, Any]:
     outputs: dict[Stage, list[pa.Table]] = {s: [] for s in missing}
     own = set(missing)
     wanted = dict.fromkeys(c for s in missing for c in s.reads() if c.owner not in own)
-    for batch in reader.batches(tuple(wanted)):
+    for batch in _prepared(reader.batches(tuple(wanted)), missing, account):
         for stage in missing:
             with account.spent(called(stage), batch.num_rows):  # who asks first for an image pays for its decoding
                 table = run_stage(stage, batch)
@@ -67,6 +68,27 @@ def describe(work: Describe, item: str) -> dict[str, Any]:
         errors += len(whole) - whole.column(ERROR).null_count
         storage.commit(part_file(work.places[stage], item), write_parquet(whole, reader.footer))
     return {"rows": reader.rows, "stages": len(missing), "errors": errors, **account.told(rows=reader.rows)}
+
+
+def _prepared(batches: Iterator[Batch], stages: Sequence[Stage], account: Account) -> Iterator[Batch]:
+    """The batches; beside a GPU prepared ahead of it, in as many threads as the worker has CPUs."""
+    ready = [opened(stage) for stage in stages if stage.need().gpus]
+    if not ready:
+        yield from batches
+        return
+
+    def prepare(batch: Batch) -> None:
+        for stage in ready:
+            stage.prepare(batch)
+
+    threads = int(max(stage.need().cpus for stage in ready))
+    coming = iter(Ahead(batches, prepare, threads))
+    while True:
+        with account.spent(WAIT):
+            batch = next(coming, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def _open_all(stages: Sequence[Stage], account: Account) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from curate.errors import PartialFailure, UserError
+from curate.errors import PartialFailure, Refusal, UserError
 from curate.run.executors import Executor, Function, LostWorker
 from stages.base import Need
 
@@ -108,6 +108,7 @@ class Engine:
 
         Raises:
             PartialFailure: more than the allowed share of a pass's items failed for good.
+            UserError: what no other try mends (a `Refusal` of the work itself among them), at once.
         """
         self.watcher.begin(list(self.passes.values()))
         try:
@@ -181,6 +182,8 @@ class Engine:
         return name not in self.passes or item in self.done[name] or item not in self.scheduled[name]
 
     def _mishap(self, flight: _Flight, error: BaseException) -> None:
+        if isinstance(error, Refusal):
+            self._refused(flight, error)
         if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in FULL_DISK):
             raise error
         name, item = flight.of.name, flight.item
@@ -196,6 +199,13 @@ class Engine:
             self._give_up(flight.of, item, text)
         else:
             self.ready[name].append(item)
+
+    def _refused(self, flight: _Flight, error: Refusal) -> None:
+        """Leave what is behind it where errors are looked for."""
+        text = error.trace or str(error)
+        self.watcher.failed(flight.of.name, flight.item, text, final=True)
+        if flight.of.on_failure is not None:
+            flight.of.on_failure(flight.item, text)
 
     def _give_up(self, p: Pass, item: str, text: str) -> None:
         self.bad[p.name][item] = text

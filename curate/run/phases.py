@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from curate.errors import UserError
+from curate.errors import Refusal, UserError
 from curate.pool.columns import read_table, write_groups
 from curate.pool.layout import part_file
 from curate.pool.storage import Storage
@@ -39,12 +40,35 @@ def run_phase(work: PhaseWork, part: str) -> dict[str, Any]:
     account = Account(Storage.at(work.pool))
     storage = account.storage
     rel = part_file(work.folders[work.phase.name], part)
-    inputs = Inputs(work.phase.inputs(part), lambda key: _load(work, storage, key))
-    output = work.owner.run(work.phase.name, part, inputs)
+    output = _worked(work, storage, part)
     storage.commit(rel, _final_file(work, storage, part, output) if work.last else _part_file(output))
     rows = _rows(output)
     told = account.told(f"{called(work.owner)} {work.phase.name}", rows)
     return {"stats": dict(output.stats or {}), "rows": rows, **told}
+
+
+def _worked(work: PhaseWork, storage: Storage, part: str) -> Output:
+    """What the owner makes of the part's inputs.
+
+    Raises:
+        Refusal: the owner raises a plain ValueError. It is a function of its inputs, so it will do so again; what comes
+            of reading them (storage, a file that is cut off) is another's error, and goes up as it is.
+    """
+    unread: list[Input] = []
+
+    def load(key: Input) -> pa.Table:
+        try:
+            return _load(work, storage, key)
+        except Exception:
+            unread.append(key)
+            raise
+
+    try:
+        return work.owner.run(work.phase.name, part, Inputs(work.phase.inputs(part), load))
+    except ValueError as e:
+        if unread or type(e) is not ValueError:  # those of Arrow, of decoders and of parsers may be a file's
+            raise
+        raise Refusal(f"phase {work.phase.name}, part {part}: {e}", traceback.format_exc()) from e
 
 
 def _rows(output: Output) -> int:

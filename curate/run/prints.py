@@ -111,7 +111,8 @@ class Prints:
         return self.generation
 
     def stage_folder(self, stage: Stage) -> str:
-        return folder_name("columns", stage.identity()["name"], self.base(stage))
+        digest = self.base(stage)  # first, since it says in words which weights are missing
+        return folder_name("columns", stage.identity()["name"], digest)
 
     def phase_folder(self, owner: Barrier, phase: str, *, local: bool) -> str:
         digest = self.base(owner) if local else self.owner(owner)

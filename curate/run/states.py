@@ -7,6 +7,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from curate.run.account import WAIT
+
 TIMES = 501  # of the last items, for the median
 
 
@@ -84,6 +86,8 @@ def describe_state(name: str, s: PassState, now: float) -> str:
     parts += [f"{kind} {count:,}" for kind, count in s.outcomes.most_common(4)]
     if s.failed:
         parts.append(f"{s.failed} failed")
+    if WAIT in s.parts:
+        parts.append(f"{s.parts[WAIT] / max(s.seconds, 1e-9):.1%} waiting for pictures")
     left = s.left_s(now)
     if left is not None and s.done < s.total:
         parts.append(f"{duration(left)} left")

@@ -115,4 +115,7 @@ def column_names(reads: Sequence[Column]) -> None:
     """Two columns of one filter must not share a name: its SQL could not tell them apart."""
     twice = [n for n, k in Counter(c.field for c in reads).items() if k > 1]
     if twice:
-        raise UserError(f"a filter reads two columns named {twice[0]!r}; give one of the stages other parameters")
+        raise UserError(
+            f"a filter reads two columns named {twice[0]!r}, of stages with different parameters; give one of them "
+            "another `name:`, or make two filters of this one"
+        )

@@ -131,3 +131,11 @@ def test_members_decide_the_identity() -> None:
     assert a.identity()["parameters"]["members"][0]["name"] == "where"
     assert a == Union(over=OVER, members=(Where(sql="b > 1"), TOP))
     assert hash(a) != hash(b)
+
+
+def test_a_members_rules_decide_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they do of a row filter by itself: a filter of one's own may be edited without another version."""
+    chosen = Union(over=OVER, members=(EVEN,))
+    before = chosen.identity()
+    monkeypatch.setattr(Where, "rules", lambda self: {"where": "b % 2 = 1"})
+    assert chosen.identity() != before

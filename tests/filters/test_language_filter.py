@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.language import Language
@@ -40,6 +40,7 @@ def test_a_floor() -> None:
     assert chosen.reads() == ("lang", "lang_prob")
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
 def test_a_probability_passes_the_floor_that_it_equals(ten_thousandths: int) -> None:
     floor = ten_thousandths / 10_000
@@ -79,3 +80,22 @@ def test_parameters_that_make_no_sense(parameters: dict[str, Any], message: str)
 
 def test_a_name_is_data_not_sql() -> None:
     assert dropped(Language(keep=("x') or ('1'='1",)), ("en", 1.0)) == ["language"]
+
+
+def test_the_column_of_another_stage() -> None:
+    chosen = Language(keep=("en", "zh-Latn"), column="lang_cld3", min_prob=0.5)
+    assert chosen.reads() == ("lang_cld3", "lang_cld3_prob")
+    rows = [("en", 0.9), ("zh-Latn", 0.6), ("zh", 0.9), ("en", 0.4)]
+    found = reasons(chosen, [{"lang_cld3": lang, "lang_cld3_prob": prob} for lang, prob in rows])
+    assert found == [None, None, "language", "low_probability"]
+
+
+def test_verdicts_from_before_there_were_other_columns_stay_good() -> None:
+    assert Language(keep=("en",)).identity()["parameters"] == {"keep": ["en"], "min_prob": None, "on_missing": "error"}
+    assert Language(keep=("en",), column="wiki").identity()["parameters"]["column"] == "wiki"
+
+
+@pytest.mark.parametrize("column", ["lang; drop", "lang)", "", "1st"])
+def test_a_column_is_a_plain_name(column: str) -> None:
+    with pytest.raises(ValueError, match="should match pattern"):
+        Language(keep=("en",), column=column)

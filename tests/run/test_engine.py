@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.errors import PartialFailure, UserError
+from curate.errors import PartialFailure, Refusal, UserError
 from curate.run.engine import LOST_TRIES, Engine, Pass, Rules
 from curate.run.executors import Executor, Finished, Function, InlineExecutor, LostWorker, deadline
 from stages.base import Need
@@ -152,6 +153,22 @@ def test_a_lost_worker_is_not_the_items_fault_until_it_kills_every_worker() -> N
     with pytest.raises(PartialFailure, match="killer"):
         Engine([Pass("a", work, None, ["unlucky", "killer"])], InlineExecutor(), Quiet(), Rules(tries=2)).run()
     assert calls == {"unlucky": 5, "killer": LOST_TRIES}
+
+
+def test_a_refusal_is_not_tried_again_and_leaves_its_trace() -> None:
+    calls: Counter[str] = Counter()
+
+    def work(_: Any, item: str) -> dict[str, Any]:
+        calls[item] += 1
+        raise pickle.loads(pickle.dumps(Refusal("too much is asked", "Traceback: where")))
+
+    watcher, written = Quiet(), {}
+    passes = [Pass("a", work, None, ["1", "2"], on_failure=lambda i, t: written.update({i: t}))]
+    with pytest.raises(UserError, match=r"^too much is asked$"):
+        Engine(passes, InlineExecutor(), watcher, Rules(tries=3, allow_failed=1)).run()
+    assert calls == {"1": 1}
+    assert written == {"1": "Traceback: where"}
+    assert watcher.errors == [("a", "1", True)]
 
 
 def test_a_users_error_ends_the_run_at_once() -> None:

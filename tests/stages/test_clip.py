@@ -95,16 +95,32 @@ def test_a_batch_of_nothing(theirs: ClipEmbedding) -> None:
 
 
 def test_same_batch_same_bytes_and_one_shape(theirs: ClipEmbedding, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training_smoke.towers import OpenClip
+    from stages.clip_model import Clip
 
     shapes = set()
-    image, text = OpenClip.image_features, OpenClip.text_features
-    monkeypatch.setattr(OpenClip, "image_features", lambda s, x: shapes.add(tuple(x.shape)) or image(s, x))
-    monkeypatch.setattr(OpenClip, "text_features", lambda s, x: shapes.add(tuple(x.shape)) or text(s, x))
+    given = Clip._there
+    monkeypatch.setattr(Clip, "_there", lambda s, rows: shapes.add(rows.shape) or given(s, rows))
     first = theirs.run(batch())
     fresh = embedding(model=MODEL, weights=theirs.weights)
     assert fresh.run(batch()).equals(first)
-    assert shapes == {(4, 3, 32, 32), (4, 16)}  # though seven rows do not divide by four
+    assert shapes == {(4, 32, 32, 3), (4, 16)}  # though seven rows do not divide by four
+
+
+def test_what_is_prepared_ahead_is_the_same(theirs: ClipEmbedding, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead, now = batch(), batch()
+    theirs.prepare(ahead)
+    monkeypatch.setattr(Batch, "images", lambda self: pytest.fail("decoded again"))
+    found = theirs.run(ahead)
+    monkeypatch.undo()
+    assert found.equals(theirs.run(now))
+    assert found.equals(theirs.run(ahead))  # what was prepared is used once
+
+
+def test_one_model_for_all_stages_that_hold_it(weights: Weights, tmp_path: Path) -> None:
+    one, other = embedding(weights=weights.ours), embedding(weights=weights.ours, name="b", batch=9)
+    assert one.clip() is other.clip()
+    copy = shutil.copy(weights.ours, tmp_path / "copy.pt")
+    assert embedding(weights=str(copy)).clip() is not one.clip()
 
 
 def test_vectors_do_not_depend_on_their_company(theirs: ClipEmbedding) -> None:

@@ -15,6 +15,7 @@ from curate.recipe import load_recipe
 from stages.clip import ClipScore
 from tests.person import Person
 from tests.stages.clip_parts import Weights, batch, make_weights, picture, scored
+from tests.stages.text_parts import png, scene, written
 
 ROWS = 13
 FILTERS = "  - top_fraction: {column: dfn_score, fraction: 0.5, over: pool, on_missing: drop}\n"
@@ -77,3 +78,33 @@ def test_without_weights_nothing_is_begun(person: Person) -> None:
     with pytest.raises((UserError, ValueError), match=r"no weights at /.*/nowhere/filter\.pt; give a file"):
         person.run(source(person), FILTERS, stages("nowhere/filter.pt"))
     assert not (person.folder / "pool" / "columns").exists()
+
+
+def test_views_text_and_heads_in_one_recipe(person: Person, weights: Weights) -> None:
+    """Pictures of which three have a line of text, scored without it; a head on the vectors by their plain name."""
+    said = [written(scene(i), "Grand Opening Sale", (20, 60), 22)[0] if i < 3 else scene(i, discs=0) for i in range(8)]
+    images = pa.array([png(rgb) for rgb in said], pa.binary())
+    table = pa.table({"image": images, "text": [f"number {i}" for i in range(8)], "n": range(8)})
+    pq.write_table(table, person.folder / "rows.parquet")
+    np.savez(person.folder / "head.npz", weight=np.eye(128)[:1], bias=np.array([0.5]))
+    clip = f"weights: {weights.ours}, name: dfn, batch: 4"
+    columns = (
+        f"columns:\n  - text_boxes: {{detector: strokes}}\n  - clip_score: {{{clip}}}\n"
+        f"  - clip_view_score: {{{clip}, view: masked}}\n"
+        f"  - clip_view_score: {{{clip}, view: flipped}}\n  - clip_embedding: {{{clip}}}\n"
+        f"  - embedding_head: {{vectors: dfn_image, weights: {person.folder}/head.npz, kind: affine, name: liked}}\n"
+    )
+    filters = (
+        '  - {id: scored, where: "dfn_masked_score IS NOT NULL AND dfn_flipped_score IS NOT NULL", on_missing: drop}\n'
+        '  - {id: plain, where: "text_cover = 0 AND dfn_score >= -1", on_missing: drop}\n'
+        '  - {id: liked, where: "liked > -1", on_missing: drop}\n'
+    )
+    outcome, _ = person.run(source(person), filters, columns)
+    rows = {r["n"]: r for r in person.sql("SELECT * FROM samples")}
+    assert outcome.kept == 5
+    for n, row in rows.items():
+        assert (row["text_cover"] > 0) == (n < 3) == (row["n_text_boxes"] > 0)
+        assert (row["dfn_masked_score"] == row["dfn_score"]) == (n >= 3)
+        first = np.array(row["dfn_image"], np.float64)
+        assert row["liked"] == pytest.approx(0.5 + first[0] / np.linalg.norm(first), abs=6e-5)
+    assert any(r["dfn_flipped_score"] != r["dfn_score"] for r in rows.values())

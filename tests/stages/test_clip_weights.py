@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -96,6 +97,23 @@ def test_a_tag_is_fetched_once(weights: Weights, monkeypatch: pytest.MonkeyPatch
     clip_weights._fetched.cache_clear()
 
 
+def test_memory_goes_by_the_file_that_a_tag_names(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from open_clip import pretrained
+
+    large = tmp_path / "bigG.safetensors"
+    with large.open("wb") as file:
+        file.truncate(10_000_000_000)  # a hole
+    monkeypatch.setattr(pretrained, "download_pretrained", lambda about: str(large))
+    clip_weights._fetched.cache_clear()
+    by_tag = ClipEmbedding(model="ViT-bigG-14", weights="laion2b_s39b_b160k").need()
+    clip_weights._fetched.cache_clear()
+    assert by_tag == ClipEmbedding(model="ViT-bigG-14", weights=str(large)).need()
+    assert by_tag.memory_gb == pytest.approx(31.5)
+    assert ClipEmbedding(model="ViT-bigG-14", weights="no_such_tag").need().memory_gb == 1.5
+
+
 def test_without_a_network_the_remedy_is_named(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     from open_clip import pretrained
 
@@ -114,3 +132,18 @@ def test_without_open_clip_its_models_are_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delitem(sys.modules, "open_clip", raising=False)
     with pytest.raises(ValueError, match=r"needs open_clip, which is not installed: pip install 'curate\[models\]'"):
         weights_file("ViT-B-32", str(tmp_path / "w.pt"))
+
+
+def test_a_file_whose_width_is_known_is_asked_without_torch(weights: Weights) -> None:
+    """A recipe whose columns are all there must not wait for it."""
+    assert width(None, weights.ours) == 128
+    asked = f"""
+import subprocess
+import sys
+from stages.clip import ClipScore
+stage = ClipScore(weights={weights.ours!r})
+assert stage.embedding().files() == ({weights.ours!r},)
+print(stage.embedding().writes().field("clip_image").type, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "fixed_size_list<item: halffloat>[128] False"

@@ -16,7 +16,7 @@ import pytest
 
 from tests.training_smoke.pack_parts import TWO, codes, copies, packed, pictures
 from tests.training_smoke.test_loader import loader, same
-from training_smoke import resident
+from training_smoke import files, resident
 from training_smoke.errors import TrainingError
 from training_smoke.packs import Pack
 from training_smoke.pixels import square
@@ -160,3 +160,100 @@ def test_the_file_is_in_the_cache_by_default(pack: Pack, tmp_path: Path, monkeyp
     resident_pixels(pack, 8)
     (file,) = tmp_path.glob("resident/*.npy")
     assert file.name == f"{pack.digest[:32]}-8px-v{resident.VERSION}.npy"
+
+
+# ---- the limit
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, pack: Pack, sizes: int) -> None:
+    """Room for so many pixels a sample's side, added up over the files."""
+    monkeypatch.setenv("CURATE_CACHE_GB", str((len(pack) * 3 * sizes + 4 * 128) / 1e9))
+
+
+def there(folder: Path) -> set[str]:
+    return {p.name.split("-")[1] for p in folder.glob("*.npy")}
+
+
+def test_what_was_used_longest_ago_goes(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(monkeypatch, pack, 4**2 + 5**2 + 6**2)
+    for number, size in enumerate((4, 5, 6)):
+        resident_pixels(pack, size, tmp_path)
+        age(tmp_path, f"{size}px", 100 - number)
+    assert there(tmp_path) == {"4px", "5px", "6px"}
+    again = np.array(resident_pixels(pack, 4, tmp_path))  # used: now 5 is the oldest
+    resident_pixels(pack, 3, tmp_path)
+    assert there(tmp_path) == {"4px", "6px", "3px"}
+    assert np.array_equal(resident_pixels(pack, 4, tmp_path), again)
+
+
+def age(folder: Path, what: str, seconds: float) -> None:
+    for path in folder.glob(f"*-{what}-*.npy"):
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - seconds))
+
+
+def test_what_is_in_use_stays_and_goes_when_it_is_not(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(monkeypatch, pack, 10)
+    mapped = resident_pixels(pack, 8, tmp_path)
+    part = mapped[3:5]
+    age(tmp_path, "8px", 100)
+    resident_pixels(pack, 4, tmp_path)
+    assert "8px" in there(tmp_path)
+    del mapped  # a view of it is left
+    resident_pixels(pack, 5, tmp_path)
+    assert "8px" in there(tmp_path)
+    assert np.array_equal(part[0], square(pack.image_bytes(3), 8))
+    del part
+    resident_pixels(pack, 6, tmp_path)
+    assert there(tmp_path) == {"6px"}  # in use while the folder was trimmed
+
+
+def test_a_loader_keeps_its_pixels_while_it_lives(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(monkeypatch, pack, 1)
+    batches = held(pack, tmp_path)
+    age(tmp_path, "16px", 100)
+    resident_pixels(pack, 4, tmp_path)
+    assert "16px" in there(tmp_path)
+    assert all(map(same, batches, loader(pack)))
+    del batches
+    resident_pixels(pack, 5, tmp_path)
+    assert "16px" not in there(tmp_path)
+
+
+USED = """
+import sys
+from pathlib import Path
+from training_smoke.packs import Pack
+from training_smoke.resident import resident_pixels
+kept = resident_pixels(Pack.open(sys.argv[1]), 8, Path(sys.argv[2]), workers=1)
+print("mapped", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_another_process_uses_stays_until_it_dies(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", USED, pack.url, str(tmp_path)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "mapped\n"
+    limited(monkeypatch, pack, 10)
+    age(tmp_path, "8px", 100)
+    resident_pixels(pack, 4, tmp_path)
+    assert "8px" in there(tmp_path)
+    other.kill()
+    other.communicate()
+    resident_pixels(pack, 5, tmp_path)
+    assert "8px" not in there(tmp_path)
+
+
+def test_what_a_killed_process_had_begun_goes_too(pack: Pack, tmp_path: Path) -> None:
+    left, being_made = (tmp_path / f"{digest}-8px-v1.npy.partial" for digest in ("0" * 32, "1" * 32))
+    left.write_bytes(b"half")
+    being_made.write_bytes(b"half")
+    with files.locked(being_made.with_suffix("")):
+        resident_pixels(pack, 4, tmp_path)
+    assert not left.exists()
+    assert being_made.exists()

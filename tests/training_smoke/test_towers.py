@@ -11,6 +11,7 @@ from torch import Tensor
 
 from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
+from training_smoke.open_clip_towers import check
 from training_smoke.tokens import tokenize_words
 from training_smoke.towers import build
 from training_smoke.towers_file import save_towers
@@ -55,11 +56,25 @@ def test_open_clips_weights_come_from_a_file(tmp_path: Path) -> None:
         (Towers("ViT-Z-99"), "no towers 'ViT-Z-99'"),
         (Towers("ViT-S-32", weights="nowhere.pt"), "no such file"),
         (Towers("tiny-conv", weights="x"), "no published weights"),
+        (Towers("ViT-B-32", weights="openai"), "another activation: name the towers 'ViT-B-32-quickgelu'"),
+        (Towers("ViT-B-32-quickgelu", weights="laion2b_e16"), r"no such file, and no weights of .* \(openai, .*\)"),
     ],
 )
 def test_what_is_not_there_is_named(towers: Towers, said: str) -> None:
     with pytest.raises(TrainingError, match=said):
         build(towers, 0)
+
+
+@pytest.mark.parametrize(
+    "towers",
+    [
+        Towers("ViT-B-32-quickgelu", "openai"),
+        Towers("ViT-B-32", "laion2b_e16"),
+        Towers("roberta-ViT-B-32", "laion2b_s12b_b32k"),  # has no twin with the other activation
+    ],
+)
+def test_weights_that_fit_are_let_through(towers: Towers) -> None:
+    check(towers)
 
 
 def test_padding_says_nothing() -> None:

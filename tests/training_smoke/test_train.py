@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib.metadata import version
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def test_a_folder_is_one_runs(tmp_path: Path, pack: Pack) -> None:
         trained(tmp_path / "run", pack, SMALL.but(init_seed=1))
     said = json.loads((tmp_path / "run/environment.json").read_text())
     assert (len(said["source"]), said["processes"], said["packages"]["torch"]) == (16, 1, version("torch"))
+    assert (said["device_count"], said["sharding"]) == (os.cpu_count(), "none")  # tests train on the CPU
     assert json.loads((tmp_path / "run/packs.json").read_text()) == {pack.url: pack.digest}
     assert Config.load(tmp_path / "run/config.json") == SMALL
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 from torch import Tensor
 
+from stages.auroc import auroc as chance_above
 from training_smoke.errors import TrainingError
 from training_smoke.evaluate.retrieval import retrieve
 
@@ -108,11 +108,9 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
         TrainingError: only one kind, or a score that is not finite.
     """
     score, truth = _checked(scores, positive)
-    n = int(truth.sum())
-    if n == len(truth):
+    if truth.all():
         raise TrainingError("AUROC needs negatives too")
-    u = rankdata(score)[truth].sum() - n * (n + 1) / 2  # mean ranks of ties make them count half
-    return float(u / (n * (len(truth) - n)))
+    return chance_above(score, truth)
 
 
 def average_precision(scores: ArrayLike, positive: ArrayLike) -> float:

@@ -9,9 +9,8 @@ groups as in mlfoundations/datacomp, eval_utils/wino_eval.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from training_smoke.errors import TrainingError
 
@@ -43,11 +42,11 @@ def jaccard(similarities: np.ndarray, associated: np.ndarray) -> float:
     return hits / (2 * m - hits)
 
 
-def metrics(scores: Sequence[float], candidates: Sequence[int]) -> dict[str, float]:
+def metrics(scores: ArrayLike, candidates: ArrayLike) -> dict[str, float]:
     """Mean Jaccard index over all instances and by number of candidates, under DataComp's names.
 
     Args:
-        scores: of each instance. candidates: how many pictures it has.
+        scores: float [n], of each instance. candidates: int [n], how many pictures it has.
     """
     score, size = np.asarray(scores, np.float64), np.asarray(candidates)
     chosen = {"avg_jaccard_score": size > 0} | {f"jaccard_score_{n}": size == n for n in (5, 6, 10, 12)}

@@ -44,11 +44,11 @@ def say(comparison: Comparison) -> list[str]:
     """
     said = verdict(comparison)
     parts = [
-        _wrapped([said.headline]),
+        wrapped([said.headline]),
         _entries(comparison),
         _differences(comparison),
-        _wrapped(said.findings, "  "),
-        ["to be careful with", *_wrapped(said.cautions, "- ")] if said.cautions else [],
+        wrapped(said.findings, "  "),
+        ["to be careful with", *wrapped(said.cautions, "- ")] if said.cautions else [],
     ]
     return [_cut(line) for part in parts if part for line in [*part, ""]][:-1]
 
@@ -58,7 +58,7 @@ def _cut(line: str) -> str:
     return table([("", False)], [[line]], WIDTH)[1]
 
 
-def _wrapped(sentences: Sequence[str], first: str = "") -> list[str]:
+def wrapped(sentences: Sequence[str], first: str = "") -> list[str]:
     after = " " * len(first)
     lines: list[str] = []
     for sentence in sentences:
@@ -83,7 +83,7 @@ def _entries(comparison: Comparison) -> list[str]:
     ]
     n = len(comparison.seeds)
     seeds = f"{n} seed{'s' * (n != 1)}"
-    return [*table(head, rows, NAME + 10), *_wrapped([f"{measured_by(comparison)}, {seeds}, {_compute(comparison)}"])]
+    return [*table(head, rows, NAME + 10), *wrapped([f"{measured_by(comparison)}, {seeds}, {_compute(comparison)}"])]
 
 
 def _name(entry: Entry) -> str:
@@ -125,12 +125,12 @@ def _difference(comparison: Comparison, d: Difference) -> list[str]:
 def as_object(comparison: Comparison) -> dict[str, Any]:
     """The verdict and everything found, with null where a number is not finite: JSON knows no infinity."""
     said = verdict(comparison)
-    return {"verdict": dataclasses.asdict(said), **_finite(dataclasses.asdict(comparison))}
+    return {"verdict": dataclasses.asdict(said), **finite(dataclasses.asdict(comparison))}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

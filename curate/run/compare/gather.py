@@ -17,7 +17,7 @@ from curate.run.compare.found import Comparison, Difference, Entry, EvaluationSe
 from curate.run.compare.overlap import CountWork
 from curate.run.compare.request import Request
 from curate.run.compare.sets import EvalSet
-from curate.run.compare.work import RUN, TrainWork
+from curate.run.compare.work import PROBE, RUN, TrainWork
 from curate.run.graph import Owner, owners
 from curate.run.job import Job
 from curate.run.planning.rates import Rates
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 MEAN = "mean"
 LOWER = ("loss", "rank")  # what such a metric's name ends with
 DATACOMP = ("average", "imagenet", "imagenet_shifts", "vtab", "retrieval", "above_chance")
-DECIDING = ("source", "packages", "device", "machine")  # of an environment
-NO_METRIC = ("n", "main_metric")
+DECIDING = ("source", "packages", "device", "machine", "processes", "sharding")  # of an environment
+NO_METRIC = ("n", "main_metric", "lp_strength", "lp_converged")
 
 
 def gather(
@@ -84,18 +84,19 @@ def _run(
     storage: Storage, request: Request, work: TrainWork, name: str, said: Mapping[str, Any], sets: Sequence[EvalSet]
 ) -> RunFound:
     folder = work.runs[name].folder
-    records = [json.loads(storage.read(f"{folder}/scores/{chosen.digest}.json")) for chosen in sets]
+    read = {file: json.loads(storage.read(file)) for file in work.scores(name)}
+    records = [record for file, record in read.items() if not file.endswith(PROBE)]
     main = [record["metrics"]["main_metric"] for record in records]
-    scores = _of_datacomp(record for record, chosen in zip(records, sets, strict=True) if chosen.task is not None)
-    for record, chosen in zip(records, sets, strict=True):
-        scores |= {f"{chosen.name}/{n}": float(v) for n, v in record["metrics"].items() if _counts(n, v)}
+    scores = of_datacomp(record for record, chosen in zip(records, sets, strict=True) if chosen.task is not None)
+    for file, chosen in work.scores(name).items():
+        scores |= {f"{chosen.name}/{n}": float(v) for n, v in read[file]["metrics"].items() if _counts(n, v)}
     primary = statistics.fmean(main) if request.primary == MEAN else scores.get(request.primary, math.nan)
     curve = tuple((int(s), float(loss)) for s, loss in said["curve"])
     seed = int(name.rsplit("/", 1)[1])
     return RunFound(seed, folder, primary, scores, curve, said["seconds"], said["samples_per_s"])
 
 
-def _of_datacomp(records: Iterable[dict[str, Any]]) -> dict[str, float]:
+def of_datacomp(records: Iterable[dict[str, Any]]) -> dict[str, float]:
     """DataComp's score and its parts, each where all of its tasks are there."""
     from training_smoke.evaluate import summarise
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from curate.errors import UserError
 from curate.pool.pool import Pool
@@ -29,6 +29,9 @@ from curate.run.prints import file_digest
 from curate.run.progress import Progress, Telling
 from stages.base import Need
 
+if TYPE_CHECKING:
+    from training_smoke.config import Towers
+
 MONTH_S = 30 * 86400.0
 SECONDS_A_SAMPLE = 0.001  # of training at the small scales, to decide whether Ray's start is worth paying
 
@@ -44,6 +47,8 @@ def compare(
     _need_torch()
     sets, missing = open_sets(request.evaluate)  # before anything costs time
     _check_primary(request.primary, sets)
+    _check_probe(request.probe, sets)
+    _check_towers(request.config.towers)
     choice = ExecutorChoice(executor or request.recipes[0].run.executor, workers or request.recipes[0].run.workers)
     with Progress(None, command, telling=telling) as progress:
         try:
@@ -84,7 +89,7 @@ def train_work(request: Request, pool: Pool, entries: Sequence[Packed], sets: Se
             assert item(entry, replicate) not in runs, "two entries of one name would share their scores"
             runs[item(entry, replicate)] = Training(entry.pack, digest, config, weights, device)
     threads = 1 if request.scale in SMALL and not request.gpus else os.cpu_count() or 1
-    return TrainWork(pool.storage.url, runs, tuple(sets), threads, max(1, request.gpus), request.gpus)
+    return TrainWork(pool.storage.url, runs, tuple(sets), threads, max(1, request.gpus), request.gpus, request.probe)
 
 
 def item(entry: Packed, replicate: int) -> str:
@@ -120,6 +125,28 @@ def _check_primary(primary: str, sets: Sequence[EvalSet]) -> None:
     names = [s.name for s in sets]
     if primary != MEAN and primary.rsplit("/", 1)[0] not in (*names, "DataComp"):
         raise UserError(f"primary metric {primary}: no such set; it is {MEAN}, or SET/METRIC of {', '.join(names)}")
+
+
+def _check_probe(probe: bool, sets: Sequence[EvalSet]) -> None:
+    if probe and not any(s.probed for s in sets):
+        raise UserError(
+            "--probe: none of the evaluation sets has classes and, beside test/, a train/ of the same layout to fit a "
+            f"probe on: {', '.join(s.name for s in sets)}"
+        )
+
+
+def _check_towers(towers: Towers) -> None:
+    """Weights that are not there, or do not fit, are told before the pool is looked at."""
+    from training_smoke.errors import TrainingError
+    from training_smoke.open_clip_towers import check
+    from training_smoke.towers import OURS
+
+    if towers.weights is None or towers.name in OURS:  # names are checked where they are built, which takes a moment
+        return
+    try:
+        check(towers)
+    except TrainingError as e:
+        raise UserError(f"judge: {e}") from e
 
 
 def _need_torch() -> None:

@@ -25,7 +25,7 @@ FAMILIES = ("clip", "siglip")
 
 @dataclass(frozen=True)
 class Said:
-    """What the command line says; None: nothing."""
+    """What the command line says; None: nothing. first_seed: of the replicates, which have it and those that follow."""
 
     scale: str | None = None
     seeds: int | None = None
@@ -35,13 +35,15 @@ class Said:
     samples_seen: int | None = None
     controls: tuple[str, ...] | None = None
     gpus: int | None = None
+    first_seed: int = 0
+    probe: bool = False
 
 
 @dataclass(frozen=True)
 class Request:
     """Everything that decides the numbers, but the pool.
 
-    config: without seeds; each replicate has its own. gpus: of one training.
+    config: without seeds; each replicate has its own. gpus: of one training. probe: linear probes too.
     """
 
     recipes: tuple[Recipe, ...]
@@ -52,6 +54,7 @@ class Request:
     evaluate: tuple[str, ...]
     primary: str
     gpus: int
+    probe: bool = False
 
     @property
     def pool(self) -> str:
@@ -80,8 +83,10 @@ def make_request(recipes: Sequence[Recipe], said: Said) -> Request:
     gpus = said.gpus if said.gpus is not None else int(scale not in SMALL)
     if gpus > 1 and scale in SMALL:
         raise UserError(f"--gpus {gpus}: a run of scale {scale} is too small for more than one")
-    seeds = tuple(range(said.seeds or judge.seeds))
-    return Request(tuple(recipes), scale, config, seeds, tuple(controls), evaluate, said.primary or judge.primary, gpus)
+    seeds = tuple(range(said.first_seed, said.first_seed + (said.seeds or judge.seeds)))
+    return Request(
+        tuple(recipes), scale, config, seeds, tuple(controls), evaluate, said.primary or judge.primary, gpus, said.probe
+    )
 
 
 def _check_recipes(recipes: Sequence[Recipe]) -> None:

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class EvalSet:
     """One set: what tables call it, where it lies, its name among DataComp's 38, and the digest of that and of all
-    its files."""
+    its files. probed: it has classes and a part to train on, for linear probes and nearest neighbours."""
 
     name: str
     path: str
     task: str | None
     digest: str
+    probed: bool = False
 
     def open(self) -> Source:
         """
@@ -98,7 +99,19 @@ def _set(path: str, name: str | None = None, task: str | None = None) -> EvalSet
     files = fs.find(below, detail=True)
     content = sorted((rel[len(below) :], _content(rel, about)) for rel, about in files.items())
     where = path if "://" in path else str(Path(path).absolute())  # workers have other working directories
-    return EvalSet(name or path.rsplit("/", 1)[-1], where, task, short_hash([task, content]))
+    there = {rel for rel, _ in content}
+    probed = {"/classnames.txt", "/train/nshards.txt"} <= there and not _says_another_kind(path)
+    return EvalSet(name or path.rsplit("/", 1)[-1], where, task, short_hash([task, content]), probed)
+
+
+def _says_another_kind(path: str) -> bool:
+    from training_smoke.errors import TrainingError
+    from training_smoke.evaluate.folders import Folder
+
+    try:
+        return Folder.open(path).kind != "classification"
+    except TrainingError:  # told when it is evaluated
+        return True
 
 
 def _content(rel: str, about: Mapping[str, Any]) -> list[Any]:

@@ -3,7 +3,7 @@
     judge/<hash of pack and configuration>/
         run.json                     the marker: how the training went, its curve
         towers.pt                    the weights, for another set asked for later
-        scores/<hash of set>.json    one evaluation each
+        scores/<hash of set>.json    one evaluation each; <hash of set>-probe.json: linear probe and neighbours
         config.json, packs.json, environment.json, metrics.jsonl, README.md
 
 Equal trainings are one, whoever asks for them: another recipe, another set or more seeds cost what is new in them. A
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 JUDGE = "judge"
 VERSION = 1  # rises when training or evaluation gives other numbers for the same configuration
 PR_SET_PDEATHSIG = 1
-RUN, TOWERS = "run.json", "towers.pt"
+RUN, TOWERS, PROBE = "run.json", "towers.pt", "-probe.json"
 KEPT = ("config.json", "packs.json", "environment.json", "metrics.jsonl")
 
 
@@ -62,7 +62,7 @@ class Training:
 @dataclass(frozen=True)
 class TrainWork:
     """What workers share. runs: by item. threads: of one run, on a CPU. processes: of one run, all on one
-    machine. gpus: that one run needs."""
+    machine. gpus: that one run needs. probe: also linear probes and nearest neighbours, where sets allow it."""
 
     pool: str
     runs: Mapping[str, Training]
@@ -70,12 +70,19 @@ class TrainWork:
     threads: int
     processes: int = 1
     gpus: int = 0
+    probe: bool = False
+
+    def scores(self, item: str) -> dict[str, EvalSet]:
+        """File below the pool -> the set of which it holds what this run scores."""
+        folder = f"{self.runs[item].folder}/scores"
+        probed = [s for s in self.sets if s.probed and self.probe]
+        return {f"{folder}/{s.digest}.json": s for s in self.sets} | {f"{folder}/{s.digest}{PROBE}": s for s in probed}
 
     def missing(self, item: str, storage: Storage) -> bool:
         folder = self.runs[item].folder
         if not storage.exists(f"{folder}/{RUN}"):
             return True
-        scored = all(storage.exists(f"{folder}/scores/{s.digest}.json") for s in self.sets)
+        scored = all(storage.exists(file) for file in self.scores(item))
         return not scored and "diverged" not in json.loads(storage.read(f"{folder}/{RUN}"))
 
 
@@ -107,7 +114,7 @@ def train_one(work: TrainWork, item: str) -> dict[str, Any]:
                 _train(storage, run, place, work.processes)
             for left in (place / "checkpoints").glob("*"):  # the weights are in towers.pt; going on is over
                 left.unlink(missing_ok=True)
-        if _evaluate(storage, run, work.sets) and (place / "config.json").exists():
+        if _evaluate(storage, run, work.scores(item)) and (place / "config.json").exists():
             storage.put(f"{run.folder}/README.md", card(place).encode())
     except TrainingError as e:
         raise UserError(f"{item}: {e}") from e
@@ -199,27 +206,25 @@ def _last(folder: Path) -> dict[str, Any]:
     return state
 
 
-def _evaluate(storage: Storage, run: Training, sets: tuple[EvalSet, ...]) -> int:
-    """How many sets lacked a score and have one now."""
-    from training_smoke.evaluate.encoders import TowerEncoders
-    from training_smoke.evaluate.run import evaluate, evaluate_task
+def _evaluate(storage: Storage, run: Training, scores: Mapping[str, EvalSet]) -> int:
+    """How many scores were not there and are now."""
+    from curate.run.compare.model import towers_of
+    from training_smoke.evaluate.run import evaluate, evaluate_probe, evaluate_task
     from training_smoke.evaluate.tasks import TASKS
-    from training_smoke.objectives import OBJECTIVES
-    from training_smoke.towers_file import load_towers, read_file
 
-    todo = [s for s in sets if not storage.exists(f"{run.folder}/scores/{s.digest}.json")]
+    todo = {file: chosen for file, chosen in scores.items() if not storage.exists(file)}
     if not todo or not storage.exists(f"{run.folder}/{TOWERS}"):  # a run that diverged left none
         return 0
-    file = storage.local(f"{run.folder}/{TOWERS}")
-    model = TowerEncoders(load_towers(file), run.device, run.config.precision if run.device == "cuda" else "fp32")
-    objective = OBJECTIVES[run.config.objective]()
-    objective.load_state_dict({n: _tensor(v) for n, v in read_file(file)["about"]["objective"].items()})
-    for chosen in todo:
-        if chosen.task is not None:
+    precision = run.config.precision if run.device == "cuda" else "fp32"
+    model, objective = towers_of(storage.local(f"{run.folder}/{TOWERS}"), run.device, precision)
+    for file, chosen in todo.items():
+        if file.endswith(PROBE):
+            record: dict[str, Any] = {"dataset": chosen.name, "metrics": evaluate_probe(model, chosen.path)}
+        elif chosen.task is not None:
             record = evaluate_task(model, TASKS[chosen.task], chosen.path.rsplit("/", 1)[0])
         else:
             record = evaluate(model, chosen.path, name=chosen.name, objective=objective)
-        storage.commit(f"{run.folder}/scores/{chosen.digest}.json", json.dumps(record).encode())
+        storage.commit(file, json.dumps(record).encode())
     return len(todo)
 
 
@@ -230,9 +235,3 @@ def _place(storage: Storage, run: Training) -> Path:
     from training_smoke.files import cache_root
 
     return cache_root() / short_hash(storage.url) / run.folder
-
-
-def _tensor(value: float) -> Any:
-    import torch
-
-    return torch.tensor(value)

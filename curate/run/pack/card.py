@@ -5,12 +5,14 @@ Same manifest, same bytes. Names and captions from the web stand in code spans o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from curate.text import visible
+from training_smoke import markdown
+from training_smoke.markdown import fenced, table
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
          (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"),
@@ -177,35 +179,16 @@ def loading(manifest: Mapping[str, Any]) -> str:
 def recipe(manifest: Mapping[str, Any]) -> str:
     """The whole recipe, and what names its result."""
     lines = "\n".join(visible(line, "\t") for line in manifest["recipe"]["yaml"].splitlines())
-    fence = "`" * max(3, 1 + _longest_run(lines))
     return (
-        f"## Recipe\n\n{fence}yaml\n{lines}\n{fence}\n\n"
+        f"## Recipe\n\n{fenced(lines, 'yaml')}\n"
         f"Pick {code(manifest['pick'])}, seed {manifest['pack']['seed']}; the same recipe on the same pool gives the "
         "same bytes.\n"
     )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def code(text: str, most: int = 120) -> str:
-    """A code span that nothing in the text can end, harmless in a table."""
-    shown = visible(text)[:most].replace("|", "¦")
-    if not shown:
-        return ""
-    fence = "`" * (1 + _longest_run(shown))
-    pad = " " if shown[0] == "`" or shown[-1] == "`" else ""
-    return f"{fence}{pad}{shown}{pad}{fence}"
-
-
-def _longest_run(text: str) -> int:
-    longest = run = 0
-    for c in text:
-        run = run + 1 if c == "`" else 0
-        longest = max(longest, run)
-    return longest
+def code(text: str) -> str:
+    """A code span of words from the web."""
+    return markdown.code(visible(text), 120)
 
 
 def human(size: float) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 from curate.pool.layout import RUNS
 from curate.pool.storage import Storage
-from curate.run.account import FILES, OPEN
+from curate.run.account import FILES, OPEN, WAIT
 
 ENOUGH = 20_000  # rows: two shards of the usual size
 NEWEST = 50  # runs that are looked at
@@ -180,12 +180,12 @@ def add_pass(run: Run, name: str, state: Mapping[str, Any]) -> None:
     if not parts:
         _add(run.passes, family, Sum(state["worker_seconds"], state["rows"], whole=whole))
     rows = state.get("parts_rows") or {}
-    alone = len([n for n in parts if n != FILES]) == 1
+    alone = len([n for n in parts if n not in (FILES, WAIT)]) == 1
     for method, seconds in parts.items():
         one = Sum(seconds, rows.get(method, state["rows"]), whole=whole)
-        if alone and method != FILES:
+        if alone and method not in (FILES, WAIT):
             one.read, one.written = state.get("bytes_read"), state.get("bytes_written")
-        _add(run.sums, f"{family} {FILES}" if method == FILES else method, one)
+        _add(run.sums, f"{family} {method}" if method in (FILES, WAIT) else method, one)
     if family == "ingest":
         run.listed += state["rows"]
         run.images += int(state["outcomes"].get("ok", 0))

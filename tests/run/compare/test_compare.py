@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 import pytest
-from compared import SCENES, build_pool, held_out, recipe
+from compared import SCENES, build_pool, held_out, recipe, recipe_file
 
 from curate.errors import UserError
 from curate.pool.pool import Pool
@@ -108,6 +109,45 @@ def test_another_set_is_only_evaluated(made: tuple[Path, tuple[Path, ...], Compa
     assert len(list((folder / "pool" / "judge").glob("*/run.json"))) == before
     assert {s.name: s.n for s in found.sets} == {"scenes": 24, "colours": 24, "thirty": 30}
     assert "thirty/loss" in found.entry("right").runs[0].scores
+
+
+def test_probes_are_measured_where_a_set_has_a_part_to_train_on(
+    made: tuple[Path, tuple[Path, ...], Comparison],
+) -> None:
+    folder, sets, found = made
+    colours = next(s for s in sets if s.name == "colours")
+    shutil.copytree(colours, folder / "probed")
+    shutil.copytree(colours / "test", folder / "probed" / "train")
+    asked = dataclasses.replace(said((*sets, folder / "probed")), probe=True)
+    again = run(make_request([recipe(folder, "right", folder / "pool", RIGHT)], asked))
+    names = {m.name for m in again.metrics if m.name.split("/")[1].startswith(("lp_", "knn_"))}
+    assert {"probed/lp_acc1", "probed/knn_acc1"} <= names
+    assert all(n.startswith("probed/") and not n.endswith(("strength", "converged")) for n in names)
+    scores = again.entry("right").runs[0].scores
+    assert scores["probed/knn_acc1"] >= scores["probed/acc1"]  # its neighbours know the answers: train/ is test/
+    assert again.entry("right").runs[0].scores.items() >= found.entry("right").runs[0].scores.items()
+    plain = dataclasses.replace(said(sets), probe=True)
+    with pytest.raises(UserError, match="--probe: none of the evaluation sets has classes and, beside test/, a train/"):
+        run(make_request([recipe(folder, "right", folder / "pool", RIGHT)], plain))
+
+
+def test_seeds_may_begin_elsewhere(made: tuple[Path, tuple[Path, ...], Comparison]) -> None:
+    folder, sets, found = made
+    asked = dataclasses.replace(said(sets), first_seed=1)
+    again = run(make_request([recipe(folder, "right", folder / "pool", RIGHT)], asked))
+    assert again.seeds == (1, 2)
+    assert again.entry("right").runs[0] == found.entry("right").runs[1]
+
+
+def test_weights_that_do_not_fit_are_told_before_anything_runs(
+    made: tuple[Path, tuple[Path, ...], Comparison], tmp_path: Path
+) -> None:
+    _, sets, _ = made
+    file = recipe_file(tmp_path, "right", tmp_path / "no_pool_yet", RIGHT)
+    chosen = load_recipe(str(file), ["judge.scale=debug", "judge.pretrained=openai"])
+    with pytest.raises(UserError, match="openai of ViT-B-32 was trained with another activation"):
+        run(make_request([chosen], Said(scale="debug", evaluate=tuple(map(str, sets)), gpus=0)))
+    assert not (tmp_path / "no_pool_yet").exists()
 
 
 def test_pictures_of_a_set_that_are_in_the_pool_are_counted(made: tuple[Path, tuple[Path, ...], Comparison]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from curate.run.compare.found import Entry, Kind, RunFound
-from curate.run.compare.gather import _families, _of_datacomp, _paired
+from curate.run.compare.gather import _families, _paired, of_datacomp
 from training_smoke.evaluate.tasks import RETRIEVAL, TASKS
 
 
@@ -13,11 +13,11 @@ def record(name: str, score: float) -> dict[str, object]:
     return {"dataset": name, "metrics": {"main_metric": score}}
 
 
-def test_a_mean_of_datacomp_is_there_when_all_of_its_tasks_are() -> None:
-    assert _of_datacomp([record("CIFAR-10", 0.5)]) == {}
+def test_a_meanof_datacomp_is_there_when_all_of_its_tasks_are() -> None:
+    assert of_datacomp([record("CIFAR-10", 0.5)]) == {}
     parts = [record(name, score) for name, score in zip(sorted(RETRIEVAL), (0.1, 0.2, 0.6), strict=True)]
-    assert _of_datacomp(parts) == {"DataComp/retrieval": pytest.approx(0.3)}
-    whole = _of_datacomp(record(name, 0.5) for name in TASKS)
+    assert of_datacomp(parts) == {"DataComp/retrieval": pytest.approx(0.3)}
+    whole = of_datacomp(record(name, 0.5) for name in TASKS)
     assert whole["DataComp/average"] == 0.5
     assert set(whole) == {
         f"DataComp/{n}" for n in ("average", "imagenet", "imagenet_shifts", "vtab", "retrieval", "above_chance")

@@ -211,7 +211,7 @@ def test_a_set_by_its_features_and_by_its_pictures_agree(tmp_path: Path) -> None
     """The same numbers come from the measures on features as from the whole path."""
     from training_smoke.evaluate.encode import encode_texts
     from training_smoke.evaluate.folders import Folder
-    from training_smoke.evaluate.run import classifier, encode
+    from training_smoke.evaluate.measures import classifier, encode
     from training_smoke.evaluate.zero_shot import predict
 
     folder = Folder.open(write_folder(tmp_path, coloured([0, 1, 2, 0], shown=[RED, BLUE, BLUE, GREEN])))

@@ -1,0 +1,42 @@
+"""`curate evaluate`: what one model is good for, on the evaluation sets that people have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from curate.cli_parts import JsonOption, QuietOption, interruptible
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="filter.pt, towers.pt, a run's folder, or NAME:WEIGHTS of open_clip.")],
+    sets: Annotated[list[str], typer.Argument(help="Sets in CLIP_benchmark's layout, or folders of such.")],
+    against: Annotated[
+        str | None, typer.Option(help="Another model: differences, with intervals over the test items.")
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Also linear probes and nearest neighbours, on sets that have a train/ too.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap over items, and of what probes hold out.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: a GPU where there is one.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Results as CLIP_benchmark's JSON lines; a set that has one is not redone."),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Zero-shot classification, retrieval, DataComp's tasks, probes: what a model scores, and how sure that is."""
+    from curate.ask.judge.alone import evaluation_as_object, say_evaluation
+    from curate.run.compare.alone import How, evaluate_model
+
+    def tell(name: str) -> None:
+        if not quiet:
+            typer.echo(f"evaluating on {name}", err=True)
+
+    with interruptible():
+        found = evaluate_model(model, sets, against, How(probe, seed, device, out), tell)
+        typer.echo(json.dumps(evaluation_as_object(found), indent=1) if as_json else "\n".join(say_evaluation(found)))
