@@ -180,19 +180,20 @@ def worker(path: str) -> dict[str, Bar]:
 def balancing(path: str, fewer: int, more: int | None) -> dict[str, Bar]:
     """Peak memory of balancing, over what the process has at its start; ten times the captions take no more.
 
-    That hardly an entry is left without a counter is a bar of its own: memory of few counters would say nothing.
+    How many entries have a counter is a bar of its own, since memory of few would say nothing: a tenth of the list
+    holds a mark, so that nothing matches it.
     """
     small, some = peak(path, fewer)
     name = "balance_10m_captions_memory_mb"
     if more is None:
-        few = {"balance_memory_growth": NOT_MEASURED, "balance_entries_matched": bar(round(some, 2), 0.9, None)}
+        few = {"balance_memory_growth": NOT_MEASURED, "balance_entries_matched": bar(round(some, 2), 0.85, None)}
         return {name: bar(round(small), 256, None)} | few
     large, all_but = peak(path, more)
     print(f"balancing: {fewer} captions {small:.0f} MB, {more} captions {large:.0f} MB")
     return {
         name: at_most(large, 256.0, 0),
         "balance_memory_growth": at_most(large / small, 1.25, 2),
-        "balance_entries_matched": at_least(all_but, 0.9),
+        "balance_entries_matched": at_least(all_but, 0.85),
     }
 
 

@@ -226,7 +226,7 @@ class Training(Parameters):
         """(cluster, count, sum) over some files of the sample."""
         nearest = Nearest(centroids(_of_first(inputs).only()), device=self.device)
         counts, sums = np.zeros(len(nearest.rows), np.int64), np.zeros(nearest.rows.shape)
-        for table in (t for t in inputs.select(PhaseFile, "sample") if t.num_rows):
+        for table in inputs.select(PhaseFile, "sample"):
             x, _ = unit(table.column("vector"), "k-means")
             add_up(x, nearest.of(x)[0], counts, sums)
         return Output(sums_table(counts, sums), {"sampled": int(counts.sum())})

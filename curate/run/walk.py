@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import curate
-from curate.errors import PartialFailure
+from curate.errors import PartialFailure, UserError
 from curate.pool.columns import read_footer
 from curate.pool.index import FolderIndex
 from curate.pool.layout import PIXELS, failure, folder_name, part_file, short_hash
@@ -250,7 +250,7 @@ class Walk:
     def barrier(self, owner: Barrier) -> None:
         self.flush()
         assert self.shape is not None
-        phases = owner.phases(self.shape)
+        phases = self._phases_of(owner)
         folders = {p.name: self.prints.phase_folder(owner, p.name, local=p.local) for p in phases}
         self.places[owner] = folders[phases[-1].name]
         self.phase_folders[owner] = folders
@@ -258,6 +258,13 @@ class Walk:
         last, reads = phases[-1].name, self._read_by(owner.reads())
         self._note(root, self.prints.about(owner, last=last, reads=reads, writes=owner.writes().names, **self._seen()))
         self._phases(owner, owner.reads(), phases, folders, owner.method(), root)
+
+    def _phases_of(self, owner: Barrier | GlobalFilter) -> tuple[Phase, ...]:
+        assert self.shape is not None
+        try:
+            return owner.phases(self.shape)
+        except ValueError as e:  # what it cannot do with a pool of this size
+            raise UserError(str(e)) from e
 
     def global_filter(self, step: Asked) -> None:
         chosen = step.filter
@@ -273,7 +280,7 @@ class Walk:
         self._note(
             verdicts, self.prints.about(chosen, id=step.id, over=chosen.over, reads=reads, **more, **self._seen())
         )
-        phases = chosen.phases(self.shape)
+        phases = self._phases_of(chosen)
         folders = {p.name: folder_name("barriers", name, digest) + f"/{p.name}" for p in phases}
         folders[phases[-1].name] = verdicts
         self._phases(chosen, step.reads, phases, folders, step.id, verdicts)

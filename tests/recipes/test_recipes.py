@@ -31,6 +31,7 @@ from tests.recipes import oracle_rules as rules
 from tests.recipes import oracle_scores as scores
 from tests.recipes import oracle_vectors as vectors
 from tests.recipes.oracle_parts import Oracle
+from tests.recipes.planted import write_list
 from tests.recipes.world import Chosen, World
 
 ELSEWHERE = {"demo"}  # reads the quickstart's web: tests/demo
@@ -232,7 +233,8 @@ def test_what_a_user_must_give_is_asked_for_before_anything_runs(
     world: World, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = world.recipe(name, [f"pool={tmp_path / 'pool'}"])
+    write_list(world.planted[:2], tmp_path / "list.parquet")
+    recipe = world.recipe(name, [f"pool={tmp_path / 'pool'}", f"source.path={tmp_path / 'list.parquet'}"])
     with pytest.raises(UserError, match="given/"), Progress(None, "a test", io.StringIO()) as progress:
         Job(recipe).run(progress)
     assert not (tmp_path / "pool" / "pixels").exists()

@@ -124,7 +124,7 @@ def test_the_search_goes_on_beyond_a_block(faiss: bool, monkeypatch: pytest.Monk
         monkeypatch.setattr(module, "faiss_module", lambda: None)
     monkeypatch.setattr(module, "MANY", 7)
     monkeypatch.setattr(module, "BLOCK", 11)
-    rows = on_grid(directions(30, 6).repeat(2, axis=0) * 0.5)
+    rows = on_grid(directions(30, 6, 5).repeat(2, axis=0) * 0.5)  # other than those of the clumps
     x = on_grid(clumps(3, 20, 6))
     first, second, _ = Nearest(rows).of(x)
     assert (first.tolist(), second.tolist()) == plainly(x, rows, "l2")
