@@ -30,7 +30,7 @@ def find(name: str) -> tuple[str, str]:
             return str(path), path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as e:
             raise UserError(f"{name}: cannot read this recipe: {e}") from e
-    known = [n for n, _, _ in builtin_recipes()]
+    known = sorted(f.name.removesuffix(".yaml") for f in resources.files("recipes").iterdir() if f.name[-5:] == ".yaml")
     if name not in known:
         raise UserError(
             f"{name}: no such file, and no built-in recipe{nearest(name, known)} (there are {', '.join(known)})"

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from curate.ask.output import visible
 from curate.recipe import Recipe, builtin_recipes, load_recipe
@@ -24,7 +25,8 @@ from curate.run.graph import owners
 from stages.base import Barrier, Column, Parameters, Stage
 
 WIDTH = 100
-CELLS = 30, 18  # columns of a terminal that paper and needs may take
+CELLS = 28, 24  # columns of a terminal that paper and needs may take
+PATH = re.compile(r"[\w.~-]*/[\w./~-]*[A-Za-z][\w./~-]*")  # of a file or folder; not "n/128"
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,18 @@ def _files(one: Parameters) -> list[str]:
     try:
         files = one.files()
     except (ValueError, OSError):  # they are looked for and not there, which is what is asked here
-        return [f"{what} of {one.method()}"]
+        named = [Path(v).name for v in _strings(one.model_dump()) if PATH.fullmatch(v)]
+        return named or [f"{what} of {one.method()}"]
     return [f"{what} {Path(f).name}" for f in files if not _installed(f)]
+
+
+def _strings(value: Any) -> list[str]:
+    """All strings within a parameter's value."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [s for v in value for s in _strings(v)]
+    return [value] if isinstance(value, str) else []
 
 
 def _installed(file: str) -> bool:
@@ -116,7 +128,7 @@ def table(found: Sequence[Listed]) -> str:
     widths.append(WIDTH - sum(widths) - 2 * len(widths))
     lines = []
     for row in rows:
-        cells = [textwrap.wrap(visible(c), w) or [""] for c, w in zip(row, widths, strict=True)]
+        cells = [textwrap.wrap(visible(c), w, break_on_hyphens=False) or [""] for c, w in zip(row, widths, strict=True)]
         for i in range(max(map(len, cells))):
             parts = [(c[i] if i < len(c) else "").ljust(w) for c, w in zip(cells, widths, strict=True)]
             lines.append("  ".join(parts).rstrip())

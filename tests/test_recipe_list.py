@@ -47,7 +47,7 @@ def recipe(folder: Path, text: str) -> Recipe:
         ("filters: [{where: similarity > 0.3 and width > 3}]\n", ["input column similarity"]),
         ("filters: [{in_subset: {path: a/best.npy, over: pool}}]\n", ["list best.npy"]),
         ("source: {path: web/list.parquet}\n", ["input list.parquet"]),
-        ("columns: [{language: {model: gone/lid.176.bin}}]\n", ["weights of language"]),
+        ("columns: [{language: {model: gone/lid.176.bin}}]\n", ["lid.176.bin"]),
         ("columns: ['tests.test_recipe_list:Weighty']\n", ["weights clip.pt", "a GPU"]),
         ("filters: [{top_fraction: {column: score, fraction: 0.3, over: pool}}]\n", ["input column score"]),
         ("captions: {emit: [{texts: [{source: caption_de}]}]}\n", ["input column caption_de"]),

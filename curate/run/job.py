@@ -281,6 +281,8 @@ def walk_recipe(walk: Walk, steps: Sequence[Asked], columns: Sequence[Column]) -
     """
     wanted = [c for s in steps for c in s.reads] + list(columns)
     wanted += [Column(b, "") for s in steps for b in s.barriers]
+    for one in [*owners(wanted), *(s.filter for s in steps)]:
+        walk.prints.identity(one)  # weights or lists that are missing are named before anything is fetched
     walk.describe([o for o in owners(wanted) if _plain(o)])  # type: ignore[misc]
     for step in steps:
         _ensure(walk, [*step.reads, *(Column(b, "") for b in step.barriers)])
