@@ -82,7 +82,7 @@ def kill(folder: Path, process: subprocess.Popen[bytes], moment: int, jitter: fl
     started = family(process.pid)
     process.kill()
     process.wait()
-    leaked += leftovers(started, 60)
+    leaked += leftovers(started, 180)
     return alive
 
 

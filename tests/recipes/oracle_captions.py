@@ -61,6 +61,11 @@ def repeated(text: str) -> float:
     return 1 - len(set(found)) / len(found) if found else 1.0
 
 
+def repetition(seen: Chosen) -> pd.Series:
+    """As float32, which is what a pool stores: 3 of 10 in doubles is 0.30000000000000004."""
+    return of_text(seen, repeated, 1.0).astype(np.float32)
+
+
 def common_words(seen: Chosen, least: int) -> pd.Series:
     """Every word of the text occurs so often in the texts of the pool, in lower case; a text without words does not."""
     split = of_text(seen, lambda t: WORD.findall(t.lower()), ())
@@ -77,7 +82,7 @@ def cc3m(seen: Chosen, profanity: str, rare: int) -> pd.Series:
     kept = (seen.rows["format"] == "jpeg") & (shorter(seen) > 400) & (aspect(seen) <= 2)
     for kind in ("n_determiners", "n_nouns", "n_prepositions"):
         kept &= spoken(seen, kind) >= 1
-    kept &= (spoken(seen, "noun_ratio") <= np.float32(0.6)) & (of_text(seen, repeated, 1.0) <= 0.3)
+    kept &= (spoken(seen, "noun_ratio") <= np.float32(0.6)) & (repetition(seen) <= np.float32(0.3))
     kept &= capitals & ~lower & common_words(seen, rare)
     return kept & of_text(seen, lambda t: begun.match(t.lower()) is None, False) & clean_of(seen, profanity)
 
@@ -87,8 +92,7 @@ def cc12m(seen: Chosen, rare: int) -> pd.Series:
     kept = (seen.rows["format"] == "jpeg") & (shorter(seen) > 400) & (aspect(seen) <= 2.5)
     kept &= (words(seen) >= 3) & (words(seen) <= 256)
     kept &= (spoken(seen, "n_nouns") >= 1) & (spoken(seen, "n_determiners") >= 1)
-    repetition = of_text(seen, repeated, 1.0).astype(np.float32)
-    return kept & (repetition <= np.float32(0.2)) & common_words(seen, rare)
+    return kept & (repetition(seen) <= np.float32(0.2)) & common_words(seen, rare)
 
 
 def align(seen: Chosen, texts_per_image: int, vocabulary: int) -> pd.Series:

@@ -22,15 +22,17 @@ from tests.recipes.oracle_parts import (
     uniform,
     words,
 )
-from tests.recipes.oracle_vectors import norm_sim, unit
+from tests.recipes.oracle_vectors import are_means, nearest, norm_sim, unit
+from tests.recipes.oracle_views import are_of, lopsided, mirrored, picture
 from tests.recipes.world import Chosen
 
 
-def members(seen: Chosen, table: Any, among: pd.Series) -> pd.DataFrame:
+def members(seen: Chosen, table: Any, among: pd.Series, *, spherical: bool) -> pd.DataFrame:
     """(cluster, distance): the nearest centroid by L2, and the cosine distance to it, of rows with a vector."""
     centroids = np.array(table.column("centroid").to_pylist(), np.float64)
     x = unit(seen.vectors("l14_image")[among.to_numpy()])
-    near = ((centroids**2).sum(axis=1) - 2 * x @ centroids.T).argmin(axis=1)
+    are_means(centroids, x, spherical=spherical)
+    near = nearest(centroids, x)
     far = 1 - (x * unit(centroids)[near]).sum(axis=1)
     return pd.DataFrame({"cluster": near, "distance": far}, seen.rows.index[among])
 
@@ -38,7 +40,7 @@ def members(seen: Chosen, table: Any, among: pd.Series) -> pd.DataFrame:
 def clusters(seen: Chosen, **parameters: Any) -> tuple[pd.DataFrame, np.ndarray]:
     """The same of a k-means of the whole pool, distances as the pool has rounded them; and the centroids."""
     table = seen.model("kmeans", "centroids", **parameters)
-    ours = members(seen, table, pd.Series(True, seen.rows.index))
+    ours = members(seen, table, pd.Series(True, seen.rows.index), spherical=parameters["spherical"])
     theirs = seen.answers("kmeans", "assign", **parameters)
     theirs = theirs.set_axis([c.rpartition("_")[2] for c in theirs.columns], axis=1)
     assert (ours["cluster"] == theirs["cluster"]).all()
@@ -50,48 +52,50 @@ def tenths(distance: pd.Series) -> pd.Series:
     return (distance.astype(np.float64) * 1e4).round().astype(int)
 
 
-def levels(seen: Chosen, found: pd.DataFrame, greedy_below: int | None) -> pd.Series:
-    """6.5: of each row the largest cosine, in millionths, to rows of its cluster that are farther from the centroid.
-
-    greedy_below: only to those whose own is not above this.
-    """
+def levels(seen: Chosen, found: pd.DataFrame) -> pd.Series:
+    """6.5: of each row the largest cosine, in millionths, to rows of its cluster that are farther from the centroid."""
     x = pd.Series(list(unit(seen.vectors("l14_image"))), seen.rows.index)
     out = pd.Series(-1_000_000, seen.rows.index)
     order = found.assign(far=-tenths(found["distance"]), uid=found.index).sort_values(["cluster", "far", "uid"])
     for _, line in order.groupby("cluster"):
         matrix = np.stack([x[u] for u in line.index])
         close = np.minimum(np.rint(matrix @ matrix.T * 1e6), 1_000_000).astype(int)
-        kept: list[int] = []
-        for j, uid in enumerate(line.index):
-            if kept:
-                out[uid] = close[j, kept].max()
-            if greedy_below is None or out[uid] <= greedy_below:
-                kept.append(j)
+        for j, uid in enumerate(line.index[1:], 1):
+            out[uid] = close[j, :j].max()
     return out
+
+
+def deduplicated(seen: Chosen, k: int, keep: float) -> pd.Series:
+    """6.5, as the code: what stays with the largest epsilon that keeps such a share."""
+    found, _ = clusters(seen, k=k, spherical=True, iterations=100)
+    level = levels(seen, found)
+    bounds = [1_000_000 - 100 * step for step in range(20_000, -1, -1)]  # the largest epsilon first
+    return level <= next(b for b in bounds if (level <= b).mean() >= keep)
+
+
+def anew(seen: Chosen, filter: str, left: pd.Series, k: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Clusters that a filter made of what is left, distances as it has rounded them; and the centroids."""
+    table = seen.model(filter, "centroids")
+    assert table.num_rows == k
+    ours, theirs = members(seen, table, left, spherical=True), seen.answers(filter, "measured")
+    assert (theirs["asked"] == left).all()
+    assert (ours["cluster"] == theirs["cluster"][left]).all()
+    assert ((ours["distance"] - theirs["distance"][left]).abs() < 1.01e-4).all()
+    return theirs.loc[left, ["cluster", "distance"]], np.array(table.column("centroid").to_pylist(), np.float64)
 
 
 def d4(seen: Chosen, k: int, again: int, keep: float) -> pd.Series:
     """5.15: SemDeDup to a share, clusters made anew, the nearest to their centroids dropped."""
-    found, _ = clusters(seen, k=k, spherical=True, iterations=100)
-    level = levels(seen, found, None)
-    bounds = [1_000_000 - 100 * step for step in range(20_000, -1, -1)]  # the largest epsilon first
-    bound = next(b for b in bounds if (level <= b).mean() >= keep)
-    left = level <= bound
-    table = seen.model("prototypes", "centroids")
-    assert table.num_rows == again
-    distance = members(seen, table, left)["distance"]
-    theirs = seen.verdicts("prototypes")["distance"][left]
-    assert ((distance - theirs).abs() < 1.01e-4).all()
+    left = deduplicated(seen, k, keep)
+    theirs = anew(seen, "prototypes", left, again)[0]["distance"]
     return top_exactly(tenths(theirs).astype(float), 0.2667).reindex(left.index, fill_value=False)
 
 
-def density_pruning(seen: Chosen, k: int, wide: int) -> pd.Series:
-    """5.15, DBP: of each cluster so many, the farthest from its centroid first."""
-    near, _ = clusters(seen, k=k, spherical=True, iterations=100)
-    left = levels(seen, near, 950_000) <= 950_000
-    found, centroids = clusters(seen, k=wide, spherical=True, iterations=20)
-    found = found[left].assign(tenth=tenths(found["distance"]))
-    wanted = int(len(found) * 0.15)
+def density_pruning(seen: Chosen, k: int, wide: int, keep: float) -> pd.Series:
+    """5.15, DBP: SemDeDup first, clusters of what is left; of each so many, the farthest from its centroid first."""
+    found, centroids = anew(seen, "density_pruning", deduplicated(seen, k, keep), wide)
+    found = found.assign(tenth=tenths(found["distance"]))
+    wanted = int(len(found) * 0.2319)
     size = found.groupby("cluster").size().reindex(range(wide), fill_value=0)
     intra = found.groupby("cluster")["tenth"].mean().reindex(range(wide)) / 1e4
     apart = np.sort(1 - unit(centroids) @ unit(centroids).T + 9 * np.eye(wide), axis=1)
@@ -130,6 +134,9 @@ def rounded(x: pd.Series, size: pd.Series, total: int) -> pd.Series:
 
 def hierarchical_sampling(seen: Chosen, depth: int) -> pd.Series:
     """6.7: the cut is shared out from the coarsest level down; the nearest to the finest centroids are taken."""
+    table = seen.model("hierarchical_kmeans", "centroids")
+    finest = np.array(table.column("centroid").to_pylist(), np.float64)
+    are_means(finest, unit(seen.vectors("l14_image")), spherical=False)
     found = pd.DataFrame({i: seen.column(f"hkm_{i + 1}") for i in range(depth)}).astype(int)
     found["far"] = tenths(seen.column("hkm_distance"))
     return pd.Series(seen.rows.index.isin(shared(found, int(len(found) * 0.2), depth - 1)), seen.rows.index)
@@ -154,8 +161,10 @@ def shared(rows: pd.DataFrame, wanted: int, level: int) -> list[str]:
 # ---------------------------------------------------------------- "The Devil is in the Details"
 
 
-def devil(seen: Chosen, targets: str) -> pd.Series:
+def devil(seen: Chosen, targets: str, l14: str) -> pd.Series:
     """5.5: plain rules, mirrored score, nearness to the targets, clusters evened out by repetition."""
+    assert (seen.vectors("l14_flipped_image") != seen.vectors("l14_image")).any(axis=1).mean() > 0.9
+    are_of(seen, "l14_flipped_image", l14, {u: mirrored(picture(seen, u)) for u in lopsided(seen)})
     kept = english(seen) & (words(seen) >= 3) & (characters(seen) >= 6) & (seen.column("sharpness") >= 50)
     kept &= top_exactly(cosine(seen, "l14_flipped_image", "l14_text"), 0.3)
     kept &= top_exactly(norm_sim(seen, targets)[kept], 0.8).reindex(kept.index, fill_value=False)

@@ -23,6 +23,7 @@ from tests.recipes.oracle_parts import (
     said,
     settled,
     sureness,
+    texts,
     top_exactly,
     uniform,
     words,
@@ -30,6 +31,7 @@ from tests.recipes.oracle_parts import (
 from tests.recipes.oracle_rules import near_pictures
 from tests.recipes.oracle_scores import laion_2b_en
 from tests.recipes.oracle_vectors import neg_clip_loss, unit
+from tests.recipes.oracle_views import are_of, picture, without_text
 from tests.recipes.world import Chosen
 
 # ---------------------------------------------------------------- LAION-Aesthetics
@@ -73,7 +75,7 @@ def laion_aesthetic(seen: Chosen, watermark: str, unsafe: str, aesthetic: str) -
 # ---------------------------------------------------------------- T-MARS
 
 
-def tmars(seen: Chosen) -> pd.Series:
+def tmars(seen: Chosen, l14: str) -> pd.Series:
     """5.4; 10.15: without text a masked picture has its own vector bit for bit, and mostly covered ones have none."""
     masked, plain = seen.vectors("l14_masked_image"), seen.vectors("l14_image")
     cover, boxes = seen.column("text_cover").astype(float), seen.column("n_text_boxes")
@@ -81,6 +83,12 @@ def tmars(seen: Chosen) -> pd.Series:
     assert alone.any()
     assert (masked[alone] == plain[alone]).all()
     assert (np.isnan(masked[:, 0]) == (cover > 0.9)).all()
+    with_text = ((boxes > 0) & (cover > 0.05) & (cover <= 0.9)).to_numpy()
+    assert with_text.sum() > 20
+    assert (np.abs(masked - plain)[with_text].max(axis=1) > 0).mean() > 0.95
+    some = seen.rows.index[with_text & (seen.rows["kind"] == "written on").to_numpy()][:5]
+    found = seen.column("text_boxes")
+    are_of(seen, "l14_masked_image", l14, {u: without_text(picture(seen, u), found[u]) for u in some})
     return top_exactly(cosine(seen, "l14_masked_image", "l14_text"), 0.5)
 
 
@@ -142,11 +150,35 @@ def datacomp_text(seen: Chosen, synsets: str, wordnet: str) -> pd.Series:
 # ---------------------------------------------------------------- models of texts
 
 
-def points(seen: Chosen) -> pd.Series:
+def points(seen: Chosen, language_model: str, most: int) -> pd.Series:
     """5.14: the lowest fifth; fewer than five tokens (here bytes) have no perplexity."""
     found = seen.column("perplexity").astype(np.float64)
     assert (found.isna() == (of_text(seen, lambda t: len(t.encode()), 0) < 5)).all()
+    some = found.dropna().iloc[::97]
+    ours = np.array([perplexity(str(texts(seen)[uid]), language_model, most) for uid in some.index])
+    assert len(some) > 10
+    assert np.allclose(some, ours, rtol=2e-4), pd.DataFrame({"pool": some, "oracle": ours})
     return top_exactly(-found, 0.2)
+
+
+@lru_cache(maxsize=1)
+def _speaks(folder: str) -> Any:
+    import transformers
+
+    return transformers.AutoTokenizer.from_pretrained(folder), transformers.AutoModelForCausalLM.from_pretrained(folder)
+
+
+def perplexity(text: str, folder: str, most: int) -> float:
+    """exp of minus the mean log-probability of each token, the first one after the token of a beginning."""
+    import torch
+
+    tokenizer, model = _speaks(folder)
+    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert len(tokens) == len(text.encode())
+    ids = torch.tensor([[tokenizer.bos_token_id, *tokens[:most]]])
+    with torch.inference_mode():
+        surprise = -model.eval()(ids).logits[0, :-1].double().log_softmax(dim=1)
+    return float(surprise.gather(1, ids[0, 1:, None]).mean().exp())
 
 
 def diht_cat(seen: Chosen) -> pd.Series:
@@ -158,9 +190,10 @@ def diht_cat(seen: Chosen) -> pd.Series:
 
 
 def vote(values: pd.Series, drop_below: float, keep: float, keep_to: float = np.inf, drop_above: float = np.inf) -> Any:
-    """5.8: two cut points, or four; what is missing abstains."""
-    x = values.astype(np.float64)
-    found = np.where((x < drop_below) | (x > drop_above), -1, np.where((x >= keep) & (x <= keep_to), 1, 0))
+    """5.8: two cut points, or four, as float32, which is what a pool stores; what is missing abstains."""
+    x = values.astype(np.float32)
+    low, high, least, most = map(np.float32, (drop_below, drop_above, keep, keep_to))
+    found = np.where((x < low) | (x > high), -1, np.where((x >= least) & (x <= most), 1, 0))
     return np.where(x.isna(), 0, found)
 
 
@@ -179,6 +212,7 @@ def posterior(seen: Chosen, votes: pd.DataFrame) -> pd.Series:
 def ecodatum(seen: Chosen) -> pd.Series:
     """Votes, a label model's posterior, the best 40 %, and of near-copies the one that fits its caption best."""
     score = cosine(seen, "l14_image", "l14_text")
+    assert (seen.vectors("l14_flipped_image") != seen.vectors("l14_image")).any(axis=1).mean() > 0.9
     mirrored = cosine(seen, "l14_flipped_image", "l14_text")
     spoken = words(seen).where(said(seen))
     votes = {

@@ -13,6 +13,26 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
+def nearest(centroids: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """By L2."""
+    found: np.ndarray = ((centroids**2).sum(axis=1) - 2 * x @ centroids.T).argmin(axis=1)
+    return found
+
+
+def are_means(centroids: np.ndarray, x: np.ndarray, *, spherical: bool) -> None:
+    """k-means has done its work: centroids lie at the means of what is nearest to them, on the sphere if spherical.
+
+    Measured against how far members lie from their mean: vectors that were drawn, and not moved, have about 1.
+    """
+    near = nearest(centroids, x)
+    used, counts = np.unique(near, return_counts=True)
+    assert len(used) > 0.8 * len(centroids)
+    means = np.stack([x[near == j].mean(axis=0) for j in used])
+    spread = ((x - means[np.searchsorted(used, near)]) ** 2).sum()
+    off = ((centroids[used] - (unit(means) if spherical else means)) ** 2).sum(axis=1) @ counts
+    assert off < 0.02 * spread, f"centroids lie {off / spread:.3f} of the spread off the means"
+
+
 def log_sum(x: np.ndarray) -> np.ndarray:
     most = x.max(axis=1)
     return most + np.log(np.exp(x - most[:, None]).sum(axis=1))
@@ -47,7 +67,8 @@ def neg_clip_loss_norm_sim(seen: Chosen, targets: str) -> pd.Series:
 def like_targets(seen: Chosen, targets: str, k: int) -> pd.Series:
     """4.4: centroids by inner product, not normalised; those of the targets are the ones wanted."""
     table = seen.model("kmeans", "centroids", k=k, assign="dot")
-    centroids = np.array(table.column("centroid").to_pylist())
+    centroids = np.array(table.column("centroid").to_pylist(), np.float64)
+    are_means(centroids, unit(seen.vectors("l14_image")), spherical=False)
     wanted = set((unit(np.load(targets).astype(np.float64)) @ centroids.T).argmax(axis=1))
     own = (unit(seen.vectors("l14_image")) @ centroids.T).argmax(axis=1)
     return pd.Series([c in wanted for c in own], seen.rows.index)

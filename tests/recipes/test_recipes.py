@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -132,11 +133,13 @@ CASES = {
         ),
         {"watermark": None, "unsafe": None, "aesthetic": None},
     ),
-    "tmars": Case(models.tmars, (*clip("l14"), "columns.0.detector=tests.recipes.text_bands:WhiteBands")),
+    "tmars": Case(
+        models.tmars, (*clip("l14"), "columns.0.detector=tests.recipes.text_bands:WhiteBands"), {"l14": None}
+    ),
     "devil": Case(
         clusters.devil,
         (*clip("l14", "l14"), "columns.norm_sim.target={targets}"),
-        {"targets": None},
+        {"targets": None, "l14": None},
         packages=("faiss",),
     ),
     "ecodatum": Case(
@@ -145,8 +148,8 @@ CASES = {
     ),
     "density_pruning": Case(
         clusters.density_pruning,
-        (*L14, "columns.kmeans.k=12", "filters.duplicates.clusters.k=6"),
-        {"k": 6, "wide": 12},
+        (*L14, "filters.duplicates.clusters.k=6", "filters.duplicates.keep_rate=0.4", "filters.density.clusters.k=12"),
+        {"k": 6, "wide": 12, "keep": 0.4},
         packages=("faiss",),
     ),
     "d4": Case(
@@ -173,7 +176,11 @@ CASES = {
         ),
         {"mixer": None, "batch": 200},
     ),
-    "points": Case(models.points, ("columns.perplexity.weights={language_model}", "columns.perplexity.max_tokens=48")),
+    "points": Case(
+        models.points,
+        ("columns.perplexity.weights={language_model}", "columns.perplexity.max_tokens=48"),
+        {"language_model": None, "most": 48},
+    ),
     "diht_cat": Case(models.diht_cat, ("columns.caption_graph.model={spacy_pipeline}",)),
     "datacomp_image": Case(vectors.datacomp_image, (*L14, *CLUSTERS), {"targets": None, "k": 40}, packages=("faiss",)),
     "datacomp_1b": Case(vectors.datacomp_1b, (*L14, *CLUSTERS), {"targets": None, "k": 40}, packages=("faiss",)),
@@ -209,6 +216,21 @@ def told(chosen: Chosen, wanted: pd.Series, wrong: pd.Series) -> str:
     )
 
 
+def test_centroids_that_were_only_drawn_are_told_from_means() -> None:
+    draw = np.random.default_rng(0)
+    x = vectors.unit(draw.normal(size=(12, 1, 8)).repeat(40, axis=1).reshape(480, 8) + draw.normal(size=(480, 8)) / 2)
+    drawn = x[draw.choice(480, 12, replace=False)]
+    means = drawn
+    for _ in range(60):
+        near = vectors.nearest(means, x)
+        means = np.stack([x[near == j].mean(axis=0) for j in range(12)])
+    vectors.are_means(means, x, spherical=False)
+    with pytest.raises(AssertionError, match="off the means"):
+        vectors.are_means(drawn, x, spherical=False)
+    with pytest.raises(AssertionError, match="off the means"):
+        vectors.are_means(means, x, spherical=True)
+
+
 @pytest.fixture(scope="module")
 def cut_otherwise(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, World]:
     """Some of the rows in one shard, and the same in another order in five."""
@@ -224,11 +246,10 @@ def test_neither_order_nor_shards_change_a_pick(cut_otherwise: tuple[World, Worl
     pd.testing.assert_series_equal(one, other.reindex(one.index))
 
 
-LATE = pytest.mark.xfail(reason="curate asks a barrier for its files when its turn comes, after the fetch")
 GIVEN = [n for n, _, _ in builtin_recipes() if "given/" in (resources.files("recipes") / f"{n}.yaml").read_text()]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[LATE] if n == "dsir" else []) for n in GIVEN])
+@pytest.mark.parametrize("name", GIVEN)
 def test_what_a_user_must_give_is_asked_for_before_anything_runs(
     world: World, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
