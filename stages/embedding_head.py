@@ -37,7 +37,8 @@ class EmbeddingHead(Stage):
     """Column `<name>`: float32, rounded to 1e-4; null where the vector is, or where the answer is not finite.
 
     vectors: a column of vectors. weights: a file (.pt or .pth with a state dict, .safetensors, .npz): layers in the
-    order in which they are computed. normalise: make vectors unit length first, as both authors do. output: of an mlp.
+    order in which they are computed. kind: how they are computed; see above. name: of the column. normalise: make
+    vectors unit length first, as both authors do. output: of an mlp.
 
     Computed in float64, so that a row's company in a batch changes nothing that is left after rounding.
 

@@ -17,7 +17,11 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The mark of pytest-xdist, known where the package is not there."""
+    """No deadlines for examples; and the mark of pytest-xdist, known where the package is not there."""
+    from hypothesis import settings
+
+    settings.register_profile("here", deadline=None)  # a busy machine is no failure; pytest-timeout ends what hangs
+    settings.load_profile("here")
     config.addinivalue_line("markers", "xdist_group(name): tests of one group run in one process")
 
 

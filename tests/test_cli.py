@@ -25,7 +25,8 @@ HEAVY = (
 )  # fmt: skip
 COMMANDS = (
     "plan", "run", "pack", "status", "sql", "show", "diff", "report", "gc", "purge", "recipes", "schema",
-    "init", "demo", "compare", "train-filter", "import-img2dataset", "export-img2dataset",
+    "init", "demo", "compare", "evaluate", "train-filter", "train-mixer", "metadata", "import-img2dataset",
+    "export-img2dataset",
 )  # fmt: skip
 
 RECIPE = """\
@@ -112,7 +113,8 @@ def test_help_is_quick() -> None:
 def test_every_command_and_option_is_explained() -> None:
     command = typer.main.get_command(cli.app)
     assert sorted(command.commands) == sorted(COMMANDS)  # type: ignore[attr-defined]
-    for name, found in command.commands.items():  # type: ignore[attr-defined]
+    groups = {**command.commands, **command.commands["metadata"].commands}  # type: ignore[attr-defined]
+    for name, found in groups.items():
         assert found.help, name
         unexplained = [p.name for p in found.params if not getattr(p, "help", None) and p.name != "help"]
         assert unexplained == [], name

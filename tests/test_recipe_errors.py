@@ -93,7 +93,7 @@ TOP = (
         ("filters:\n  - where: {sql: 'mean >'}", "3:13: filters.0.where.sql: "),
         (
             "filters:\n  - language: en",
-            '3:5: filters.0.language: expected a map of keep, min_prob, on_missing, found "en"',
+            '3:5: filters.0.language: expected a map of keep, min_prob, column, on_missing, found "en"',
         ),
         (
             "filters:\n  - keep_one: {by: sha256}",

@@ -63,7 +63,14 @@ def wrapped(sentences: Sequence[str], first: str = "") -> list[str]:
     lines: list[str] = []
     for sentence in sentences:
         counted = "".join(c + FILLER * (unicodedata.east_asian_width(c) in "WF") for c in visible(sentence))
-        lines += textwrap.wrap(counted, WIDTH, initial_indent=first, subsequent_indent=after)
+        lines += textwrap.wrap(
+            counted,
+            WIDTH,
+            initial_indent=first,
+            subsequent_indent=after,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
     return [line.replace(FILLER, "") for line in lines]
 
 
