@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: threads of each would wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Helpers beside the tests are imported by name, here and in Ray's workers.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
