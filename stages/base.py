@@ -172,6 +172,11 @@ class Batch:
             raise KeyError("this batch has no images: name IMAGE in reads()")
         return self._image_bytes(row)
 
+    def hold(self) -> None:
+        """Read the encoded images now, and keep them: their file may be closed, or be read elsewhere, later."""
+        if self._image_bytes is not None:
+            self._image_bytes = [self._image_bytes(row) for row in range(self.num_rows)].__getitem__
+
     def images(self, side: int | None = None, mode: str = "RGB") -> list[np.ndarray | None]:
         """Decoded images, uint8, (height, width, 3) for RGB or (height, width) for L.
 

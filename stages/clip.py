@@ -43,7 +43,8 @@ class OfClip(Stage):
         stages.clip_batch` proposes one, and the precision, by measuring.
     precision: bf16 computes the image tower in bfloat16, where the processor can some four times as fast.
     device: cuda asks for a GPU a worker; the columns are the same ones, to some last bits.
-    compiled: on a GPU, by torch.compile: a minute at the start of each worker, and some 1.3 times as fast from then on.
+    compiled: on a GPU, by torch.compile, which makes the start of each worker longer; what it gains on one is for
+        bench/embed_gpu.py to say, and was not measured yet.
     cpus: threads of a worker, which compute or, beside a GPU, decode; the columns are the same ones, too.
     """
 
@@ -121,6 +122,7 @@ class WithClip(OfClip):
             ValueError: weights, model or device are missing, or do not fit; says what to do.
         """
         compiled = self.compiled and self.device == "cuda"
+        self._prepared = WeakKeyDictionary()
         self._loaded = shared(self.model, self.weights, self.precision, self.device, compiled)
 
     def clip(self) -> Clip:
@@ -136,10 +138,8 @@ class WithClip(OfClip):
 
     def prepare(self, batch: Batch) -> None:
         """Decode, cut to squares and into tokens: a thread may do it while `run` has other batches, after `open()`."""
-        prepared = self.inputs(batch)
-        if self._prepared is None:
-            self._prepared = WeakKeyDictionary()
-        self._prepared[batch] = prepared
+        assert self._prepared is not None, "open() comes first: threads would make one each"
+        self._prepared[batch] = self.inputs(batch)
 
     def given(self, batch: Batch) -> Any:
         """The inputs of the batch, prepared or not; those that were prepared only once."""

@@ -60,7 +60,7 @@ class Ahead:
         """Ask for batches until there are none or nobody wants them; a failure comes as a future like any other."""
         try:
             for batch in self._batches:
-                _hold(batch)
+                batch.hold()  # the file that it comes from may be closed before it is decoded
                 if not self._put(coming, pool.submit(self._prepared, batch)):
                     return
         except Exception as e:  # noqa: BLE001 - it belongs to whoever iterates
@@ -81,9 +81,3 @@ class Ahead:
     def _prepared(self, batch: Batch) -> Batch:
         self._prepare(batch)
         return batch
-
-
-def _hold(batch: Batch) -> None:
-    """Read the encoded images now: the file that they come from may be closed before they are decoded."""
-    if batch._image_bytes is not None:
-        batch._image_bytes = [batch.image_bytes(row) for row in range(batch.num_rows)].__getitem__

@@ -17,8 +17,8 @@ points are fewer than the centroids. Nothing here is [M]; no weights are needed.
 
 The levels above the first are made in one part, which holds the centroids of the first level. What would take it more
 than a day is refused before anything runs: on a CPU that is about 200,000 centroids of the first level for 15,000 of
-the second, on a GPU (`device: cuda`) a hundred times as many pairs. The published 10 million for 500,000 is beyond
-both.
+the second; a GPU (`device: cuda`) is taken to be a hundred times as fast, which was not measured. The published 10
+million for 500,000 is beyond both.
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ fixed order, never fused. Their callers (stages/resize.py, stages/lanczos.py) sa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import config, njit, types
+from numba import config, types
+
+from stages.compiled import compiled
 
 Array = np.ndarray
 _U = np.uint64  # indices: signed ones may count from the end, which costs a test for each pixel
@@ -31,25 +31,12 @@ _places = types.Array(types.uint64, 1, "C", readonly=True)
 _weights = types.Array(types.float32, 1, "C", readonly=True)
 
 
-def _compiled(signature: Any) -> Callable[[Any], Any]:
-    def compiled(kernel: Any) -> Any:
-        make: Any = partial(njit, signature, nogil=True, error_model="numpy")
-        try:
-            return make(cache=True)(kernel)
-        except RuntimeError as e:
-            if "cannot cache" not in str(e):
-                raise
-            return make()(kernel)  # no folder to keep it in: it takes some seconds in each process
-
-    return compiled
-
-
 # LLVM puts the channels of a pixel into one register only where Numba lets it; its default is a matter of compile time.
 _settings: Any = config
 _slp, _settings.SLP_VECTORIZE = _settings.SLP_VECTORIZE, 1
 
 
-@_compiled(types.Tuple((types.uint64[::1], types.uint64[::1], types.float32[::1]))(types.int64, types.int64))
+@compiled(types.Tuple((types.uint64[::1], types.uint64[::1], types.float32[::1]))(types.int64, types.int64))
 def area_table(size: int, out: int) -> tuple[Array, Array, Array]:
     """Which inputs make up each output of an area average, and with what weights.
 
@@ -81,7 +68,7 @@ def area_table(size: int, out: int) -> tuple[Array, Array, Array]:
     return first, at[:n].copy(), weights[:n].copy()
 
 
-@_compiled(types.void(_bytes, _places, _places, _weights, types.float32[::1]))
+@compiled(types.void(_bytes, _places, _places, _weights, types.float32[::1]))
 def _area_row(row: Array, first: Array, at: Array, weights: Array, out: Array) -> None:
     """out float32 (3 n + 1): the row's pixels averaged. Four channels at a time, of which the fourth is overwritten."""
     x = _0
@@ -100,7 +87,7 @@ def _area_row(row: Array, first: Array, at: Array, weights: Array, out: Array) -
         x += _1
 
 
-@_compiled(types.void(_bytes, _bytes, _bytes, _bytes, _places, _places, _weights, types.float32[:, ::1]))
+@compiled(types.void(_bytes, _bytes, _bytes, _bytes, _places, _places, _weights, types.float32[:, ::1]))
 def _area_rows(p: Array, q: Array, r: Array, s: Array, first: Array, at: Array, weights: Array, out: Array) -> None:
     """`_area_row` of four rows, out float32 (4, 3 n + 1): sums that do not wait for each other."""
     x = _0
@@ -137,7 +124,7 @@ def _area_rows(p: Array, q: Array, r: Array, s: Array, first: Array, at: Array, 
         x += _1
 
 
-@_compiled(
+@compiled(
     types.void(_pixels, _places, _places, _weights, _places, _places, _weights, types.uint8[:, :, ::1]),
 )
 def area(
@@ -190,7 +177,7 @@ def area(
             line[x] = np.uint8(min(max(np.rint(total[x]), _ZERO), _MOST))
 
 
-@_compiled(types.void(_bytes, types.uint8[::1]))
+@compiled(types.void(_bytes, types.uint8[::1]))
 def luma(rgb: Array, out: Array) -> None:
     """ITU-R 601 luma of uint8 (3 n,) pixels, uint8 (n,), as Pillow rounds it (Convert.c, L24)."""
     for i in range(len(out)):
@@ -199,7 +186,7 @@ def luma(rgb: Array, out: Array) -> None:
         out[_U(i)] = np.uint8((r * _RED + g * _GREEN + b * _BLUE + _ROUND) >> _SIXTEEN)
 
 
-@_compiled(types.void(_gray, _ints, _matrix, types.uint8[:, ::1]))
+@compiled(types.void(_gray, _ints, _matrix, types.uint8[:, ::1]))
 def resample(gray: Array, starts: Array, values: Array, out: Array) -> None:
     """The columns of uint8 (height, width) to those of uint8 (n, width), by 22-bit coefficients and integer sums.
 

@@ -26,7 +26,7 @@ def test_without_a_folder_for_the_cache_they_are_compiled_each_time(tmp_path: Pa
     own = tmp_path / "stages"
     own.mkdir()
     folder = Path(stages.__file__).parent
-    for name in ("__init__.py", "kernels.py"):
+    for name in ("__init__.py", "compiled.py", "kernels.py"):
         shutil.copy(folder / name, own / name)
     (own / "__pycache__").touch()
     nowhere = {name: str(own / "__pycache__") for name in ("NUMBA_CACHE_DIR", "HOME", "XDG_CACHE_HOME")}
