@@ -134,6 +134,7 @@ def inputs(stage: ClipEmbedding, pool: Pool) -> tuple[torch.Tensor, np.ndarray]:
 
 def prepared(stage: ClipEmbedding, pool: Pool) -> float:
     """CPU-seconds of decoding, cutting to squares and tokenising all rows; the least of three."""
+    stage.open()
 
     def once() -> float:
         batches, began = read(pool), time.process_time()
