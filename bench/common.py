@@ -91,7 +91,8 @@ def curate(*args: str, env: dict[str, str] | None = None, check: bool = True) ->
 
 def environment(more: dict[str, str] | None = None) -> dict[str, str]:
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(ROOT / "bench")])
-    return {**os.environ, "PYTHONPATH": paths, "CURATE_CACHE": str(WORK / "cache"), **(more or {})}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as installed
+    return {**inherited, "PYTHONPATH": paths, "CURATE_CACHE": str(WORK / "cache"), **(more or {})}
 
 
 def tree_cpu() -> float:

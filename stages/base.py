@@ -12,8 +12,10 @@ Nothing here knows of pools, recipes or Ray: a stage works in a notebook on `Bat
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -240,21 +242,55 @@ class Stage(Parameters):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a computation over all shards may know before it starts: shard numbers and their rows."""
+    """What a computation over all shards may know before it starts: shard numbers and their rows.
+
+    generations: of each shard, which of the pool's lists it came with, counted from 0 in the order in which they came;
+    ascending. digests: of each shard, of the uids in it. Left out, there is one generation, and no digest.
+    """
 
     shards: tuple[int, ...]
     rows: tuple[int, ...]
+    generations: tuple[int, ...] = ()
+    digests: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
         return sum(self.rows)
 
+    def split(self) -> tuple[Shape, ...]:
+        """The shape of each generation by itself, oldest first."""
+        of = self.generations or (0,) * len(self.shards)
+        found = []
+        for generation in sorted(set(of)):
+            found.append(self.among([s for s, g in zip(self.shards, of, strict=True) if g == generation]))
+        return tuple(found)
+
+    def among(self, shards: Iterable[int]) -> Shape:
+        """The shape of some of the shards."""
+        wanted = set(shards)
+        at = [i for i, shard in enumerate(self.shards) if shard in wanted]
+        return Shape(
+            tuple(self.shards[i] for i in at),
+            tuple(self.rows[i] for i in at),
+            tuple(self.generations[i] for i in at) if self.generations else (),
+            tuple(self.digests[i] for i in at) if self.digests else (),
+        )
+
+    def digest(self) -> str:
+        """8 hex digits: which shards these are, and what is in them."""
+        said = json.dumps([self.shards, self.rows, self.digests])
+        return hashlib.sha256(said.encode()).hexdigest()[:8]
+
 
 @dataclass(frozen=True, slots=True)
 class ShardColumns:
-    """Input: the columns named in `reads()` of one shard, plus `uid`; for a global filter also `asked`."""
+    """Input: the columns named in `reads()` of one shard, plus `uid`; for a global filter also `asked`.
+
+    generation: as in `Shape`, for those that treat what came earlier as older.
+    """
 
     shard: int
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +310,8 @@ Input = ShardColumns | PhaseFile
 class Phase:
     """One step of a barrier: for each part, the files it reads. The work itself is `run(phase, part, inputs)`.
 
-    A `local` phase looks at one shard only and is reused when the pool grows; its parts are shard names.
+    A `local` phase is reused when the pool grows: its parts are shard names and look at that shard only, or their names
+    have the digest of all shards that they depend on (`Shape.digest`).
     `parts` may be a function of the statistics that earlier phases left in their footers:
     ``{phase: {part: stats}}``.
     """

@@ -4,6 +4,7 @@ A pool is cut into *spans* of consecutive shards of about `rows` samples, and ke
 of about as many. Where a part needs to know the number of buckets, its name ends in it:
 
     00000000-00000255-of-00512       a span (first and last shard); its output goes into 512 buckets
+    00000000-00000255-1a2b3c4d-of-00512   the same with a digest of its shards, where stamped
     00007-of-00512                   a bucket
 
 Way there: one part a span reads shards and writes a table a bucket. Work: one part a bucket reads that bucket of
@@ -14,7 +15,7 @@ shard * 2^32 + row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -38,10 +39,15 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a computation over the shards of `shape` is cut; a function of the shape only."""
+    """How a computation over the shards of `shape` is cut; a function of the shape only.
+
+    A span holds shards of one generation, and its name a digest of them, where `stamped`: then phases over spans may be
+    `local`, and are reused when the pool grows, as long as the number of buckets stays.
+    """
 
     shape: Shape
     rows: int = field(default_factory=lambda: ROWS)
+    stamped: bool = False
 
     @cached_property
     def buckets(self) -> int:
@@ -50,15 +56,32 @@ class Layout:
 
     @cached_property
     def _spans(self) -> dict[str, tuple[int, ...]]:
-        groups: list[list[int]] = []
+        return {
+            self._named(shape, group): group
+            for shape in (self.shape.split() if self.stamped else (self.shape,))
+            for group in self._groups(shape)
+        }
+
+    def _groups(self, shape: Shape) -> Iterator[tuple[int, ...]]:
+        """Consecutive shards of about `rows` samples."""
+        group: list[int] = []
         held = 0
-        for shard, rows in zip(self.shape.shards, self.shape.rows, strict=True):
-            if not groups or held + rows > self.rows or shard - groups[-1][0] >= SHARDS:
-                groups.append([])
-                held = 0
-            groups[-1].append(shard)
+        for shard, rows in zip(shape.shards, shape.rows, strict=True):
+            if group and (held + rows > self.rows or shard - group[0] >= SHARDS):
+                yield tuple(group)
+                group, held = [], 0
+            group.append(shard)
             held += rows
-        return {f"{shard_name(g[0])}-{shard_name(g[-1])}-of-{self.buckets:05d}": tuple(g) for g in groups}
+        if group:
+            yield tuple(group)
+
+    def _named(self, shape: Shape, group: tuple[int, ...]) -> str:
+        stamp = f"-{shape.among(group).digest()}" if self.stamped else ""
+        return f"{shard_name(group[0])}-{shard_name(group[-1])}{stamp}-of-{self.buckets:05d}"
+
+    def spans_of(self, generation: int) -> tuple[str, ...]:
+        """The spans of one generation, where stamped."""
+        return tuple(span for span, group in self._spans.items() if self._generations[group[0]] == generation)
 
     @property
     def spans(self) -> tuple[str, ...]:
@@ -75,7 +98,18 @@ class Layout:
     def from_shards(self, name: str) -> Phase:
         """One part a span, reading its shards."""
         spans = self._spans
-        return Phase(name, self.spans, lambda part: tuple(ShardColumns(s) for s in spans[part]), need=NEED)
+        known = self._generations
+        return Phase(
+            name,
+            self.spans,
+            lambda part: tuple(ShardColumns(s, known[s]) for s in spans[part]),
+            local=self.stamped,
+            need=NEED,
+        )
+
+    @cached_property
+    def _generations(self) -> dict[int, int]:
+        return dict(zip(self.shape.shards, self.shape.generations or (0,) * len(self.shape.shards), strict=True))
 
     def by_bucket(self, name: str, *inputs: tuple[str, Sequence[str]] | tuple[str, Sequence[str], object]) -> Phase:
         """One part a bucket, reading its bucket of the given parts of earlier phases: (phase, parts[, owner])."""

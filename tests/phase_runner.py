@@ -3,6 +3,7 @@
     pool = {0: table, 1: table}                       # shard -> columns, `uid` among them (and `asked`, or all are)
     answer = PhaseRunner(pool).run(owner)             # shard -> table of the last phase
     PhaseRunner(pool, seed=3).run(owner)              # the parts of each phase in another order
+    PhaseRunner(pool, generations={0: 0, 1: 1}, earlier=before).run(owner)    # a pool that grew; `ran` has what was new
 
 What a phase writes is read back by other phases only through `PhaseFile`; `files` holds it all:
 ``files[owner][phase][part]`` is an Output.
@@ -10,6 +11,7 @@ What a phase writes is read back by other phases only through `PhaseFile`; `file
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Mapping
@@ -26,11 +28,26 @@ Owner = Barrier | GlobalFilter
 class PhaseRunner:
     """A pool in memory. Barriers that a filter reads are run first, over all rows."""
 
-    def __init__(self, pool: Mapping[int, pa.Table], seed: int | None = None) -> None:
+    def __init__(
+        self,
+        pool: Mapping[int, pa.Table],
+        seed: int | None = None,
+        generations: Mapping[int, int] | None = None,
+        earlier: PhaseRunner | None = None,
+    ) -> None:
         self.pool = dict(pool)
+        self.earlier = earlier
+        self.ran: list[tuple[str, str]] = []
         self.order = None if seed is None else random.Random(seed)
         self.files: dict[Owner, dict[str, dict[str, Output]]] = {}
-        self.shape = Shape(tuple(sorted(pool)), tuple(pool[s].num_rows for s in sorted(pool)))
+        shards = tuple(sorted(pool))
+        self.generations = dict.fromkeys(shards, 0) | dict(generations or {})
+        self.shape = Shape(
+            shards,
+            tuple(pool[s].num_rows for s in shards),
+            tuple(self.generations[s] for s in shards),
+            tuple(hashlib.md5(repr(pool[s].column("uid").to_pylist()).encode()).hexdigest() for s in shards),
+        )
 
     def run(self, owner: Owner) -> dict[int, pa.Table]:
         """The last phase's table of each shard, checked against what the owner promises."""
@@ -58,8 +75,12 @@ class PhaseRunner:
         todo = list(parts)
         if self.order is not None:
             self.order.shuffle(todo)
-        done = {}
+        known = self.earlier.files.get(owner, {}).get(phase.name, {}) if self.earlier and phase.local else {}
+        done = {part: known[part] for part in todo if part in known}
         for part in todo:
+            if part in known:
+                continue
+            self.ran.append((phase.name, part))
             inputs = Inputs(phase.inputs(part), lambda key: self._load(owner, key))
             done[part] = owner.run(phase.name, part, inputs)
             json.dumps(dict(done[part].stats or {}))

@@ -7,6 +7,7 @@ pool.claimed(), pool.shards()                  # numbers given to lists; those w
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -103,14 +104,20 @@ class Pool:
         return sorted(self.index(PIXELS).finished(wanted))
 
     def shape(self, shards: list[int] | None = None) -> tuple[Shape, str]:
-        """(numbers and rows of the finished shards, digest of what they hold).
+        """(numbers and rows of the finished shards, digest of what they hold); generations are the lists as they came.
 
         The digest changes when a shard is added: it names the generation that a barrier has seen.
         """
         numbers = self.shards() if shards is None else shards
         found = self.index(PIXELS).describe(numbers)
-        rows = tuple(found[s][0] for s in numbers)
-        return Shape(tuple(numbers), rows), short_hash([[s, *found[s][:2]] for s in numbers])
+        starts = [c["first"] for c in self.claims()]
+        shape = Shape(
+            tuple(numbers),
+            tuple(found[s][0] for s in numbers),
+            tuple(bisect_right(starts, s) - 1 for s in numbers),
+            tuple(found[s][1] for s in numbers),
+        )
+        return shape, short_hash([[s, *found[s][:2]] for s in numbers])
 
     def facts(self, shard: int, columns: list[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
         """Facts of a shard and the footer of its marker (`rows`, `uid_digest`, `tar`)."""
@@ -134,7 +141,7 @@ class Pool:
         names = [e.name for e in self.storage.list(REMOVED) if e.name.endswith(".parquet")]
         found = [read_table(self.storage, f"{REMOVED}/{n}", ["uid"])[0] for n in names]
         if not found:
-            return pa.array([], UID)
+            return pa.nulls(0, UID)  # pa.array of a list imports pandas, a tenth of a second
         uids = pa.concat_tables(found).column("uid").combine_chunks()
         return pa.array(sorted(set(uids.to_pylist())), UID)
 
