@@ -176,7 +176,11 @@ def _parameters(name: str, table: dict[str, str], definitions: Schema) -> Schema
     """Parameters of one filter or stage; those of nested models go to the shared definitions."""
     kind = load(name, table)
     found = kind.model_json_schema()
-    definitions.update(found.pop("$defs", {}))
+    nested = found.pop("$defs", {})
+    for model in _models(kind)[1:]:
+        if model.__name__ in nested:  # filters within filters are `Member`
+            _describe(nested[model.__name__], model)
+    definitions.update(nested)
     for given in found["properties"].values():
         if given.get("items", {}).get("format") == "filter":  # see filters.base.Member
             given["items"] = {"$ref": "#/$defs/Member"}

@@ -2,20 +2,33 @@
 
     level, at = nearest_earlier(x)                     # the largest cosine to any earlier row, and which it is
     level, at = nearest_kept(x, bound_of(0.05))        # to any earlier row that is kept itself
+    level, at = nearest_earlier(Chunks(n, 10_000, load))        # of more rows than memory holds
 
-Cosines are whole numbers of millionths, made of exact products: the same for any order and block. Memory: the rows,
-once more in float64 where they are no more than `HELD` coordinates, and a few blocks of (BLOCK, BLOCK).
+Cosines are whole numbers of millionths, made of exact products: the same for any order, block and chunk. Memory: two
+chunks of rows, once more in float64 where they are no more than `HELD` coordinates, and a few blocks of (BLOCK, BLOCK).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
+from stages.near_vector_tiles import UNIT, as_units
 from stages.vectors import dots, lengths
 
-UNIT = 1_000_000  # cosines are whole numbers of so many parts
 BLOCK = 1024  # rows compared with as many earlier ones at a time
-HELD = 1 << 27  # coordinates that may be held in float64: 1 GB; of more, each block is cast when it is looked at
+HELD = 1 << 25  # coordinates that may be held in float64: 256 MB; of more, each block is cast when it is looked at
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Rows that are loaded some at a time: `load(start, end)` gives float32 (end - start, dim), on the grid."""
+
+    count: int
+    rows: int
+    load: Callable[[int, int], np.ndarray]
 
 
 def bound_of(epsilon: float) -> int:
@@ -33,40 +46,71 @@ def cosines(
         long_a, long_b: their lengths, where they are known.
     """
     both = (lengths(a) if long_a is None else long_a)[:, None] * (lengths(b) if long_b is None else long_b)[None]
-    return np.minimum(np.rint(dots(a, b) / both * UNIT), UNIT).astype(np.int64)
+    return as_units(dots(a, b), both)
 
 
-def nearest_earlier(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest_earlier(x: np.ndarray | Chunks) -> tuple[np.ndarray, np.ndarray]:
     """(cosine in millionths, row) of the nearest earlier row, the first of equal ones; without one (-UNIT, itself)."""
     return _Search(x).run(2 * UNIT)
 
 
-def nearest_kept(x: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest_kept(x: np.ndarray | Chunks, bound: int) -> tuple[np.ndarray, np.ndarray]:
     """The same among earlier rows that are kept: whose own cosine is not above the bound."""
     return _Search(x).run(bound)
+
+
+class _Rows:
+    """Rows `start` to `end`, in blocks of float64, with their lengths."""
+
+    def __init__(self, x: np.ndarray, start: int) -> None:
+        self.start, self.end = start, start + len(x)
+        self._x = x.astype(np.float64) if x.size <= HELD else x
+        blocks = range(0, len(x), BLOCK)
+        self._long = np.concatenate([lengths(x[s : s + BLOCK]) for s in blocks] or [np.zeros(0)])
+
+    def blocks(self) -> range:
+        return range(self.start, self.end, BLOCK)
+
+    def block(self, start: int) -> tuple[np.ndarray, np.ndarray]:
+        here = slice(start - self.start, start - self.start + BLOCK)
+        return self._x[here].astype(np.float64, copy=False), self._long[here]
 
 
 class _Search:
     """Rows, block after block, against those before them, block by block, with a running maximum."""
 
-    def __init__(self, x: np.ndarray) -> None:
-        starts = range(0, len(x), BLOCK)
-        self._long = np.concatenate([lengths(x[s : s + BLOCK]) for s in starts] or [np.zeros(0)])
-        self._x = x.astype(np.float64) if x.size <= HELD else x
-        self._keep = np.ones(len(x), bool)
-        self._level, self._at = np.full(len(x), -UNIT), np.arange(len(x))
+    def __init__(self, x: np.ndarray | Chunks) -> None:
+        if isinstance(x, np.ndarray):
+            x = Chunks(len(x), max(len(x), 1), lambda start, end, x=x: x[start:end])  # type: ignore[misc]
+        self._chunks = x
+        self._keep = np.ones(x.count, bool)
+        self._level, self._at = np.full(x.count, -UNIT), np.arange(x.count)
 
     def run(self, bound: int) -> tuple[np.ndarray, np.ndarray]:
         """(level, at); a row whose level is above the bound counts for none that follow."""
-        for start in range(0, len(self._x), BLOCK):
-            here = slice(start, start + BLOCK)
-            mine, long = self._x[here].astype(np.float64, copy=False), self._long[here]
-            for before in range(0, start, BLOCK):
-                others = slice(before, before + BLOCK)
-                if self._keep[others].any():
-                    self._improve(here, cosines(mine, self._x[others], long, self._long[others]), before)
-            self._among_themselves(here, cosines(mine, mine, long, long), bound)
+        for start in range(0, self._chunks.count, self._chunks.rows):
+            mine = self._loaded(start)
+            for before in range(0, start, self._chunks.rows):
+                self._against(mine, self._loaded(before))
+            for block in mine.blocks():
+                self._against_block(mine, block, mine, range(start, block, BLOCK))
+                x, long = mine.block(block)
+                self._among_themselves(slice(block, min(block + BLOCK, mine.end)), cosines(x, x, long, long), bound)
         return self._level, self._at
+
+    def _loaded(self, start: int) -> _Rows:
+        return _Rows(self._chunks.load(start, min(start + self._chunks.rows, self._chunks.count)), start)
+
+    def _against(self, mine: _Rows, others: _Rows) -> None:
+        for block in mine.blocks():
+            self._against_block(mine, block, others, others.blocks())
+
+    def _against_block(self, mine: _Rows, block: int, others: _Rows, before: range) -> None:
+        x, long = mine.block(block)
+        for start in before:
+            if self._keep[start : min(start + BLOCK, others.end)].any():
+                y, long_y = others.block(start)
+                self._improve(slice(block, block + len(x)), cosines(x, y, long, long_y), start)
 
     def _improve(self, here: slice, found: np.ndarray, before: int) -> None:
         """Take over what is nearer in an earlier block; of equal ones the first stays."""

@@ -16,13 +16,14 @@ Differences: vectors are brought to length one; cosines are compared after round
 nothing; equal distances (they are rounded to 1e-4) are ordered by uid. The clusters are of the whole pool, whoever is
 asked; a filter with two of them (a `union`) tells them apart by name: `clusters: {k: ..., name: fine}`. The published
 epsilons (.03 to .26) hold for their encoder only: calibrate by keep_rate. That half of LAION-440M
-goes at no loss is [M]. No weights are needed. The rows of a cluster are held by one worker, and compared block
-by block, which takes time with the square of their number: for pools of many millions choose k so that clusters stay
-below some 100,000.
+goes at no loss is [M]. No weights are needed. A cluster is compared by one worker, which reads its rows from files in
+chunks where memory does not hold them; that takes time with the square of their number: for pools of many millions
+choose k so that clusters stay below some 100,000.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal
 
@@ -32,10 +33,12 @@ from pydantic import Field, model_validator
 
 from filters.base import MISSING, VERDICT, GlobalFilter, Margin, OnMissing
 from filters.missing import refuse_missing
-from filters.near_rows import UNIT, bound_of, nearest_earlier, nearest_kept
+from filters.near_rows import Chunks, bound_of, nearest_earlier, nearest_kept
 from stages.base import Column, Inputs, Need, Output, Phase, PhaseFile, Shape, ShardColumns, Source, tree
 from stages.draws import hash64_halves
 from stages.kmeans import Clusters, KMeans
+from stages.near_vector_rows import VectorRows, batches, packed
+from stages.near_vector_tiles import UNIT
 from stages.shuffle import (
     Arrays,
     Layout,
@@ -49,7 +52,7 @@ from stages.shuffle import (
     starts_of,
     uid_array,
 )
-from stages.vectors import ROWS, as_column, joined, split_table, stored, unit
+from stages.vectors import ROWS, joined, split_table, stored
 
 DUPLICATE = "semantic_duplicate"
 STEP = UNIT // 10_000  # epsilons that keep_rate chooses among: multiples of 1e-4
@@ -113,10 +116,10 @@ class SemDeDup(GlobalFilter):
 
     def phases(self, shape: Shape) -> tuple[Phase, ...]:
         layout = Layout(shape, ROWS)
-        nearest = layout.by_bucket("nearest", ("rows", layout.spans))
+        nearest = layout.by_bucket("nearest", ("packed", layout.spans))
         verdict = layout.to_shards("verdict", "gather")
-        need = Need(memory_gb=6, deadline_s=86_400)
-        head = (layout.from_shards("rows"), Phase("nearest", nearest.parts, nearest.inputs, need=need))
+        need = Need(memory_gb=2, deadline_s=86_400)
+        head = (layout.from_shards("packed"), Phase("nearest", nearest.parts, nearest.inputs, need=need))
         if self.keep_rate is None:
             return (*head, layout.gathered("gather", "nearest"), verdict)
         levels = Phase("levels", layout.bucket_parts, lambda part: (PhaseFile("nearest", part),))
@@ -133,7 +136,7 @@ class SemDeDup(GlobalFilter):
         if phase.startswith("add-"):
             return _added(inputs)
         match phase:
-            case "rows":
+            case "packed":
                 return self._rows(part, inputs)
             case "nearest":
                 return self._nearest(inputs)
@@ -150,7 +153,7 @@ class SemDeDup(GlobalFilter):
     # ---- rows to their clusters
 
     def _rows(self, part: str, inputs: Inputs) -> Output:
-        """(cluster, rank, high, low, place, vector) of rows that are asked and have a vector, by cluster."""
+        """(cluster, rank, high, low, place, vector_*) of rows that are asked and have a vector, by cluster."""
         table = joined(self._of_shard(key, table) for key, table in zip(inputs.keys, inputs, strict=True))
         cluster = table.column("cluster").to_numpy().astype(np.uint64)
         into = bucket(cluster, np.zeros_like(cluster), buckets_of(part))
@@ -173,26 +176,40 @@ class SemDeDup(GlobalFilter):
             rank = (hash64_halves(self.seed, "semdedup", high, low) >> np.uint64(1)).astype(np.int64)
         rows = {"cluster": cluster.astype(np.int32), "rank": rank, "high": high, "low": low}
         rows |= {"place": places(shard.shard, table.num_rows)[mine]}
-        return pa.table({**rows, "vector": as_column(x[mine])})
+        return pa.table({**rows, **packed(x[mine])})
 
     # ---- cluster by cluster
 
     def _nearest(self, inputs: Inputs) -> Output:
         """(place, level, high, low): of each row, M_j in millionths (-UNIT: it is the first), and the uid it is of."""
-        table = joined(inputs)
-        rows: Arrays = {n: table.column(n).to_numpy() for n in ("cluster", "rank", "high", "low", "place")}
-        order = np.lexsort((rows["low"], rows["high"], rows["rank"], rows["cluster"]))
-        x = unit(table.column("vector"), "semdedup")[0][order]
-        rows = {n: a[order] for n, a in rows.items()}
+        found = VectorRows(inputs)
+        order = np.lexsort([found.known[n] for n in ("low", "high", "rank", "cluster")])
+        rows: Arrays = {n: a[order] for n, a in found.known.items()}
         level, at = np.full(len(order), -UNIT), np.arange(len(order))
         starts = starts_of(rows["cluster"])
-        for start, end in pairwise([*starts, len(order)]):
-            level[start:end], near = self._within(x[start:end])
-            at[start:end] = start + near
+        for start, chunks in self._clusters(found, order, [*starts.tolist(), len(order)]):
+            here = slice(start, start + chunks.count)
+            level[here], near = self._within(chunks)
+            at[here] = start + near
         answer = {"place": rows["place"], "level": level, "high": rows["high"][at], "low": rows["low"][at]}
-        return Output(by_span(answer, inputs, "rows"), {"clusters": len(starts)})
+        return Output(by_span(answer, inputs, "packed"), {"clusters": len(starts)})
 
-    def _within(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    @staticmethod
+    def _clusters(found: VectorRows, order: np.ndarray, cuts: list[int]) -> Iterator[tuple[int, Chunks]]:
+        """(first row, vectors) of each cluster: several loaded together, or one in chunks of what memory holds."""
+        limit = found.at_once()
+        for first, end in batches(np.diff(cuts), limit):
+            begin = cuts[first]
+            if cuts[end] - begin > limit:
+                load = lambda a, b, begin=begin: found.take(order[begin + a : begin + b])  # noqa: E731
+                yield begin, Chunks(cuts[end] - begin, max(limit // 2, 1), load)
+                continue
+            x = found.take(order[begin : cuts[end]])
+            for start, stop in pairwise(cuts[first : end + 1]):
+                mine = x[start - begin : stop - begin]
+                yield start, Chunks(len(mine), max(len(mine), 1), lambda a, b, mine=mine: mine[a:b])  # type: ignore[misc]
+
+    def _within(self, x: Chunks) -> tuple[np.ndarray, np.ndarray]:
         if self.epsilon is None or self.semantics == "reference":
             return nearest_earlier(x)
         return nearest_kept(x, bound_of(self.epsilon))

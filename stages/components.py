@@ -5,11 +5,15 @@
 
 A forest (node, label) is itself a list of edges with the same components, at most one a node, so that parts of a
 graph are reduced where they are and their forests merged in a tree.
+
+Nodes are numbered in ascending order by sorting them in buckets that fit the cache; the components of the numbers are
+found by union-find, whose roots are the smallest of each (`stages.component_kernels`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,34 +24,44 @@ Edges = tuple[np.ndarray, np.ndarray]
 WAIT = 1 << 20
 """Edges that are gathered before the next merge, at least: small forests are not merged one by one."""
 
+BUCKET = 1 << 15
+"""Ends of edges that are sorted together, about."""
+
+MOST_BUCKETS = 1 << 12
+"""Buckets that are filled side by side, at most."""
+
+MOST_NODES = 1 << 32
+
 
 def components(a: np.ndarray, b: np.ndarray) -> Edges:
-    """Components of the graph with edges a[i] - b[i].
+    """Components of the graph with edges a[i] - b[i]; memory: some 32 bytes an edge besides.
 
     Returns:
         nodes: uint64, ascending, every node of an edge once (a self-loop makes a node).
         label: uint64, the smallest node of each node's component.
+
+    Raises:
+        ValueError: 2**31 edges or more.
     """
-    nodes, dense = np.unique(np.concatenate([a, b]), return_inverse=True)
-    smallest = component_labels(len(nodes), dense[: len(a)], dense[len(a) :])
-    return nodes, nodes[smallest]
+    if 2 * len(a) >= MOST_NODES:
+        raise ValueError(f"{len(a):,} edges at once: cut them into parts, and merge the forests of these")
+    nodes, i, j = _numbered(a, b)
+    return nodes, nodes[_smallest(len(nodes), i, j)]
 
 
 def component_labels(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """int64 (n,): the smallest node of each node's component, for nodes 0..n-1 and edges i - j; linear in both."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    """int64 (n,): the smallest node of each node's component, for nodes 0..n-1 and edges i - j; linear in both.
 
-    if n == 0:
-        return np.empty(0, np.int64)
-    graph = coo_array((np.ones(len(i), np.int8), (i, j)), shape=(n, n))
-    _, component = connected_components(graph, directed=False)
-    _, smallest = np.unique(component, return_index=True)
-    return smallest[component]
+    Raises:
+        ValueError: 2**32 nodes or more.
+    """
+    if n >= MOST_NODES:
+        raise ValueError(f"{n:,} nodes: at most {MOST_NODES - 1:,}")
+    return _smallest(n, i.astype(np.uint32), j.astype(np.uint32)).astype(np.int64)
 
 
 def merged(forests: Iterable[Edges]) -> Edges:
-    """One forest with the components of all, in memory for about two of its size (and for one of the inputs)."""
+    """One forest with the components of all, in memory for about three of its size (and for one of the inputs)."""
     nodes, label = np.empty(0, np.uint64), np.empty(0, np.uint64)
     waiting: list[Edges] = []
     for edges in forests:
@@ -60,3 +74,49 @@ def merged(forests: Iterable[Edges]) -> Edges:
 
 def _with(nodes: np.ndarray, label: np.ndarray, more: list[Edges]) -> Edges:
     return components(np.concatenate([nodes, *(a for a, _ in more)]), np.concatenate([label, *(b for _, b in more)]))
+
+
+def _smallest(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """uint32 (n,): the root of each of n numbers."""
+    from stages.component_kernels import settle, unite
+
+    parent = np.arange(n, dtype=np.uint32)
+    unite(parent, i, j)
+    settle(parent)
+    return parent
+
+
+def _numbered(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(the nodes of all edges, ascending; of each a and of each b which of them it is, uint32)."""
+    from stages.component_kernels import number
+
+    numbers = np.empty(2 * len(a), np.uint32)
+    found, held = [np.empty(0, np.uint64)], 0
+    for keys, where in _buckets(a, b):
+        ordered = np.sort(keys)
+        nodes = ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))]
+        spare = int(nodes[-1] - nodes[0]).bit_length() - len(nodes).bit_length()
+        number(keys, where, nodes, max(spare, 0), held, numbers)
+        found.append(nodes)
+        held += len(nodes)
+    return np.concatenate(found), numbers[: len(a)], numbers[len(a) :]
+
+
+def _buckets(a: np.ndarray, b: np.ndarray) -> Iterable[Edges]:
+    """The ends of all edges cut into ranges, ascending; each end with its position among a and then b."""
+    from stages.component_kernels import count, spread
+
+    if len(a) == 0:
+        return
+    ends = (np.ascontiguousarray(a), np.ascontiguousarray(b))
+    least, most = min(int(x.min()) for x in ends), max(int(x.max()) for x in ends)
+    wanted = min(max(2 * len(a) // BUCKET, 1), MOST_BUCKETS)
+    shift = min(max((most - least).bit_length() - (wanted - 1).bit_length(), 0), 63)  # machines cannot shift by 64
+    counts = np.zeros(((most - least) >> shift) + 1, np.int64)
+    for x in ends:
+        count(x, least, shift, counts)
+    cuts = np.concatenate(([0], np.cumsum(counts)))
+    keys, where, places = np.empty(2 * len(a), np.uint64), np.empty(2 * len(a), np.uint32), cuts[:-1].copy()
+    spread(ends[0], 0, least, shift, places, keys, where)
+    spread(ends[1], len(a), least, shift, places, keys, where)
+    yield from ((keys[start:end], where[start:end]) for start, end in pairwise(cuts.tolist()) if end > start)

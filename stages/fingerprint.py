@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,14 @@ from stages.lanczos import thumbnails
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+VERSION = 1
+"""Of the two hashes and the quality; it rises when their bits change."""
+
+
+def decoders() -> dict[str, str]:
+    """Versions of the packages that decode and shrink what is hashed: other ones may move last bits of pixels."""
+    return {package: version(package) for package in ("pillow", "simplejpeg")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +49,16 @@ def of_image(image: Image) -> Fingerprint:
 
 def of_pixels(rgb: np.ndarray) -> Fingerprint:
     """`of_image` of uint8 (height, width, 3), without a PIL image."""
+    return of_luma(luma_of(rgb))
+
+
+def luma_of(rgb: np.ndarray) -> np.ndarray:
+    """ITU-R 601 luma as Pillow rounds it: uint8 (height, width, 3) -> uint8 (height, width)."""
     from stages.kernels import luma
 
     gray = np.empty(rgb.shape[:2], np.uint8)
     luma(np.ascontiguousarray(rgb).reshape(-1), gray.reshape(-1))
-    return of_luma(gray)
+    return gray
 
 
 def of_luma(luma: np.ndarray) -> Fingerprint:
@@ -81,6 +95,18 @@ def quality_from_gray(gray: np.ndarray) -> np.ndarray:
     return np.minimum((down.sum(axis=(1, 2)) + across.sum(axis=(1, 2))) // 90, 100).astype(np.uint8)
 
 
+def coefficients(gray: np.ndarray, low: int) -> np.ndarray:
+    """What the bits are made of: uint8 (n, size, size) -> float64 (n, low, low), whole numbers, exact."""
+    cosines = _cosines(gray.shape[1], low)
+    return cosines @ gray.astype(np.float64) @ cosines.T  # type: ignore[no-any-return]
+
+
+def bits(block: np.ndarray) -> np.ndarray:
+    """Coefficients (n, low, low), each compared with the median of its block: uint8 (n, low * low / 8)."""
+    flat = block.reshape(len(block), block.shape[1] * block.shape[2])
+    return np.packbits(flat > np.median(flat, axis=1, keepdims=True), axis=1)
+
+
 @cache
 def _cosines(size: int, low: int) -> np.ndarray:
     """First `low` rows of the unnormalised DCT-II matrix times 2^15, rounded: float64 (low, size)."""
@@ -91,9 +117,7 @@ def _cosines(size: int, low: int) -> np.ndarray:
 def _bits(gray: np.ndarray, size: int, low: int) -> np.ndarray:
     """Packed bits, uint8 (n, low * low / 8)."""
     _check(gray, size)
-    cosines = _cosines(size, low)
-    block = (cosines @ gray.astype(np.float64) @ cosines.T).reshape(len(gray), low * low)
-    return np.packbits(block > np.median(block, axis=1, keepdims=True), axis=1)
+    return bits(coefficients(gray, low))
 
 
 def _check(gray: np.ndarray, size: int) -> None:

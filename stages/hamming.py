@@ -1,111 +1,61 @@
 """All pairs of 64-bit hashes within a Hamming distance, exactly, each pair once.
 
-    i, j, distance = pairs_within(np.unique(hashes), 4)
+    i, j, distance = pairs_within(distinct(hashes), 4)
 
 Block combinations: cut the bits into distance + k blocks. Two hashes within the distance agree on at least k
-blocks, so for each choice of k blocks it is enough to sort by them and to compare within runs of equal value. A pair
-that several choices find is given by the first of them only; nothing has to be made distinct afterwards. Hashes
-carry no ids: the arranged value is the hash, and is turned back. k, or comparing all with all, is chosen by an
-estimate from a sample of the hashes at hand, because real hashes collide far more than uniform bits do; a run that is
-still long is joined by the same method on the bits that are left.
+blocks, so for each choice of k blocks it is enough to bring together those that are equal there and to compare within
+such runs. A pair that several choices find is given by the first of them only; nothing has to be made distinct
+afterwards. k, or comparing all with all, is chosen by an estimate from a sample of the hashes at hand, because real
+hashes collide far more than uniform bits do; a run that is still long is joined by the same method on the bits that
+are left. With `fresh` flags, pairs of two old hashes are not looked for: what a pool that grows needs.
 Idea: Manku, Jain, Das Sarma, "Detecting near-duplicates for web crawling" (WWW 2007), with all combinations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, pairwise
-from math import comb
 
 import numpy as np
 
-from stages.draws import hash64_halves
+from stages.hamming_schemes import Scheme, choose_scheme, uniform_scheme
+
+__all__ = [
+    "Pairs",
+    "Scheme",
+    "check_unique",
+    "distinct",
+    "pairs_within",
+    "subset_pairs",
+    "uniform_scheme",
+    "value_pairs",
+]
 
 Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
 """Values (a, b), uint64, a != b, in chunks; each unordered pair once over all chunks."""
 
-SHORT_RUN = 96  # up to here runs are compared together, one offset at a time; above, each on its own
-LONG_RUN = 4096  # from here a run is worth a join of its own
-CHUNK = 1 << 18  # rows that are compared at once: temporaries stay in the cache
-TILE = 512
-SAMPLE = 4096
-MOST_SUBSETS = 3003
-ROW_NS, COMPARE_NS, TILE_NS = 60.0, 12.0, 2.5  # measured; they only decide which exact way is taken
+LONG_RUN = 8192  # from here a run is worth a join of its own
+CHUNK = 1 << 18  # pairs that are given at a time, at least
+DIGIT = 13  # bits of one pass of the radix sort: its counters fit the cache nearest to the processor
+
+OLD, NUMBER = (
+    np.uint32(1 << 31),
+    np.uint32((1 << 31) - 1),
+)  # a label is the number of a value, OLD where it is not fresh
 
 
-@dataclass(frozen=True)
-class Scheme:
-    """`bits` cut into `distance + k` blocks, of which every `k` are tried; block 0 is the most significant."""
-
-    bits: int
-    distance: int
-    k: int
-
-    @cached_property
-    def blocks(self) -> list[tuple[int, int]]:
-        """(shift, width) of each block."""
-        cuts = [self.bits - i * self.bits // (self.distance + self.k) for i in range(self.distance + self.k + 1)]
-        return [(low, high - low) for high, low in pairwise(cuts)]
-
-    @property
-    def subsets(self) -> list[tuple[int, ...]]:
-        return list(combinations(range(self.distance + self.k), self.k))
-
-    def rest(self, subset: tuple[int, ...]) -> int:
-        """How many bits lie outside the subset: below them in an arranged value."""
-        blocks = self.blocks
-        return self.bits - sum(blocks[b][1] for b in subset)
-
-    def arrange(self, values: np.ndarray, subset: tuple[int, ...]) -> np.ndarray:
-        """The values with the subset's blocks moved to the top."""
-        return _move(values, self._moves(subset))
-
-    def restore(self, values: np.ndarray, subset: tuple[int, ...]) -> np.ndarray:
-        """The inverse of `arrange`."""
-        return _move(values, [(to, at, width) for at, to, width in self._moves(subset)])
-
-    def is_first(self, differing: np.ndarray, subset: tuple[int, ...]) -> np.ndarray:
-        """bool: of all subsets on which a pair (given as a ^ b) agrees, is this one the first?"""
-        first = np.ones(len(differing), bool)
-        blocks = self.blocks
-        for b in range(subset[-1]):
-            if b not in subset:
-                shift, width = blocks[b]
-                first &= (differing & np.uint64(((1 << width) - 1) << shift)) != 0
-        return first
-
-    def _moves(self, subset: tuple[int, ...]) -> list[tuple[int, int, int]]:
-        """(shift now, shift when arranged, width); neighbours that stay neighbours move as one."""
-        blocks, top = self.blocks, self.bits
-        moves: list[tuple[int, int, int]] = []
-        for b in (*subset, *(b for b in range(len(blocks)) if b not in subset)):
-            shift, width = blocks[b]
-            top -= width
-            if moves and moves[-1][0] == shift + width:
-                width += moves.pop()[2]
-            moves.append((shift, top, width))
-        return moves
-
-
-def _move(values: np.ndarray, moves: list[tuple[int, int, int]]) -> np.ndarray:
-    if len(moves) == 1:
-        return values
-    moved = np.zeros_like(values)
-    for at, to, width in moves:
-        mask = np.uint64(((1 << width) - 1) << at)
-        part = values & mask
-        moved |= part << np.uint64(to - at) if to >= at else part >> np.uint64(at - to)
-    return moved
-
-
-def pairs_within(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pairs_within(
+    hashes: np.ndarray, distance: int, fresh: np.ndarray | None = None, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All pairs i < j with popcount(hashes[i] ^ hashes[j]) <= distance.
 
     Args:
-        hashes: uint64 (n,), ascending, each once.
+        hashes: uint64 (n,), ascending, each once; fewer than 2**31.
         distance: 0 to 63. Hashes cut at their median differ in an even number of bits, ties apart.
+        fresh: bool (n,): give only pairs of which at least one is fresh; None: all are.
+        threads: that work at a time, each with its own copies of the hashes; the answer is the same.
 
     Returns:
         i, j: int64 (pairs,), ordered by (i, j). d: uint8 (pairs,).
@@ -113,131 +63,191 @@ def pairs_within(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndar
     Raises:
         ValueError: the hashes are not uint64, or not strictly ascending.
     """
+    from stages.hamming_kernels import unpacked
+
     check_unique(hashes)
-    found = [(np.minimum(a, b), np.maximum(a, b)) for a, b in value_pairs(hashes, distance)]
-    none = np.empty(0, np.uint64)
-    a, b = (np.concatenate([none, *(f[side] for f in found)]) for side in (0, 1))
-    size = max(len(hashes), 1)
-    i, j = np.divmod(np.sort(np.searchsorted(hashes, a) * size + np.searchsorted(hashes, b)), size)
-    return i, j, np.bitwise_count(hashes[i] ^ hashes[j])
+    codes = np.concatenate([np.empty(0, np.uint64), *_codes(hashes, distance, 64, fresh, threads)])
+    codes.sort()
+    j, d = np.empty(len(codes), np.int64), np.empty(len(codes), np.uint8)
+    unpacked(codes, hashes, j, d)
+    return codes.view(np.int64), j, d
+
+
+def distinct(hashes: np.ndarray) -> np.ndarray:
+    """The hashes ascending, each once.
+
+    As np.unique, which takes a hundred times as long for a million of them (numpy 2.4: it hashes before it sorts).
+    """
+    found = np.sort(hashes)
+    return found[np.concatenate(([True], found[1:] != found[:-1]))] if len(found) else found
 
 
 def check_unique(hashes: np.ndarray) -> None:
     if hashes.dtype != np.uint64 or hashes.ndim != 1:
         raise ValueError(f"hashes must be uint64 (n,), not {hashes.dtype} {hashes.shape}")
     if np.any(hashes[1:] <= hashes[:-1]):
-        raise ValueError("hashes must be ascending, each once: collapse equal ones with np.unique first")
+        raise ValueError("hashes must be ascending, each once: collapse equal ones with `distinct` first")
 
 
-def value_pairs(values: np.ndarray, distance: int, bits: int = 64) -> Pairs:
-    """The pairs as values, for those who need no indices; `values` as in `pairs_within`, below 2**bits."""
-    if len(values) < 2 or distance == 0:
-        return
-    scheme = choose_scheme(values, distance, bits)
-    if scheme is None:
-        yield from _all_pairs(values, distance)
-        return
-    for subset in scheme.subsets:
-        yield from subset_pairs(scheme, subset, np.sort(scheme.arrange(values, subset)))
+def value_pairs(
+    values: np.ndarray, distance: int, bits: int = 64, fresh: np.ndarray | None = None, threads: int = 1
+) -> Pairs:
+    """The pairs as values, for those who need no indices; arguments as in `pairs_within`, values below 2**bits."""
+    for codes in _codes(values, distance, bits, fresh, threads):
+        i, j = _numbers(codes)
+        yield values[i], values[j]
 
 
-def subset_pairs(scheme: Scheme, subset: tuple[int, ...], arranged: np.ndarray) -> Pairs:
+def subset_pairs(
+    scheme: Scheme, subset: tuple[int, ...], arranged: np.ndarray, fresh: np.ndarray | None = None
+) -> Pairs:
     """Pairs of which this subset is the first they agree on.
 
-    `arranged`: sorted `scheme.arrange(values, subset)`; any part of it that splits no run will do.
+    `arranged`: sorted `scheme.arrange(values, subset)`; any part of it that splits no run will do. `fresh`: bool, of
+    each of them, as in `pairs_within`.
     """
-    for a, b in _run_pairs(arranged, scheme.rest(subset), scheme.distance):
-        mine = scheme.is_first(scheme.restore(a ^ b, subset), subset)
-        yield scheme.restore(a[mine], subset), scheme.restore(b[mine], subset)
+    from stages.hamming_kernels import fresh_first
+
+    runs = _Runs(scheme, subset, arranged=True)
+    values, labels = arranged, np.arange(len(arranged), dtype=np.uint32)
+    if fresh is not None:
+        values = np.empty_like(arranged)
+        fresh_first(arranged, fresh, runs.key, values, labels)
+    for codes in runs.pairs(values, labels):
+        i, j = _numbers(codes)
+        yield scheme.restore(arranged[i], subset), scheme.restore(arranged[j], subset)
 
 
-def choose_scheme(values: np.ndarray, distance: int, bits: int) -> Scheme | None:
-    """The scheme that a sample of the values says is cheapest; None: compare all with all."""
-    n = len(values)
-    picks = np.arange(SAMPLE, dtype=np.uint64)
-    sample = np.unique(values[hash64_halves(0, "hamming", picks, picks) % np.uint64(n)])
-    best, least = None, n * n / 2 * TILE_NS
-    for k in range(1, bits - distance + 1):
-        scheme = Scheme(bits, distance, k)
-        sorting = comb(distance + k, k) * n * ROW_NS
-        if comb(distance + k, k) > MOST_SUBSETS or sorting >= least:
-            break
-        cost = sorting + COMPARE_NS * _compares(scheme, sample, n)
-        if cost < least:
-            best, least = scheme, cost
-    return best
+# ---------------------------------------------------------------- the join, in numbers of values
+
+Codes = Iterator[np.ndarray]
+"""uint64 in chunks: pairs as i * 2^32 + j, i < j."""
 
 
-def _compares(scheme: Scheme, sample: np.ndarray, n: int) -> float:
-    """Estimate of the comparisons within runs over all subsets; never less than for uniform bits."""
-    total = 0.0
-    for subset in scheme.subsets:
-        rest = scheme.rest(subset)
-        keys = np.sort(scheme.arrange(sample, subset) >> np.uint64(rest))
-        runs = np.diff(np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1], [True]))))
-        seen = float((runs * (runs - 1)).sum()) / max(len(sample) * (len(sample) - 1), 1)
-        total += n * n / 2 * max(seen, 2.0 ** (rest - scheme.bits))
-    return total
+def _numbers(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return codes >> np.uint64(32), codes & np.uint64(NUMBER)
 
 
-def _run_pairs(values: np.ndarray, rest: int, distance: int) -> Pairs:
-    """Pairs within the distance among sorted values that are equal above the low `rest` bits."""
-    shift = np.uint64(rest)
-    starts = np.flatnonzero(np.concatenate(([True], (values[1:] ^ values[:-1]) >> shift != 0, [True])))
-    lengths = np.diff(starts)
-    first = 0
-    while first < len(lengths):  # runs first..last hold about CHUNK rows
-        last = max(int(np.searchsorted(starts, starts[first] + CHUNK, side="right")) - 1, first + 1)
-        yield from _short_runs(values, starts[first : last + 1], distance)
-        first = last
-    low = np.uint64((1 << rest) - 1)
-    for run in np.flatnonzero(lengths > SHORT_RUN):
-        members = values[starts[run] : starts[run + 1]]
-        if len(members) <= LONG_RUN:
-            yield from _all_pairs(members, distance)
-            continue
-        above = members[0] & ~low
-        for a, b in value_pairs(members & low, distance, rest):
-            yield a | above, b | above
+def _codes(values: np.ndarray, distance: int, bits: int, fresh: np.ndarray | None, threads: int) -> Codes:
+    if len(values) < 2 or distance == 0:
+        return
+    labels = np.arange(len(values), dtype=np.uint32)
+    if fresh is not None:
+        order = np.concatenate([np.flatnonzero(fresh), np.flatnonzero(~fresh)])
+        values, labels = values[order], (labels | np.where(fresh, np.uint32(0), OLD))[order]
+    scheme = _scheme(values, labels, distance, bits)
+    if scheme is None:
+        yield from _Runs(Scheme(bits, distance, 0), ()).pairs(values, labels, longest=len(values))
+    else:
+        yield from _join(values, labels, scheme, threads)
 
 
-def _short_runs(values: np.ndarray, starts: np.ndarray, distance: int) -> Pairs:
-    """Compare each value with those 1, 2, ... places after it in its run; only runs up to SHORT_RUN."""
-    lengths = np.diff(starts)
-    base = starts[0]
-    ends = np.repeat(starts[1:], lengths)
-    after = ends - 1 - np.arange(base, starts[-1])
-    after[np.repeat(lengths > SHORT_RUN, lengths)] = 0
-    rows = np.flatnonzero(after)
-    after = after[rows]
-    rows += base
-    offset = 1
-    while len(rows):
-        a, b = values[rows], values[rows + offset]
-        near = np.bitwise_count(a ^ b) <= distance
-        if near.any():
-            yield a[near], b[near]
-        offset += 1
-        more = after >= offset
-        rows, after = rows[more], after[more]
+def _scheme(values: np.ndarray, labels: np.ndarray, distance: int, bits: int) -> Scheme | None:
+    return choose_scheme(values, distance, bits, np.count_nonzero(labels < OLD) / len(values))
 
 
-def _all_pairs(values: np.ndarray, distance: int) -> Pairs:
-    """Every value with every later one, tile by tile."""
-    for top in range(0, len(values), TILE):
-        left = values[top : top + TILE]
-        for start in range(top, len(values), 4 * TILE):
-            right = values[start : start + 4 * TILE]
-            i, j = np.nonzero(np.bitwise_count(left[:, None] ^ right[None, :]) <= distance)
-            later = start + j > top + i
-            yield left[i[later]], right[j[later]]
+def _join(values: np.ndarray, labels: np.ndarray, scheme: Scheme, threads: int = 1) -> Codes:
+    """Pairs by the numbers in the labels; the fresh values come before the others."""
+
+    def ending_in(block: int) -> Codes:
+        first = sorted_by(values, labels, *scheme.blocks[block])
+        for subset, grouped, names in _grouped(scheme, *first, (block,)):
+            yield from _Runs(scheme, subset).pairs(grouped, names)
+
+    # By the last block of a subset: the later it is, the more subsets end in it, so the longest work comes first.
+    blocks = range(scheme.distance + scheme.k - 1, scheme.k - 2, -1)
+    if threads == 1:
+        for block in blocks:
+            yield from ending_in(block)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for found in pool.map(lambda block: list(ending_in(block)), blocks):
+            yield from found
 
 
-def uniform_scheme(n: int, distance: int) -> Scheme:
-    """The cheapest scheme for n uniform 64-bit hashes, where it must be named before any hash is seen."""
+def _grouped(
+    scheme: Scheme, values: np.ndarray, labels: np.ndarray, chosen: tuple[int, ...]
+) -> Iterator[tuple[tuple[int, ...], np.ndarray, np.ndarray]]:
+    """Each subset that ends in the blocks `chosen`, by which values are sorted: they, sorted by all of it."""
+    missing = scheme.k - len(chosen)
+    if missing == 0:
+        yield chosen, values, labels
+        return
+    for block in range(missing - 1, chosen[0]):
+        more = sorted_by(values, labels, *scheme.blocks[block])
+        yield from _grouped(scheme, *more, (block, *chosen))
 
-    def cost(k: int) -> float:
-        subsets = comb(distance + k, k)
-        return subsets * n * (2 * ROW_NS + COMPARE_NS * n / 2.0 ** (1 + 64 * k / (distance + k)))
 
-    return Scheme(64, distance, min(range(1, 9), key=cost))
+def sorted_by(values: np.ndarray, labels: np.ndarray, shift: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values and labels sorted by `width` bits above the lowest `shift`; who is equal there keeps its order."""
+    from stages.hamming_kernels import scatter
+
+    passes = -(-width // DIGIT)
+    for i in range(passes):
+        low, high = i * width // passes, (i + 1) * width // passes
+        into = np.empty_like(values), np.empty_like(labels)
+        scatter(values, labels, shift + low, (1 << (high - low)) - 1, *into)
+        values, labels = into
+    return values, labels
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Runs of values that are equal on a subset's blocks; `arranged`: those blocks lie on top."""
+
+    scheme: Scheme
+    subset: tuple[int, ...]
+    arranged: bool = False
+
+    @cached_property
+    def key(self) -> np.uint64:
+        """The bits that are equal in a run."""
+        masks = self.scheme.masks(list(self.subset))
+        return np.bitwise_or.reduce(self._as_given(masks), initial=np.uint64(0))
+
+    @cached_property
+    def earlier(self) -> np.ndarray:
+        return self._as_given(self.scheme.earlier(self.subset)) if self.subset else np.empty(0, np.uint64)
+
+    def _as_given(self, values: np.ndarray) -> np.ndarray:
+        return self.scheme.arrange(values, self.subset) if self.arranged else values
+
+    def pairs(self, values: np.ndarray, labels: np.ndarray, longest: int | None = None) -> Codes:
+        """Pairs near each other in a run, of which this subset is the first."""
+        from stages.hamming_kernels import ROOM, near_in_runs
+
+        longest = LONG_RUN if longest is None else longest
+        room = max(int(ROOM), longest + 1)
+        scratch, codes = (np.empty(room, np.uint32), np.empty(room, np.uint32)), np.empty(max(CHUNK, room), np.uint64)
+        at, long, key, earlier, distance = 0, 0, self.key, self.earlier, self.scheme.distance
+        while at < len(values):
+            at, found, over = near_in_runs(values, labels, key, earlier, distance, longest, at, *scratch, codes)
+            long += over
+            if found:
+                yield codes[:found].copy()
+        if long:
+            yield from self._long_runs(values, labels, longest)
+
+    def _long_runs(self, values: np.ndarray, labels: np.ndarray, longest: int) -> Codes:
+        """The same of runs that are worth a join of their own, on the bits that are left."""
+        from stages.hamming_kernels import long_runs
+
+        cuts = np.empty((len(values) // longest + 1, 2), np.int64)
+        rest = self.scheme.rest(self.subset)
+        low = np.uint64((1 << rest) - 1)
+        for start, end in cuts[: long_runs(values, self.key, longest, cuts.reshape(-1))].tolist():
+            members, names = values[start:end], labels[start:end]
+            left = (members if self.arranged else self.scheme.arrange(members, self.subset)) & low
+            scheme = _scheme(left, names, self.scheme.distance, rest)
+            if scheme is None:
+                yield from self.pairs(members, names, longest=len(members))
+                continue
+            places = np.arange(len(members), dtype=np.uint32) | (names & OLD)
+            names = (names & NUMBER).astype(np.uint64)
+            for codes in _join(left, places, scheme):
+                i, j = _numbers(codes)
+                differing, first = members[i] ^ members[j], np.ones(len(codes), bool)
+                for mask in self.earlier:
+                    first &= differing & mask != 0
+                a, b = names[i[first]], names[j[first]]
+                yield np.minimum(a, b) << np.uint64(32) | np.maximum(a, b)

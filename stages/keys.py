@@ -6,6 +6,9 @@
 | --- | --- | --- |
 | text_clean | the text with runs of white space made one space, ends stripped | COYO-700M |
 | text_lower | the text in lower case | |
+| text_normalised | the text: NFKC, case folded, white space as of text_clean | |
+| url_normalised | the url: host in lower case, no fragment, parameters sorted, ...; `stages.normal_forms` | |
+| url_stripped | the same without its query | |
 | domain | host of the url: NFKC, lower case, without "www." | LAION-5B's statistics (domain_safety.py) |
 | any column | its value: a string, bytes, an integer, a truth value or a number | ALIGN |
 
@@ -26,6 +29,7 @@ import xxhash
 
 from stages.base import Column, Inputs, Output, Phase, PhaseFile, ShardColumns
 from stages.counting import Totals, all_once, arrays, back, by_shard, joined, once, ones, to_buckets, totals
+from stages.normal_forms import text_normalised, url_normalised, url_stripped
 from stages.shuffle import Arrays, Layout, bucket, buckets_of, split, starts_of
 from stages.text_facts import clean
 
@@ -48,6 +52,9 @@ def domain(url: str) -> str | None:
 VIEWS: dict[str, tuple[str, Callable[[str], str | None]]] = {
     "text_clean": ("text", clean),
     "text_lower": ("text", str.lower),
+    "text_normalised": ("text", text_normalised),
+    "url_normalised": ("url", url_normalised),
+    "url_stripped": ("url", url_stripped),
     "domain": ("url", domain),
 }
 """Name -> the fact that it is made of, and how."""

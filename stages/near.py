@@ -10,7 +10,7 @@ different ones gives one false pair in a pool with a chance of 3 %. The phases, 
     nodes     local, a part a shard: (node, high, low), row-aligned; node is null where the sample takes part in nothing
     ...       the barrier's own way from nodes to pairs
     pairs     (a, b, distance), nodes a < b, distance int64 in units of `scale`; tables a bucket of a
-    keys, unique, forest-*, roots, members, labels, edges, answers, gather, groups        here
+    keys, [named,] unique, forest-*, roots, members, labels, edges, answers, gather, groups        here
 
 `edges` is what keep rules read: a part a bucket of pairs, a table a bucket of groups with (high, low, a, b, distance),
 where (high, low) is the group, the smallest uid of the component. Components: `stages.components`.
@@ -32,6 +32,7 @@ from stages.base import (
     Barrier,
     Column,
     Inputs,
+    Need,
     Output,
     Phase,
     PhaseFile,
@@ -41,27 +42,34 @@ from stages.base import (
     shard_name,
     tree,
 )
-from stages.components import merged
+from stages.near_steps import (
+    NODES,
+    answers,
+    digest64,
+    edges,
+    forest,
+    key_rows,
+    labels,
+    members,
+    named,
+    node_bucket,
+    pairs_output,
+    put,
+    unique,
+)
 from stages.shuffle import (
-    Arrays,
     Layout,
-    bucket,
     buckets_of,
-    by_span,
-    find,
     gather,
     halves,
-    joined,
-    places,
     rows_of,
     split,
     stacked,
-    starts_of,
     uid_array,
 )
 
 EDGES = "edges"
-NODES = "nodes"
+__all__ = ["EDGES", "NODES", "Near", "digest64", "keys_phase", "node_bucket", "pairs_output", "unique"]
 
 
 class Near(Barrier):
@@ -106,16 +114,27 @@ class Near(Barrier):
     def nodes_of(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """(node uint64 (rows,), bool (rows,): who takes part) of a shard's table."""
 
-    def closing(self, layout: Layout, pairs: Sequence[str]) -> tuple[Phase, ...]:
-        """The phases after `pairs`, whose parts these are; `layout` is stamped."""
+    def closing(
+        self, layout: Layout, pairs: Sequence[str], *, keyed: bool = False, renamed: Sequence[str] = ()
+    ) -> tuple[Phase, ...]:
+        """The phases after `pairs`, whose parts these are; `layout` is stamped.
+
+        Args:
+            keyed: `keys_phase` was among the phases before.
+            renamed: parts of a phase `aliases`, a table a bucket of the node with (node, canonical): nodes that go by
+                the name of another one from here on.
+        """
         buckets = layout.bucket_parts
-        forests = tree("forest", "pairs", list(pairs))
+        forests = tree("forest", "pairs", list(pairs), need=_all_nodes(layout))
         top = PhaseFile(forests[-1].name, "all")
+        spans, rows = ("keys", layout.spans), ("named", buckets) if renamed else ("keys", layout.spans)
+        answered = dict.fromkeys((spans, rows, ("labels", buckets)))  # of `keys` the answers look at the names of spans
         return (
-            _keys(layout),
-            layout.by_bucket("unique", ("keys", layout.spans)),
+            *(() if keyed else (keys_phase(layout),)),
+            *((layout.by_bucket("named", spans, ("aliases", renamed)),) if renamed else ()),
+            layout.by_bucket("unique", rows),
             *forests,
-            Phase("roots", (f"all-of-{layout.buckets:05d}",), lambda _: (top,)),
+            Phase("roots", (f"all-of-{layout.buckets:05d}",), lambda _: (top,), need=_all_nodes(layout)),
             Phase(
                 "members",
                 buckets,
@@ -123,7 +142,7 @@ class Near(Barrier):
             ),
             layout.by_bucket("labels", ("members", buckets)),
             layout.by_bucket(EDGES, ("pairs", list(pairs)), ("labels", buckets)),
-            layout.by_bucket("answers", ("keys", layout.spans), ("labels", buckets)),
+            layout.by_bucket("answers", *answered),
             layout.gathered("gather", "answers"),
             _groups(layout),
         )
@@ -131,25 +150,27 @@ class Near(Barrier):
     def close(self, phase: str, part: str, inputs: Inputs) -> Output | None:
         """The work of `nodes` and of the phases of `closing`; None where the phase is none of them."""
         if phase.startswith("forest-"):
-            return _forest(inputs)
+            return forest(inputs)
         match phase:
             case "nodes":
                 return self._nodes(inputs)
             case "keys":
-                return _key_rows(part, inputs)
+                return key_rows(part, inputs)
+            case "named":
+                return named(part, inputs)
             case "unique":
                 return unique(stacked(inputs))
             case "roots":
                 found = stacked(inputs)
                 return Output(split(found, node_bucket(found["node"], buckets_of(part)), buckets_of(part)))
             case "members":
-                return _members(part, inputs)
+                return members(part, inputs)
             case "labels":
-                return _labels(part, stacked(inputs))
+                return labels(part, stacked(inputs))
             case "edges":
-                return _edges(part, inputs)
+                return edges(part, inputs)
             case "answers":
-                return _answers(inputs)
+                return answers(inputs)
             case "gather":
                 return gather(part, inputs)
             case "groups":
@@ -170,38 +191,22 @@ class Near(Barrier):
         high, low, size = np.zeros(rows, np.uint64), np.zeros(rows, np.uint64), np.ones(rows, np.int64)
         together = np.zeros(rows, bool)
         high[at], low[at], size[at], together[at] = found["high"], found["low"], found["size"], True
+        if "node" in found:  # by the name that counts
+            node = pa.array(put(node.fill_null(0).to_numpy(), at, found["node"]), mask=node.is_null().to_numpy())
         columns = [uid_array(high, low, together), pa.array(size), node]
         return Output(pa.table(columns, schema=self.writes()), {"grouped": len(at)})
-
-
-def node_bucket(nodes: np.ndarray, count: int) -> np.ndarray:
-    """int64 (n,): the bucket of each node."""
-    return bucket(nodes, np.zeros_like(nodes), count)
-
-
-def pairs_output(a: np.ndarray, b: np.ndarray, distance: np.ndarray, count: int) -> Output:
-    """The output of a part of `pairs`: nodes, each pair once, in any order and either way round; `count` buckets."""
-    a, b = np.minimum(a, b), np.maximum(a, b)
-    order = np.lexsort((b, a))
-    rows = {"a": a[order], "b": b[order], "distance": distance[order].astype(np.int64)}
-    return Output(split(rows, node_bucket(rows["a"], count), count), {"pairs": len(order)})
-
-
-def unique(rows: Arrays) -> Output:
-    """(node, high, low, count): each node once, with its smallest uid and the number of its samples."""
-    order = np.lexsort((rows["low"], rows["high"], rows["node"]))
-    starts = starts_of(rows["node"][order])
-    first = order[starts]
-    count = np.diff(np.append(starts, len(order)))
-    table = {"node": rows["node"][first], "high": rows["high"][first], "low": rows["low"][first], "count": count}
-    return Output(pa.table(table), {"nodes": len(first), "most_equal": int(count.max(initial=0))})
 
 
 # ---------------------------------------------------------------- phases
 
 
-def _keys(layout: Layout) -> Phase:
-    """A part a span, reading the nodes of its shards."""
+def _all_nodes(layout: Layout) -> Need:
+    """Of parts that hold all nodes with a near one: 60 bytes each at work, for half of the pool at most."""
+    return Need(memory_gb=max(2.0, layout.shape.total * 30 / 1e9))
+
+
+def keys_phase(layout: Layout) -> Phase:
+    """`keys`: a part a span, reading the nodes of its shards; (node, high, low, place) by bucket of the node."""
     plain = layout.from_shards("keys")
 
     def files(part: str) -> tuple[PhaseFile, ...]:
@@ -220,77 +225,3 @@ def _groups(layout: Layout) -> Phase:
         return PhaseFile(NODES, part), *found
 
     return Phase("groups", plain.parts, files, need=plain.need)
-
-
-def _key_rows(part: str, inputs: Inputs) -> Output:
-    """(node, high, low, place) of each sample that takes part, by bucket of its node."""
-    found: list[Arrays] = []
-    for key, table in zip(inputs.keys, inputs, strict=True):
-        assert isinstance(key, PhaseFile)
-        there = table.column("node").is_valid().to_numpy()
-        place = places(int(key.part), table.num_rows)
-        rows = {n: table.column(n).fill_null(0).to_numpy() for n in ("node", "high", "low")} | {"place": place}
-        found.append({n: a[there] for n, a in rows.items()})
-    rows = joined(found)
-    count = buckets_of(part)
-    return Output(split(rows, node_bucket(rows["node"], count), count), {"keys": len(rows["node"])})
-
-
-def _forest(inputs: Inputs) -> Output:
-    """(node, label): the components of the edges in all inputs; of pairs and forests alike the first two columns."""
-    node, label = merged((t.column(0).to_numpy(), t.column(1).to_numpy()) for t in inputs)
-    return Output(pa.table({"node": node, "label": label}), {"nodes": len(node)})
-
-
-def _members(part: str, inputs: Inputs) -> Output:
-    """`unique` rows that are not alone, with the root of their component, by bucket of the root."""
-    nodes, roots = (stacked(inputs.select(PhaseFile, name)) for name in ("unique", "roots"))
-    hit, at = find(roots["node"], nodes["node"])
-    root = nodes["node"].copy()
-    root[hit] = roots["label"][at[hit]]
-    touched = hit | (nodes["count"] > 1)
-    rows = {"root": root[touched]} | {n: a[touched] for n, a in nodes.items()}
-    count = buckets_of(part)
-    return Output(split(rows, node_bucket(rows["root"], count), count))
-
-
-def _labels(part: str, rows: Arrays) -> Output:
-    """(node, high, low, size): the group of each node, by bucket of the node."""
-    order = np.lexsort((rows["low"], rows["high"], rows["root"]))
-    rows = {n: a[order] for n, a in rows.items()}
-    starts = starts_of(rows["root"])
-    length = np.diff(np.append(starts, len(order)))
-    size = np.add.reduceat(rows["count"], starts) if len(starts) else np.empty(0, np.int64)
-    first = np.repeat(starts, length)
-    labels = {"node": rows["node"], "high": rows["high"][first], "low": rows["low"][first]}
-    labels["size"] = np.repeat(size, length)
-    count = buckets_of(part)
-    sizes = np.unique(size, return_counts=True)
-    stats = {"groups": len(starts), "largest": int(size.max(initial=0))}
-    stats["sizes"] = dict(zip(map(str, sizes[0].tolist()), sizes[1].tolist(), strict=True))  # type: ignore[assignment]
-    return Output(split(labels, node_bucket(labels["node"], count), count), stats)
-
-
-def _edges(part: str, inputs: Inputs) -> Output:
-    """(high, low, a, b, distance): near nodes a < b and the uid of their group, by bucket of the group."""
-    pairs, labels = (stacked(inputs.select(PhaseFile, name)) for name in ("pairs", "labels"))
-    order = np.argsort(labels["node"])
-    at = order[np.searchsorted(labels["node"][order], pairs["a"])]
-    edges = {"high": labels["high"][at], "low": labels["low"][at], **pairs}
-    order = np.lexsort((edges["b"], edges["a"]))
-    edges = {n: a[order] for n, a in edges.items()}
-    value, times = np.unique(edges["distance"], return_counts=True)
-    histogram = dict(zip(map(str, value.tolist()), times.tolist(), strict=True)) if len(value) <= 1000 else None
-    count = buckets_of(part)
-    into = bucket(edges["high"], edges["low"], count)
-    return Output(split(edges, into, count), {"edges": len(order), "distances": histogram})
-
-
-def _answers(inputs: Inputs) -> Output:
-    """(place, high, low, size) of every sample that is not alone; high and low are the group's uid."""
-    rows, labels = (stacked(inputs.select(PhaseFile, name)) for name in ("keys", "labels"))
-    order = np.argsort(labels["node"])
-    hit, at = find(labels["node"][order], rows["node"])
-    at = order[at[hit]]
-    answer = {"place": rows["place"][hit]} | {n: labels[n][at] for n in ("high", "low", "size")}
-    return Output(by_span(answer, inputs, "keys"))

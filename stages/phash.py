@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 from stages.base import IMAGE, Batch, Column, Stage
-from stages.fingerprint import of_pixels
+from stages.fingerprint import VERSION, decoders, of_pixels
 
 
 class PHash(Stage):
-    """Hashes of the stored pixels, beside the facts `phash64` and `phash256`, which are of the received ones."""
+    """Hashes of the stored pixels, beside the facts `phash64` and `phash256`, which are of the received ones.
+
+    The columns' folder is named after, among others, the versions of the hashes and of the packages that decode.
+    """
+
+    def identity(self) -> dict[str, Any]:
+        """With the versions that decide about the bits."""
+        return {**super().identity(), "algorithms": {"phash": VERSION}, "decoders": decoders()}
 
     def reads(self) -> tuple[Column, ...]:
         return (IMAGE,)

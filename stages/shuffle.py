@@ -163,6 +163,8 @@ def bucket(high: np.ndarray, low: np.ndarray, count: int) -> np.ndarray:
 
 def split(arrays: Mapping[str, np.ndarray], into: np.ndarray, count: int) -> list[pa.Table]:
     """A table for each of the `count` numbers in `into`; rows keep their order within it."""
+    if count == 1:
+        return [pa.table(dict(arrays))]
     order = np.argsort(into, kind="stable")
     cuts = np.searchsorted(into[order], np.arange(count + 1))
     table = pa.table({name: a[order] for name, a in arrays.items()})

@@ -55,7 +55,7 @@ RIGHT = [
     "run: {executor: ray, workers: 3, allow_failed: 0.1, tries: 1}",
     "ingest: {resize: none, format: null}",
     "filters:\npack:\nseed:\nsource:\n",
-    "columns: [{hash_groups: {by: phash64, distance: 4}}]",
+    "columns: [{near_hashes: {by: phash64, distance: 4}}]",
     "year: 2023",
 ]
 
@@ -187,7 +187,7 @@ ingest: {resize: short, side: 256, only_if_bigger: true, quality: 80, timeout_s:
 columns:
   - image_facts
   - language: {model: lid.176.ftz}
-  - hash_groups: {by: phash64, distance: 4}
+  - near_hashes: {by: phash64, distance: 4}
 filters:
   - image_size: {min_side: 200, max_aspect: 3}
     id: large

@@ -30,6 +30,7 @@ from curate.run.fetch.gate.lists import Refusals
 from curate.run.fetch.loop import run_async
 from curate.run.fetch.spec import IngestSpec
 from curate.run.fetch.spool import OrderedTar
+from stages import fingerprint
 from stages.base import shard_name
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def _make(
         "listed": listed.num_rows,
         "outcomes": dict(sorted(Counter(entry["outcome"] for entry in log).items())),
         "received_bytes": sum(entry["bytes"] for entry in log),
+        "fingerprint": {"phash": fingerprint.VERSION, **fingerprint.decoders()} if spec.phash else None,
     }
     if not storage.commit(layout.marker(shard), write_parquet(facts, footer)):
         _make_way(storage, shard, name)

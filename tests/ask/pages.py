@@ -16,7 +16,7 @@ CONTRAST = """
   const ground = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
     if (c.length < 4 || c[3] > 0.99) return c } return [255, 255, 255] };
   const bad = [];
-  const words = 'h1,h2,h3,p,td,th,dt,dd,li,a,summary,figcaption,code,.ticks span,.cuts span';
+  const words = 'h1,h2,h3,h4,p,td,th,dt,dd,li,a,summary,figcaption,code,.ticks span,.cuts span';
   for (const e of document.querySelectorAll(words)) {
     if (!e.innerText || !e.checkVisibility()) continue;
     const [a, b] = [lum(parse(getComputedStyle(e).color)), lum(ground(e))].sort((x, y) => y - x);

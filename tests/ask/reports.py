@@ -18,6 +18,8 @@ from curate.ask.report.found import (
     GroupSizes,
     Histogram,
     HostRow,
+    InPool,
+    NearPairs,
     Threshold,
     Timing,
     UidList,
@@ -91,6 +93,14 @@ def found(rows: int = 1000, **more: Any) -> Found:
         shown(30, "min_side", score="shorter side 99 (min_side 100)"),
         shown(31, score="shorter side 100 (min_side 100)"),
     ]
+    spread = Histogram(
+        "bits between two hashes", tuple(range(10)), (0,) * 6 + (3, 0, 1), (0, 9, 7, 2, 1, 0, 0, 0, 0), (0,) * 9,
+        (Threshold(5.0, "above", "distance 4"),), words=("pairs that both stay", "pairs of which one goes", ""),
+    )  # fmt: skip
+    pairs = NearPairs(
+        "near", ((lost[0], keeper, "4 bits apart"), (lost[1], None, "3 bits apart")),
+        ((shown(70), shown(71), "6 bits apart"),), spread, 1000, True,
+    )  # fmt: skip
     whole: dict[str, Any] = {
         "pick": pick,
         "about": {
@@ -109,6 +119,8 @@ def found(rows: int = 1000, **more: Any) -> Found:
         "keepers": {keeper.uid: keeper},
         "groups": [Group("near", 1234, keeper, tuple(lost)), Group("near", 2, None, (lost[0],))],
         "group_sizes": [GroupSizes("near", ((2, 40), (3, 5), (7, 2), (1234, 1)))],
+        "near_pairs": [pairs],
+        "in_pool": [InPool("near", 48, 1234, 17, 12345, ((2, 40), (3, 5), (7, 2), (1234, 1)), ((2, 12000), (4, 345)))],
         "downloads": Downloads(
             (("ok", 900), ("http_4xx", 80), ("<b>new</b>", 20)), (HostRow("a<b>.test", 100, 60, "http_4xx", 40),), 12,
             ("90.0 % of 1,000 URLs came: <i>nothing</i> unusual.",),

@@ -35,7 +35,7 @@ HOSTILE = [
     "صورة لكلب يركض",
     "' onmouseover='alert(1)",
 ]
-OURS = """html head meta title style body header h1 h2 h3 p dl div dt dd nav ul li a main section table caption thead
+OURS = """html head meta title style body header h1 h2 h3 h4 p dl div dt dd nav ul li a main section table caption thead
 tbody tr th td span i code details summary figure img figcaption pre footer svg defs pattern rect circle line"""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,60 +13,13 @@ from pydantic import ValidationError
 import stages.shuffle as shuffle
 from filters.keep_one import KeepOne
 from stages.components import component_labels
-from tests.phase_runner import PhaseRunner
-
-SCHEMA = pa.schema(
-    [
-        ("uid", pa.binary(16)),
-        ("sha256", pa.string()),
-        ("phash64", pa.uint64()),
-        ("phash_quality", pa.uint8()),
-        ("original_width", pa.int32()),
-        ("original_height", pa.int32()),
-        ("score", pa.float32()),
-        ("asked", pa.bool_()),
-    ]
-)
-Row = dict[str, Any]
-BASE = 0x0F1E2D3C4B5A6978
-
-
-def row(number: int, **more: Any) -> Row:
-    facts = {"sha256": f"{number:064x}", "phash64": number * 0x9E3779B97F4A7C15 % 2**64, "phash_quality": 90}
-    sides = {"original_width": 100, "original_height": 100, "score": 0.5, "asked": True}
-    return {"uid": number.to_bytes(16, "big")} | facts | sides | more
-
-
-def pool_of(rows: list[Row], shards: int = 1, rng: np.random.Generator | None = None) -> dict[int, pa.Table]:
-    rng = rng or np.random.default_rng(0)
-    order, home = rng.permutation(len(rows)), rng.integers(0, shards, len(rows))
-    return {2 * s: pa.Table.from_pylist([rows[i] for i in order if home[i] == s], SCHEMA) for s in range(shards)}
-
-
-def answers(pool: dict[int, pa.Table], chosen: KeepOne, seed: int | None = None) -> dict[int, Row]:
-    """uid as a number -> its verdict, `dup_of` as a number"""
-    found = {}
-    for shard, table in PhaseRunner(pool, seed).run(chosen).items():
-        for uid, verdict in zip(pool[shard].column("uid").to_pylist(), table.to_pylist(), strict=True):
-            if verdict["dup_of"] is not None:
-                verdict["dup_of"] = int.from_bytes(verdict["dup_of"], "big")
-            found[int.from_bytes(uid, "big")] = verdict
-    return found
-
-
-def kept(found: dict[int, Row]) -> set[int]:
-    return {uid for uid, verdict in found.items() if verdict["keep"]}
-
-
-SAME = {"sha256": "cd" * 32}
-KEPT = {"keep": True, "reason": None, "dup_of": None, "distance": None}
+from tests.filters.keep_one_parts import BASE, KEPT, NOT_ASKED, SAME, Row, answers, kept, lost, pool_of, row
 
 
 def test_the_largest_stays_then_the_smallest_uid() -> None:
     rows = [row(1, **SAME), row(2, **SAME, original_width=101), row(3, **SAME, original_width=101), row(4)]
     found = answers(pool_of(rows, 2), KeepOne(over="pool", by="sha256"))
-    lost = {"keep": False, "reason": "duplicate", "dup_of": 2, "distance": 0}
-    assert found == {1: lost, 2: KEPT, 3: lost, 4: KEPT}
+    assert found == {1: lost(2, 0, 1), 2: KEPT, 3: lost(2, 0, 1), 4: KEPT}
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
@@ -97,14 +49,14 @@ def test_a_dropped_sample_neither_keeps_nor_connects() -> None:
         chosen = KeepOne(over="survivors", by="phash64", distance=4, rule=rule)
         found = answers(pool_of(rows), chosen)
         assert kept(found) == {1, 3}
-        assert found[2] == {"keep": None, "reason": None, "dup_of": None, "distance": None}
+        assert found[2] == NOT_ASKED
 
 
 def test_equal_hashes_stay_duplicates_when_their_smallest_uid_is_gone() -> None:
     rows = [row(1, phash64=BASE, asked=False), row(2, phash64=BASE), row(3, phash64=BASE)]
     for distance in (0, 4):
         found = answers(pool_of(rows), KeepOne(over="survivors", by="phash64", distance=distance))
-        assert found[3] == {"keep": False, "reason": "duplicate", "dup_of": 2, "distance": 0}
+        assert found[3] == lost(2, 0, 2)
         assert kept(found) == {2}
 
 
@@ -113,10 +65,13 @@ def test_chain_greedy_keeps_every_other_and_component_one() -> None:
     rows = [row(n + 1, phash64=BASE ^ (1 << 4 * n) - 1) for n in range(3)]
     greedy = answers(pool_of(rows), KeepOne(over="pool", by="phash64", distance=4))
     assert kept(greedy) == {1, 3}
-    assert greedy[2] == {"keep": False, "reason": "duplicate", "dup_of": 1, "distance": 4}
+    assert greedy[2] == lost(1, 4, 1)
     component = answers(pool_of(rows), KeepOne(over="pool", by="phash64", distance=4, rule="component"))
     assert kept(component) == {1}
-    assert component[3] == {"keep": False, "reason": "duplicate", "dup_of": 1, "distance": 8}
+    assert component[3] == lost(1, 8, 1, "component")
+    local = answers(pool_of(rows), KeepOne(over="pool", by="phash64", distance=4, rule="local"))
+    assert kept(local) == {1}
+    assert local[3] == lost(2, 4, 1, "local")
 
 
 POOLS = st.lists(
@@ -176,11 +131,13 @@ def test_rules_hold_for_any_cut(drawn: list[Any], distance: int, shards: int, si
     for rule, verdicts in found.items():
         for uid, verdict in verdicts.items():
             if uid not in asked:
-                assert verdict == {"keep": None, "reason": None, "dup_of": None, "distance": None}
+                assert verdict == NOT_ASKED
             elif verdict["keep"]:
                 assert verdict == KEPT
             else:
-                assert verdict["reason"] == "duplicate"
+                assert (verdict["reason"], verdict["rule"]) == ("duplicate", rule)
+                mine = labels[asked.index(uid)]
+                assert verdict["component"] == min(u for i, u in enumerate(asked) if labels[i] == mine)
                 assert verdict["dup_of"] in kept(verdicts)
                 assert verdict["distance"] == (hashes[uid] ^ hashes[verdict["dup_of"]]).bit_count()
                 if rule == "greedy":
@@ -188,6 +145,10 @@ def test_rules_hold_for_any_cut(drawn: list[Any], distance: int, shards: int, si
                     assert verdict["dup_of"] == best
                 else:
                     assert verdict["dup_of"] == asked[labels[asked.index(uid)]]
+        for uid in kept(verdicts):  # whoever is touched either stays or goes
+            mine = {u for i, u in enumerate(asked) if labels[i] == labels[asked.index(uid)]}
+            gone = {u for u, v in verdicts.items() if v["component"] == min(mine)}
+            assert gone == mine - kept(verdicts)
     again = [r for r in rows if int.from_bytes(r["uid"], "big") in expected]
     assert kept(answers(pool_of(again), chosen.model_copy(update={"rule": "greedy"}))) == set(expected)
 
@@ -212,7 +173,7 @@ def test_groups_are_asked_for_with_the_same_parameters() -> None:
     (barrier,) = chosen.barriers()
     assert barrier == chosen.groups()
     assert [getattr(c, "field", c) for c in chosen.reads()] == [
-        "phash64_group", "original_width", "original_height", "phash64",
+        "phash64_group", "phash64_node", "original_width", "original_height",
     ]  # fmt: skip
     assert KeepOne(over="pool", by="url").barriers() == ()
 
@@ -228,6 +189,35 @@ def test_text_cannot_be_ranked() -> None:
         answers(pool_of([row(1, **SAME), row(2, **SAME)]), KeepOne(over="pool", by="sha256", prefer=("sha256 asc",)))
 
 
-def test_distance_goes_with_phash_only() -> None:
-    with pytest.raises(ValidationError, match="go with by: phash64"):
-        KeepOne(over="pool", by="sha256", distance=2)
+NEAR = {"vectors": "clip_image", "epsilon": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "give `by`"),
+        ({"by": "sha256", "near": NEAR}, "give `by`"),
+        ({"by": "sha256", "distance": 2}, "how long the hashes are"),
+        ({"by": "phash64", "distance": 12}, "at most 10"),
+        ({"by": "url", "min_quality": 10}, "go with perceptual hashes"),
+        ({"near": NEAR, "distance": 4, "bands": 16}, "distance, bands: with `by` only"),
+        ({"near": NEAR, "rule": "reference"}, "within_clusters: true"),
+        ({"by": "phash64", "distance": 4, "rule": "reference"}, "within_clusters: true"),
+    ],
+)
+def test_parameters_that_do_not_go_together(given: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        KeepOne(over="pool", **given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"by": "phash64", "distance": 4, "min_quality": 30},
+        {"by": "phash256", "distance": 48, "verify": ({"column": "colours", "within": 6, "measure": "l1"},)},
+        {"near": NEAR | {"within_clusters": True}, "rule": "reference"},
+    ],
+)
+def test_it_can_be_made_again_from_what_it_says_of_itself(given: Any) -> None:
+    chosen = KeepOne(over="pool", **given)
+    assert KeepOne(**chosen.identity()["parameters"]) == chosen

@@ -15,12 +15,14 @@ from pydantic import ValidationError
 
 import filters.near_rows as near_rows
 import filters.semdedup as module
+import stages.near_vector_rows as vector_rows
 from filters.combined import Union
-from filters.near_rows import UNIT, bound_of, cosines, nearest_earlier, nearest_kept
+from filters.near_rows import bound_of, cosines, nearest_earlier, nearest_kept
 from filters.semdedup import SemDeDup
 from stages.base import Column
 from stages.draws import hash64_halves
 from stages.kmeans import Clusters
+from stages.near_vector_tiles import UNIT
 from stages.vectors import on_grid, unit
 from tests.phase_runner import PhaseRunner
 from tests.stages.vector_parts import (
@@ -166,6 +168,24 @@ def test_no_cut_shows(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
         first, *others = (answers(pool(shards, seed), chosen, seed) for shards, seed in CUTS)
         assert all(other == first for other in others)
         assert 0 < len(kept(first)) < 80
+
+
+@pytest.mark.parametrize("held_bytes", [1 << 29, 0])
+@pytest.mark.parametrize("held", [6 * 50, 6 * 16])
+def test_clusters_that_memory_does_not_hold_give_the_same(
+    held: int, held_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several clusters loaded together, or one in chunks, from memory or from files: 80 rows of 6 coordinates."""
+    many = (
+        semdedup(clusters={"k": 6}, epsilon=0.05),
+        semdedup(clusters={"k": 1}, epsilon=0.2, order="random"),
+        semdedup(clusters={"k": 2}, keep_rate=0.4, semantics="reference"),
+    )
+    whole = [answers(pool(3, 1), chosen) for chosen in many]
+    monkeypatch.setattr(vector_rows, "HELD", held)
+    monkeypatch.setattr(vector_rows, "HELD_BYTES", held_bytes)
+    monkeypatch.setattr(near_rows, "BLOCK", 3)
+    assert [answers(pool(3, 1), chosen) for chosen in many] == whole
 
 
 def test_of_equally_far_rows_the_smaller_uid_stays() -> None:

@@ -14,8 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from PIL import ImageOps
 
 from tests.conftest import SHARED
+from tests.recipes.given_engine import engine
 from tests.recipes.material import Material, Picture
 from tests.stages.spacy_parts import save_pipeline
 from tests.stages.text_model_parts import save_causal
@@ -27,7 +29,7 @@ PAIRS = 320
 
 def make_given(folder: Path, material: Material) -> dict[str, str]:
     """name -> path, for `--set`; what a package is missing for is left out."""
-    given = lists(folder, material) | dictionary(folder)
+    given = lists(folder, material) | dictionary(folder) | evaluation(folder, material.pictures)
     if find_spec("torch") and find_spec("open_clip"):
         given |= dict(towers(folder, material.pictures, {"b32": 20, "l14": 30}))
         given |= targets(folder, material.pictures, given["l14"])
@@ -35,6 +37,7 @@ def make_given(folder: Path, material: Material) -> dict[str, str]:
     if find_spec("torch") and find_spec("transformers"):
         (folder / "language_model").mkdir()
         given["language_model"] = save_causal(folder / "language_model", positions=64)
+        given |= engine(folder, material.pictures)
     if find_spec("spacy"):
         given["spacy_pipeline"] = save_pipeline(folder / "spacy_pipeline", steps=8)
     return given
@@ -50,6 +53,20 @@ def dictionary(folder: Path) -> dict[str, str]:
     of_things = sorted({at for word in ("dog", "man", "cat", "bus") for at in offsets[word]})
     (folder / "synsets.txt").write_text("".join(f"n{at:08d}\n" for at in of_things))
     return {"wordnet": str(folder / "wordnet"), "synsets": str(folder / "synsets.txt")}
+
+
+def evaluation(folder: Path, pictures: Sequence[Picture]) -> dict[str, str]:
+    """A set to evaluate on: pictures of the pool as they are, smaller, mirrored and turned, and some of no pool."""
+    (folder / "evaluation" / "more").mkdir(parents=True)
+    for i, p in enumerate(pictures[30:90]):
+        file = folder / "evaluation" / ("more" if i % 3 else ".") / f"{i}.jpg"
+        image = p.open()
+        changed = (image.resize((150, 140)), ImageOps.mirror(image), image.rotate(90, expand=True), image.rotate(37))
+        if i % 5:
+            changed[i % 5 - 1].save(file, quality=80)
+        else:
+            file.write_bytes(p.image)
+    return {"evaluation": str(folder / "evaluation")}
 
 
 def heads(folder: Path, dim: int) -> dict[str, str]:

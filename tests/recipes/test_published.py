@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from curate.recipe import Recipe, builtin_recipes, load_recipe
 
-OURS = {"no_filter", "demo", "dedup", "web_default", "devil", "ecodatum"}
+OURS = {"no_filter", "demo", "dedup", "decontaminated", "web_default", "devil", "ecodatum"}
 """Recipes of which no number is published, or known."""
 
 L14, B32 = "ViT-L-14-quickgelu", "ViT-B-32-quickgelu"
@@ -136,6 +136,19 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "filters.tags.sql": "pwatermark < 0.8 AND punsafe < 0.5",
         "filters.aesthetic.sql": "aesthetic > 7",
     },
+    "lvd_142m": {
+        "columns.near_vectors.epsilon": pytest.approx(1 - 0.45),
+        "filters.copies.near.epsilon": pytest.approx(1 - 0.6),
+        "filters.copies.rule": "component",
+        "filters.evaluation.above": 0.45,
+        "filters.retrieved.queries.0.nearest": 4,
+        "filters.retrieved.queries.1.nearest": None,
+        "filters.retrieved.queries.1.hits": 3,
+        "filters.retrieved.queries.1.per_cluster": 10_000,
+        "filters.retrieved.queries.1.most": 1_000_000,
+        "filters.retrieved.clusters.k": 100_000,
+        "filters.retrieved.over": "survivors",
+    },
     "m_flyt_scs": NEG_CLIP_LOSS
     | {
         "filters.copies.alpha": 0.15,
@@ -157,6 +170,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "filters.like_targets.over": "survivors",
     },
     "points": {"columns.perplexity.min_tokens": 5, "filters.fluent.fraction": 0.2, "filters.fluent.lowest": True},
+    "semdedup": SEMDEDUP | {"filters.duplicates.keep_rate": 0.5, "filters.duplicates.semantics": "reference"},
     "tmars": {"columns.clip_view_score.view": "masked", "filters.masked.fraction": 0.5},
 }
 
@@ -170,8 +184,8 @@ def found(recipe: Recipe, path: str) -> Any:
         else {stage.method(): stage for stage in recipe.stages}
     )[name]
     for parameter in parameters:
-        assert isinstance(here, BaseModel)
-        here = getattr(here, parameter)
+        assert isinstance(here, BaseModel | tuple)
+        here = here[int(parameter)] if isinstance(here, tuple) else getattr(here, parameter)
     return tuple(here) if isinstance(here, list) else here
 
 

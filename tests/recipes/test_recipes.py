@@ -27,6 +27,8 @@ from curate.run.progress import Progress
 from tests.recipes import oracle_balance as balance
 from tests.recipes import oracle_captions as captions
 from tests.recipes import oracle_clusters as clusters
+from tests.recipes import oracle_contamination as contamination
+from tests.recipes import oracle_engine as engine
 from tests.recipes import oracle_models as models
 from tests.recipes import oracle_rules as rules
 from tests.recipes import oracle_scores as scores
@@ -71,6 +73,9 @@ CASES = {
     "datacomp_basic": Case(rules.datacomp_basic),
     "coyo_rules": Case(rules.coyo_rules),
     "dedup": Case(rules.dedup),
+    "decontaminated": Case(
+        contamination.decontaminated, ("filters.evaluation.sets.0.path={evaluation}",), {"evaluation": None}
+    ),
     "web_default": Case(rules.web_default),
     "laion_400m": Case(scores.laion_400m, clip("b32"), {"least": 0.3}),
     "laion_2b_en": Case(scores.laion_2b_en, clip("b32"), {"least": 0.28}),
@@ -102,6 +107,37 @@ CASES = {
         balance.metaclip2,
         ("filters.balance.metadata={metaclip2}", "filters.balance.t=20"),
         {"metaclip2": None, "t": 20},
+    ),
+    "lvd_142m": Case(
+        engine.lvd_142m,
+        (
+            "columns.0.weights={sscd}",
+            "columns.0.size=48",
+            "columns.1.weights={dinov2}",
+            "columns.1.size=28",
+            "columns.1.shorter=32",
+            "columns.near_vectors.epsilon=0.15",
+            "columns.near_vectors.clusters={{k: 1}}",
+            "filters.copies.near.epsilon=0.02",
+            "filters.copies.near.clusters={{k: 1}}",
+            "filters.evaluation.sets.0.vectors={imagenet_sscd}",
+            "filters.evaluation.above=0.98",
+            "filters.retrieved.queries.0.path={curated_dinov2}",
+            "filters.retrieved.queries.1.path={flowers_dinov2}",
+            "filters.retrieved.queries.1.per_cluster=30",
+            "filters.retrieved.queries.1.most=70",
+            "filters.retrieved.clusters.k=12",
+        ),
+        {
+            "copies": 0.98,
+            "related": 0.85,
+            "above": 0.98,
+            "imagenet_sscd": None,
+            "curated_dinov2": None,
+            "flowers_dinov2": None,
+            "each": 30,
+            "most": 70,
+        },
     ),
     "dsir": Case(balance.dsir, ("columns.dsir.target={captions}",), {"captions": None, "fraction": 0.2}),
     "ncl_norm_sim": Case(
@@ -156,6 +192,12 @@ CASES = {
         clusters.d4,
         (*L14, "filters.duplicates.clusters.k=6", "filters.prototypes.k=8", "filters.duplicates.keep_rate=0.4"),
         {"k": 6, "again": 8, "keep": 0.4},
+        packages=("faiss",),
+    ),
+    "semdedup": Case(
+        clusters.deduplicated,
+        (*L14, "filters.duplicates.clusters.k=6", "filters.duplicates.keep_rate=0.4"),
+        {"k": 6, "keep": 0.4},
         packages=("faiss",),
     ),
     "hierarchical": Case(

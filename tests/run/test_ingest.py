@@ -95,6 +95,7 @@ def test_a_shard_of_files_has_facts_tar_log_and_footer(tmp_path: Path) -> None:
     assert stored.select(FACTS.names).schema.equals(FACTS)
     assert (footer["rows"], footer["uid_digest"]) == (3, uid_digest(stored.column("uid")))
     assert footer["settings"] == SPEC.pixels()
+    assert set(footer["fingerprint"]) == {"phash", "pillow", "simplejpeg"}  # what the hashes hang on
     assert footer["tar_bytes"] == (tmp_path / "pool/pixels" / footer["tar"]).stat().st_size == result["tar_bytes"]
     rows = stored.to_pylist()
     assert [r["text"] for r in rows] == ["caption 0", "caption 2", "caption 3"]

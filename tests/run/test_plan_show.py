@@ -21,7 +21,7 @@ from curate.run.planning.as_json import as_object
 from curate.run.planning.show import as_lines
 from curate.run.planning.units import size
 from filters.where import Where
-from stages.hash_groups import HashGroups
+from stages.near_hashes import NearHashes
 from stages.text_facts import TextFacts
 
 
@@ -157,7 +157,7 @@ def test_printed_json_is_the_object(person: Planner, capsys: pytest.CaptureFixtu
 
 def test_methods_are_named_with_what_decides_their_cost() -> None:
     assert called(TextFacts()) == "text_facts"
-    assert called(HashGroups(by="phash64", distance=4)) == "hash_groups(by=phash64, distance=4)"
+    assert called(NearHashes(by="phash64", distance=4)) == "near_hashes(by=phash64, distance=4)"
     assert called(Where(sql="width > 3")) == "where"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stages.hamming as hamming
-from stages.hamming import Scheme, pairs_within, subset_pairs, value_pairs
+from stages.hamming import Scheme, distinct, pairs_within, subset_pairs, uniform_scheme, value_pairs
 
 Found = list[tuple[int, int, int]]
 
@@ -21,8 +22,8 @@ def brute(hashes: np.ndarray, distance: int) -> Found:
     return list(zip(i.tolist(), j.tolist(), near[i, j].tolist(), strict=True))
 
 
-def joined(hashes: np.ndarray, distance: int) -> Found:
-    i, j, d = pairs_within(hashes, distance)
+def joined(hashes: np.ndarray, distance: int, fresh: np.ndarray | None = None) -> Found:
+    i, j, d = pairs_within(hashes, distance, fresh)
     return list(zip(i.tolist(), j.tolist(), d.tolist(), strict=True))
 
 
@@ -85,17 +86,80 @@ def test_few_hashes(n: int, distance: int) -> None:
     assert joined(hashes, distance) == ([(0, 1, 2)] if n == 2 and distance >= 2 else [])
 
 
-@pytest.mark.parametrize(
-    ("kind", "tile_ns"), [*((kind, 25.0) for kind in KINDS), ("clustered", 50.0), ("near_blank", 50.0)]
-)
-def test_long_runs_are_joined_on_what_is_left(kind: str, tile_ns: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With tiny limits every branch is taken: short runs, long runs, joins within runs, tiles, chunks."""
-    rng = np.random.default_rng(11)
-    hashes = kinds(kind, 250, rng)
+def always(k: int) -> Callable[..., Scheme | None]:
+    """Instead of `choose_scheme`: this k for joins and joins within them; deeper, or with k = 0, all with all."""
+    return lambda values, distance, bits, fresh=1.0: Scheme(bits, distance, k) if k and bits > 40 else None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [0, 1, 2, 3])
+@pytest.mark.parametrize("longest", [3, 20])
+def test_long_runs_are_joined_on_what_is_left(kind: str, k: int, longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With tiny limits every branch is taken: runs of all lengths, joins within joins, many chunks."""
+    hashes = kinds(kind, 250, np.random.default_rng(11))
+    fresh = np.random.default_rng(12).random(len(hashes)) < 0.3
     expected = brute(hashes, 4)
-    for name, value in [("SHORT_RUN", 3), ("LONG_RUN", 30), ("CHUNK", 50), ("TILE", 8), ("TILE_NS", tile_ns)]:
+    for name, value in [("LONG_RUN", longest), ("CHUNK", 50), ("DIGIT", 5), ("choose_scheme", always(k))]:
         monkeypatch.setattr(hamming, name, value)
     assert joined(hashes, 4) == expected
+    assert joined(hashes, 4, fresh) == [(i, j, d) for i, j, d in expected if fresh[i] or fresh[j]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    n=st.integers(0, 300),
+    distance=st.integers(0, 6),
+    share=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_only_pairs_with_a_fresh_one(kind: str, n: int, distance: int, share: float, seed: int) -> None:
+    """A pool of old and new: pairs of the old, and those with a new one, are together all pairs, each once."""
+    rng = np.random.default_rng(seed)
+    hashes = kinds(kind, n, rng)
+    fresh = rng.random(len(hashes)) < share
+    news = joined(hashes, distance, fresh)
+    assert news == [(i, j, d) for i, j, d in brute(hashes, distance) if fresh[i] or fresh[j]]
+    old = np.flatnonzero(~fresh)
+    olds = [(old[i], old[j], d) for i, j, d in joined(hashes[old], distance)]
+    assert sorted(news + olds) == brute(hashes, distance)
+
+
+@settings(max_examples=40, deadline=None)
+@given(kind=st.sampled_from(KINDS), n=st.integers(2, 200), k=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
+def test_fresh_pairs_of_each_subset(kind: str, n: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    hashes, scheme = kinds(kind, n, rng), Scheme(64, 3, k)
+    fresh = rng.random(len(hashes)) < 0.3
+    found = []
+    for subset in scheme.subsets:
+        arranged = scheme.arrange(hashes, subset)
+        order = np.argsort(arranged)
+        for a, b in subset_pairs(scheme, subset, arranged[order], fresh[order]):
+            found += [(min(p), max(p)) for p in zip(a.tolist(), b.tolist(), strict=True)]
+    expected = [(int(hashes[i]), int(hashes[j])) for i, j, _ in brute(hashes, 3) if fresh[i] or fresh[j]]
+    assert sorted(found) == expected
+
+
+@pytest.mark.parametrize(("distance", "n"), [(2, 20_000), (4, 20_000), (8, 2_000)])
+def test_threads_change_nothing(distance: int, n: int) -> None:
+    hashes = kinds("clustered", n, np.random.default_rng(distance))
+    alone, together = (pairs_within(hashes, distance, threads=threads) for threads in (1, 3))
+    assert len(alone[0]) > 1000
+    assert all(np.array_equal(x, y) for x, y in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 500])
+def test_distinct_is_unique(n: int) -> None:
+    given = np.random.default_rng(n).integers(0, 100, n, dtype=np.uint64)
+    assert np.array_equal(distinct(given), np.unique(given))
+
+
+def test_read_only_hashes() -> None:
+    """As they come out of Arrow tables."""
+    hashes = np.unique(kinds("clustered", 500, np.random.default_rng(5)))
+    hashes.setflags(write=False)
+    assert joined(hashes, 4) == brute(hashes, 4)
 
 
 @pytest.mark.parametrize("bits", [9, 20, 63, 64])
@@ -137,7 +201,13 @@ def test_a_hundred_thousand_hashes_with_planted_pairs() -> None:
 
 
 def test_hashes_must_be_unique_and_ascending() -> None:
-    with pytest.raises(ValueError, match=r"np\.unique"):
+    with pytest.raises(ValueError, match="distinct"):
         pairs_within(np.array([3, 3], np.uint64), 2)
     with pytest.raises(ValueError, match="uint64"):
         pairs_within(np.array([1, 2]), 2)
+
+
+@pytest.mark.parametrize(("n", "distance", "k"), [(10**6, 4, 1), (10**9, 4, 2), (10**10, 4, 3), (10**9, 2, 2)])
+def test_schemes_for_hashes_unseen(n: int, distance: int, k: int) -> None:
+    """More hashes, more blocks."""
+    assert uniform_scheme(n, distance) == Scheme(64, distance, k)

@@ -1,4 +1,4 @@
-"""Groups by hash against plain Python over the whole pool; no cut into shards, buckets or partitions shows."""
+"""Groups of equal keys against plain Python over the whole pool; no cut into shards or buckets shows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 import stages.shuffle as shuffle
 from stages.hash_groups import HashGroups
+from stages.normal_forms import text_normalised, url_normalised
 from tests.phase_runner import PhaseRunner
 
 SCHEMA = pa.schema(
@@ -22,11 +23,12 @@ SCHEMA = pa.schema(
         ("text", pa.string()),
         ("sha256", pa.string()),
         ("phash64", pa.uint64()),
+        ("phash256", pa.binary(32)),
         ("phash_quality", pa.uint8()),
     ]
 )
 Row = dict[str, Any]
-CENTRES = (0x0F1E2D3C4B5A6978, 0xFFFF0000FFFF0000, 0x8888888877777777)
+CENTRES = (0x0F1E2D3C4B5A6978, 0xFFFF0000FFFF0000)
 
 
 def row(number: int, **more: Any) -> Row:
@@ -57,28 +59,6 @@ def groups(pool: dict[int, pa.Table], barrier: HashGroups, seed: int | None = No
     return found
 
 
-def plain(rows: list[Row], distance: int, min_quality: int = 50) -> dict[int, tuple[Any, int]]:
-    """Components of the near graph, by walking it."""
-    able = {
-        int.from_bytes(r["uid"], "big"): r["phash64"]
-        for r in rows
-        if r["phash64"] is not None and r["phash_quality"] >= min_quality and (r["phash64"] ^ 1 << 63).bit_count() > 14
-    }
-    found: dict[int, tuple[Any, int]] = {int.from_bytes(r["uid"], "big"): (None, 1) for r in rows}
-    left = set(able)
-    while left:
-        members, queue = set(), [min(left)]
-        while queue:
-            node = queue.pop()
-            if node in left:
-                left.discard(node)
-                members.add(node)
-                queue += [o for o in left if (able[o] ^ able[node]).bit_count() <= distance]
-        if len(members) > 1:
-            found |= {m: (min(members), len(members)) for m in members}
-    return found
-
-
 @pytest.mark.parametrize("by", ["sha256", "url", "text"])
 def test_equal_values_are_a_group(by: Any) -> None:
     same = {"sha256": "ab" * 32, "url": "http://same", "text": "Same"}[by]
@@ -105,107 +85,158 @@ def test_texts_differ_by_case_and_form() -> None:
     assert set(groups(pool_of(rows), HashGroups(by="text")).values()) == {(None, 1)}
 
 
-@pytest.mark.parametrize("distance", [0, 2, 4])
-def test_pictures_without_structure_are_paired_with_nothing(distance: int) -> None:
+def test_without_text_a_picture_says_nothing_by_its_hash_alone() -> None:
+    rows = [row(1, phash64=5, text="a"), row(2, phash64=5, text="a"), row(3, phash64=5, text="b")]
+    rows += [row(n, phash64=5, text=None) for n in (4, 5)] + [row(n, phash64=None, text="a") for n in (6, 7)]
+    found = groups(pool_of(rows), HashGroups(by="phash_text"))
+    assert {uid for uid, (group, _) in found.items() if group is not None} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("by", "same"),
+    [
+        ("url", set()),
+        ("url_normalised", {1, 2, 3}),
+        ("url_stripped", {1, 2, 3, 4}),
+    ],
+)
+def test_urls_are_compared_as_strictly_as_asked(by: str, same: set[int]) -> None:
+    urls = ["http://Ex.com:80/%7Ea?b=2&a=1", "http://ex.com/~a?a=1&b=2#x", "HTTP://ex.com/%7ea?b=2&a=1"]
+    urls += ["http://ex.com/~a?a=1&b=3", "https://ex.com/~a?a=1&b=2", "http://ex.com/~A?a=1&b=2"]
+    found = groups(pool_of([row(i, url=u) for i, u in enumerate(urls, 1)]), HashGroups(by=by))
+    assert {uid for uid, (group, _) in found.items() if group is not None} == same
+
+
+def test_normalised_texts_are_equal_in_any_case_form_and_spacing() -> None:
+    texts = ["Caf\u00e9", "CAFE\u0301 ", "\tcaf\u00e9\n", "Ca f\u00e9", "stra\u00dfe", "STRASSE", "\ufb01n", "fin"]
+    found = groups(pool_of([row(i, text=t) for i, t in enumerate(texts, 1)]), HashGroups(by="text_normalised"))
+    assert [found[i][0] for i in range(1, 9)] == [1, 1, 1, None, 5, 5, 7, 7]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([7, 7, 8, None]),
+        pa.array([0.5, 0.5, float("nan"), None]),
+        pa.array([True, True, False, None]),
+        pa.array([b"abcd", b"abcd", b"abce", None], pa.binary(4)),
+        pa.array(["a", "a", "", None]).dictionary_encode(),
+    ],
+)
+def test_any_column_may_be_the_key(values: pa.Array) -> None:
+    table = pa.table({"uid": pa.array([bytes([i] * 16) for i in range(4)], pa.binary(16)), "camera": values})
+    (found,) = PhaseRunner({0: table}).run(HashGroups(by="camera")).values()
+    assert found.column("camera_group_size").to_pylist() == [2, 2, 1, 1]
+    assert found.column("camera_group").to_pylist() == [bytes(16), bytes(16), None, None]
+
+
+@pytest.mark.parametrize(("by", "more"), [("phash64", {}), ("phash64", {"min_quality": 0}), ("phash256", {})])
+def test_hashes_that_say_nothing_have_no_group(by: str, more: Any) -> None:
     flat = 1 << 63
     rows = [row(1, phash64=flat), row(2, phash64=flat), row(3, phash64=flat | 0b111)]
     rows += [row(n, phash64=CENTRES[0], phash_quality=49) for n in (4, 5)]
     rows += [row(n, phash64=None, phash_quality=None) for n in (6, 7)]
     rows += [row(n, phash64=CENTRES[1], phash_quality=50) for n in (8, 9)]
-    found = groups(pool_of(rows), HashGroups(by="phash64", distance=distance))
-    assert {uid for uid, (group, _) in found.items() if group is not None} == {8, 9}
-    lax = groups(pool_of(rows), HashGroups(by="phash64", distance=distance, min_quality=0))
-    assert {uid for uid, (group, _) in lax.items() if group is not None} == {4, 5, 8, 9}
+    for r in rows:
+        r["phash256"] = None if r["phash64"] is None else r["phash64"].to_bytes(8, "big") + bytes(24)
+        if r["uid"][-1] in (8, 9):
+            r["phash256"] = r["phash256"][:8] * 4
+    found = groups(pool_of(rows), HashGroups(by=by, **more))
+    wanted = {4, 5, 8, 9} if more else {8, 9}
+    assert {uid for uid, (group, _) in found.items() if group is not None} == wanted
 
 
-def test_near_hashes_chain_into_one_component() -> None:
-    chain = [CENTRES[0] ^ (1 << i) - 1 for i in range(0, 40, 4)]
-    rows = [row(100 - i, phash64=h) for i, h in enumerate(chain)]
-    found = groups(pool_of(rows, 3), HashGroups(by="phash64", distance=4))
-    assert set(found.values()) == {(91, 10)}
-    assert set(groups(pool_of(rows, 3), HashGroups(by="phash64", distance=2)).values()) == {(None, 1)}
-
-
-def test_edges_are_kept_with_their_group_and_distance() -> None:
-    rows = [row(2, phash64=CENTRES[0]), row(1, phash64=CENTRES[0] ^ 0b11), row(3, phash64=CENTRES[0] ^ 0b11)]
-    barrier = HashGroups(by="phash64", distance=4)
-    runner = PhaseRunner(pool_of(rows))
-    runner.run(barrier)
-    (output,) = runner.files[barrier]["edges"].values()
-    edges = pa.concat_tables(output.tables).to_pylist()
-    a, b = sorted([CENTRES[0], CENTRES[0] ^ 0b11])
-    assert edges == [{"high": 0, "low": 1, "a": a, "b": b, "distance": 2}]
-    assert output.stats == {"edges": 1, "distances": [0, 0, 1]}
-    (labels,) = runner.files[barrier]["labels"].values()
-    assert labels.stats == {"groups": 1, "largest": 3}
-
-
-HASHES = st.builds(
-    lambda centre, bits: centre ^ sum({1 << b for b in bits}),
-    st.sampled_from(CENTRES),
-    st.lists(st.integers(0, 63), max_size=5),
+VALUES = (
+    st.sampled_from(["a", "A", " a", "b", "", "http://x/?b&a", "http://x/?a&b", "http://X", "c", "d", "e"]) | st.none()
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
-    hashes=st.lists(HASHES | st.none() | st.just((1 << 63) + 5), max_size=40),
-    distance=st.integers(0, 6),
-    shards=st.integers(1, 5),
+    drawn=st.lists(st.tuples(VALUES, st.integers(0, 3)), max_size=40),
+    by=st.sampled_from(["url", "url_normalised", "text", "text_normalised", "sha256", "image_text", "phash_text"]),
+    shards=st.integers(1, 7),
     size=st.integers(1, 30),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_any_cut_gives_the_components(
-    hashes: list[int | None], distance: int, shards: int, size: int, seed: int
-) -> None:
+def test_any_cut_gives_the_groups(drawn: list[Any], by: str, shards: int, size: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    uids = rng.permutation(1000)[: len(hashes)].tolist()
-    rows = [row(u, phash64=h, phash_quality=int(rng.choice([20, 80]))) for u, h in zip(uids, hashes, strict=True)]
-    barrier = HashGroups(by="phash64", distance=distance)
+    uids = rng.permutation(1000)[: len(drawn)].tolist()
+    rows = [row(u, url=v, text=v, sha256=f"{n:064x}", phash64=n or None) for u, (v, n) in zip(uids, drawn, strict=True)]
+    wanted = plain(rows, by)
+    assert groups(pool_of(rows), HashGroups(by=by)) == wanted
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shuffle, "ROWS", size)
-        assert groups(pool_of(rows, shards, rng), barrier, seed) == plain(rows, distance)
+        assert groups(pool_of(rows, shards, rng), HashGroups(by=by), seed) == wanted
 
 
-def test_partitions_of_choices_of_blocks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small buckets make a pool of 600 take the way of a billion: spread, a part a partition, a tree of forests."""
-    rng = np.random.default_rng(5)
-    hashes = [int(h) for h in rng.integers(0, 2**64, 200, dtype=np.uint64)]
-    rows = [
-        row(int(u), phash64=hashes[int(i)] ^ (1 << int(b))) for u, (i, b) in enumerate(rng.integers(0, 64, (600, 2)))
-    ]
-    barrier = HashGroups(by="phash64", distance=2)
-    whole = groups(pool_of(rows, 2), barrier)
-    monkeypatch.setattr(shuffle, "ROWS", 8)
-    pool = pool_of(rows, 7, rng)
-    phases = [p.name for p in barrier.phases(PhaseRunner(pool).shape)]
-    assert {"spread", "forest-1"} <= set(phases)
-    assert groups(pool, barrier, seed=1) == whole == plain(rows, 2)
+def key_of(r: Row, by: str) -> Any:
+    """What is equal in equal rows; None where the row has no group."""
+    match by:
+        case "image_text":
+            return (r["sha256"], r["text"] or "")
+        case "phash_text":
+            return (r["phash64"], r["text"]) if r["phash64"] is not None and r["text"] else None
+        case "url_normalised":
+            return url_normalised(r["url"] or "") or None
+        case "text_normalised":
+            return text_normalised(r["text"] or "") or None
+    return r[by] or None
 
 
-def test_thirty_thousand_copies_make_no_pairs() -> None:
+def plain(rows: list[Row], by: str) -> dict[int, tuple[Any, int]]:
+    """uid -> (group, size), from a dict of all keys."""
+    keys: dict[Any, list[int]] = {}
+    for r in rows:
+        keys.setdefault(key_of(r, by), []).append(int.from_bytes(r["uid"], "big"))
+    alone: dict[int, tuple[Any, int]] = {u: (None, 1) for members in keys.values() for u in members}
+    keys.pop(None, None)
+    return alone | {u: (min(m), len(m)) for m in keys.values() if len(m) > 1 for u in m}
+
+
+def test_copies_of_one_picture_are_one_row_of_a_bucket_a_span() -> None:
+    """Thirty thousand of them, in three shards that are spans of their own."""
     n = 30_000
     uid = np.arange(n, dtype=">u8").repeat(2).tobytes()
-    table = pa.table(
-        {
-            "uid": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), n, [None, pa.py_buffer(uid)]),
-            "phash64": np.full(n, CENTRES[0], np.uint64),
-            "phash_quality": np.full(n, 99, np.uint8),
-        }
-    )
-    barrier = HashGroups(by="phash64", distance=4)
-    runner = PhaseRunner({0: table})
-    assert set(runner.run(barrier)[0].column("phash64_group_size").to_pylist()) == {n}
-    assert [s["pairs"] for s in runner.stats(barrier, "pairs").values()] == [0]
+    whole = pa.table({"uid": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), n, [None, pa.py_buffer(uid)])})
+    whole = whole.append_column("sha256", pa.array(["ab" * 32] * n))
+    barrier, runner = HashGroups(by="sha256"), PhaseRunner({s: whole.slice(s * 10_000, 10_000) for s in range(3)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shuffle, "ROWS", 10_000)
+        found = runner.run(barrier)
+    assert {size for t in found.values() for size in t.column("sha256_group_size").to_pylist()} == {n}
+    spans = runner.files[barrier]["keys"].values()
+    assert [sum(t.num_rows for t in o.tables[:-1]) for o in spans] == [1, 1, 1]
+    (stats,) = (s for s in runner.stats(barrier, "answers").values() if s["groups"])
+    assert stats == {"groups": 1, "largest": n, "sizes": {str(n): 1}}
 
 
-def test_distance_goes_with_phash_only() -> None:
-    with pytest.raises(ValidationError, match="go with by: phash64"):
-        HashGroups(by="url", distance=2)
-    with pytest.raises(ValidationError, match="go with by: phash64"):
+def test_a_pool_that_grows_looks_at_new_shards_only() -> None:
+    rows = [row(n, url=f"http://x/{n % 7}") for n in range(60)]
+    old, new = pool_of(rows[:30], 2), {s + 8: t for s, t in pool_of(rows[30:], 3).items()}
+    barrier = HashGroups(by="url")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shuffle, "ROWS", 64)
+        before = PhaseRunner(old)
+        before.run(barrier)
+        grown = PhaseRunner(old | new, generations=dict.fromkeys(new, 1), earlier=before)
+        found = grown.run(barrier)
+        anew = PhaseRunner(old | new, generations=dict.fromkeys(new, 1)).run(barrier)
+    assert found == anew
+    assert {part[:8] for phase, part in grown.ran if phase == "keys"} == {"00000008"}
+
+
+def test_quality_goes_with_hashes_only() -> None:
+    with pytest.raises(ValidationError, match="go with perceptual hashes"):
         HashGroups(by="sha256", min_quality=10)
 
 
+def test_vectors_are_no_key() -> None:
+    table = pa.table({"uid": pa.array([bytes(16)], pa.binary(16)), "v": pa.array([[1.0]], pa.list_(pa.float32()))})
+    with pytest.raises(ValueError, match="a key to count is"):
+        PhaseRunner({0: table}).run(HashGroups(by="v"))
+
+
 def test_a_barrier_can_be_made_again_from_what_it_says_of_itself() -> None:
-    for barrier in (HashGroups(by="url"), HashGroups(by="phash64", distance=4)):
+    for barrier in (HashGroups(by="url"), HashGroups(by="phash64", min_quality=4)):
         assert HashGroups(**barrier.identity()["parameters"]) == barrier

@@ -165,9 +165,8 @@ def sets(comparison: Comparison) -> str:
             for s in comparison.sets
         ]
         near = max(s.near for s in comparison.sets)
-        note = "the same bytes" + {-1: "; the pool has no perceptual hashes", 0: ", or an equal perceptual hash"}.get(
-            near, f", or a perceptual hash within {near} bits"
-        )
+        hashes = f", or a perceptual hash within {near} bits of 256, mirrored and turned too"
+        note = "the same bytes" + ("; the pool has no perceptual hashes" if near < 0 else hashes)
         found += (
             f"<p class='soft'>In the pool: {note}.</p>"
             + f'<div class="results">{table(head, rows, "Evaluation sets")}</div>'

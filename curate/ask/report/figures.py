@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -49,14 +50,16 @@ class Filed:
         return rel
 
 
-def sheet(samples: Sequence[Shown], keepers: Mapping[bytes, Shown], pictures: Pictures, label: str) -> str:
-    """A grid of samples; duplicates stand beside the one that stays for them."""
+def sheet(
+    samples: Sequence[Shown], keepers: Mapping[bytes, Shown], pictures: Pictures, label: str, beside: str = "stays"
+) -> str:
+    """A grid of samples; duplicates stand beside the one that they name."""
     alone = [s for s in samples if s.dup_of not in keepers]
     found = ""
     pairs = [(s, keepers[s.dup_of]) for s in samples if s.dup_of is not None and s.dup_of in keepers]
     if pairs:
-        items = "".join(f"<li>{figure(a, pictures, 'dropped')}{figure(b, pictures, 'stays')}</li>" for a, b in pairs)
-        found += f'<ul class="pairs" aria-label="{text(label)}, beside what stays">{items}</ul>'
+        items = "".join(f"<li>{figure(a, pictures, 'dropped')}{figure(b, pictures, beside)}</li>" for a, b in pairs)
+        found += f'<ul class="pairs" aria-label="{text(label)}, beside what it went for">{items}</ul>'
     if alone:
         items = "".join(f"<li>{figure(s, pictures)}</li>" for s in alone)
         found += f'<ul class="sheet" aria-label="{text(label)}">{items}</ul>'
@@ -71,9 +74,27 @@ def borderline(samples: Sequence[Shown], pictures: Pictures) -> str:
     return f'<ul class="sheet" aria-label="Nearest to the threshold">{items}</ul>'
 
 
-def group(lost: Sequence[Shown], keeper: Shown | None, size: int, pictures: Pictures) -> str:
-    """One group of duplicates: what stays, then some of those that went."""
-    shown = ([f"<li>{figure(keeper, pictures, 'stays')}</li>"] if keeper else []) + [
+def dropped_pairs(pairs: Sequence[tuple[Shown, Shown | None, str]], pictures: Pictures, beside: str) -> str:
+    """Samples that went, each beside the one that it names; that one may have been removed since."""
+    items = ""
+    for lost, other, words in pairs:
+        named = figure(replace(other, score=words, reason=None), pictures, beside) if other is not None else ""
+        items += f"<li>{figure(replace(lost, score=words), pictures, 'dropped')}{named}</li>"
+    return f'<ul class="pairs" aria-label="Farthest apart of what was dropped">{items}</ul>'
+
+
+def kept_pairs(pairs: Sequence[tuple[Shown, Shown, str]], pictures: Pictures) -> str:
+    """Two samples that both stayed, side by side."""
+    items = "".join(
+        "<li>" + "".join(figure(replace(s, score=words, reason=None), pictures, "stays") for s in (a, b)) + "</li>"
+        for a, b, words in pairs
+    )
+    return f'<ul class="pairs" aria-label="Nearest to the bound of what both stayed">{items}</ul>'
+
+
+def group(lost: Sequence[Shown], keeper: Shown | None, size: int, pictures: Pictures, beside: str = "stays") -> str:
+    """One group of duplicates: what they name, then some of those that went."""
+    shown = ([f"<li>{figure(keeper, pictures, beside)}</li>"] if keeper else []) + [
         f"<li>{figure(s, pictures, 'dropped')}</li>" for s in lost
     ]
     more = size - 1 - len(lost)
@@ -88,7 +109,7 @@ def figure(sample: Shown, pictures: Pictures, role: str = "") -> str:
     else:
         alt = text(sample.text or f"sample {sample.uid.hex()}, without a caption", 120)
         picture = f'<img src="{pictures.source(sample)}" alt="{alt}" loading="lazy">'
-    kind = {"stays": " stays", "just kept": " stays"}.get(role, "")
+    kind = {"stays": " stays", "better": " stays", "just kept": " stays"}.get(role, "")
     top = f'<p class="role{kind}">{role}</p>' if role else ""
     why = f'<p class="why{kind}">{text(sample.score or sample.reason)}</p>' if sample.score or sample.reason else ""
     where = f'{sample.width}×{sample.height} · <span title="{text(sample.url or "")}">{sample.uid.hex()}</span>'

@@ -96,7 +96,9 @@ def _pages(
         if kind == "borderline":
             body = figures.borderline(part, pictures)
         else:
-            body = figures.sheet(part, found.keepers if kind == "lost" else {}, pictures, f"{kind} at {step}")
+            body = figures.sheet(
+                part, found.keepers if kind == "lost" else {}, pictures, f"{kind} at {step}", found.filters[step].beside
+            )
         content = (f"<header><h1>{text(title)}</h1>{way}</header>", f'<main id="main">{body}</main>')
         html = page(title, style(), *content, local_images=True)
         (folder / name).write_text(html, encoding="utf-8", newline="\n")

@@ -7,10 +7,13 @@ html = draw(found)                                   # curate.ask.report.page
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from curate.ask.funnel import Funnel
 from curate.ask.pictures import Shown
+
+if TYPE_CHECKING:
+    from curate.ask.report.contamination import Contamination
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Histogram:
     kept: rows of the final pick. lost: dropped by this filter first. other: the rest, dropped by other filters.
     below, above: rows outside the edges. missing: rows without a value. All together: the rows that were asked.
     log: the edges grow by factors: draw the axis logarithmic.
+    words: what the three are called; "" where there is no third.
     """
 
     title: str
@@ -46,6 +50,7 @@ class Histogram:
     above: int = 0
     missing: int = 0
     log: bool = False
+    words: tuple[str, str, str] = ("kept", "dropped here", "dropped by others")
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,40 @@ class GroupSizes:
 
 
 @dataclass(frozen=True)
+class InPool:
+    """What the barrier of a keep-one filter found in the whole pool, whoever was asked about.
+
+    groups: connected components; largest: samples in the largest of them; most_equal: samples of one hash or vector.
+    sizes: (samples, groups), ascending. distances: (distance, pairs), ascending; None where they are too many to tell.
+    """
+
+    step: str
+    groups: int
+    largest: int
+    most_equal: int
+    pairs: int
+    sizes: tuple[tuple[int, int], ...]
+    distances: tuple[tuple[int, int], ...] | None
+
+
+@dataclass(frozen=True)
+class NearPairs:
+    """Of one keep-one filter the pairs nearest to its bound: (sample, sample, distance in words).
+
+    dropped: who went, and who stayed for it, farthest apart first. kept: two that both stayed, nearest to the bound
+    first. spread: pairs by distance, `kept` both stayed, `lost` at least one went. looked_at: samples that `kept` and
+    `spread` are of: all that take part, unless they were `drawn`.
+    """
+
+    step: str
+    dropped: tuple[tuple[Shown, Shown | None, str], ...]
+    kept: tuple[tuple[Shown, Shown, str], ...]
+    spread: Histogram | None
+    looked_at: int
+    drawn: bool
+
+
+@dataclass(frozen=True)
 class Timing:
     """One pass of the runs that made this pool's data, summed over runs. None: not recorded."""
 
@@ -135,12 +174,14 @@ class UidList:
 @dataclass
 class FilterFound:
     """What one filter did. lost, kept (by it and all above it): drawn by uid. borderline: nearest to a threshold, those
-    just lost first, then those just kept (`reason`, None where kept, tells which). `score` says the values."""
+    just lost first, then those just kept (`reason`, None where kept, tells which). `score` says the values.
+    beside: what the sample is that a lost one names: "stays", or "better", which may be lost itself."""
 
     histograms: tuple[Histogram, ...] = ()
     lost: list[Shown] = field(default_factory=list)
     kept: list[Shown] = field(default_factory=list)
     borderline: list[Shown] = field(default_factory=list)
+    beside: str = "stays"
 
 
 @dataclass
@@ -151,10 +192,13 @@ class Found:
     about: dict[str, Any]
     filters: dict[str, FilterFound]
     keepers: dict[bytes, Shown]  # uid -> the sample that stayed for a lost duplicate
-    groups: list[Group]  # largest first, over all keep-one filters
+    groups: list[Group]  # filter by filter, largest first
     group_sizes: list[GroupSizes]
     downloads: Downloads | None
     counts: list[Counts]
     timings: list[Timing]
     uid_lists: list[UidList]
     final: list[Shown]  # a sample of what the pick kept
+    near_pairs: list[NearPairs] = field(default_factory=list)
+    in_pool: list[InPool] = field(default_factory=list)
+    contamination: list[Contamination] = field(default_factory=list)

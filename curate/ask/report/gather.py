@@ -14,11 +14,14 @@ from dataclasses import dataclass, replace
 from curate.ask.funnel import funnel
 from curate.ask.pictures import Shown, look_up
 from curate.ask.report.candidates import Candidate, Place, score
+from curate.ask.report.compared import beside, find_compared, in_the_pool
+from curate.ask.report.contamination import contamination
 from curate.ask.report.downloads import downloads
 from curate.ask.report.found import FilterFound, Found, Group
 from curate.ask.report.groups import GROUPS, MEMBERS, Members, find_samples, largest_groups
 from curate.ask.report.histograms import Axis
 from curate.ask.report.margins import Asked, find_steps
+from curate.ask.report.pairs import find_pairs, in_pairs, keepers_of, places_of
 from curate.ask.report.shards import Ground, Sight, walk
 from curate.ask.report.survey import OfStep, Survey, axes, bounded, survey
 from curate.ask.report.tables import tables
@@ -56,14 +59,20 @@ def _gather(pool: Pool, pick_folder: str, samples: int) -> Found:
     lines = axes(ground)
     seen = survey(ground, lines, sheet_size(samples, len(ground.steps)))
     groups, sizes = largest_groups(session, ground)
+    near = find_pairs(ground, find_compared(ground))
     said = _said(ground, {s.number: _shown(of) for s, of in zip(ground.steps, seen.steps, strict=True)})
     stays = {v.dup_of for of_step in said.values() for v in of_step.values() if v.dup_of is not None}
-    places = find_samples(ground, stays | {g.keeper for g in groups}, groups)
-    album = _album(pool, seen, groups, places.values())
+    places = find_samples(ground, stays | {g.keeper for g in groups} | keepers_of(near), groups)
+    album = _album(pool, seen, groups, {*places.values(), *places_of(near)})
     return Found(
         pick=pick,
         about=about,
-        filters={s.id: _filter(s, lines[s.number], seen.steps[s.number], said[s.number], album) for s in ground.steps},
+        filters={
+            s.id: replace(
+                _filter(s, lines[s.number], seen.steps[s.number], said[s.number], album), beside=beside(pool, s)
+            )
+            for s in ground.steps
+        },
         keepers={uid: album[place] for uid, place in places.items()},
         groups=[_group(g, places, album) for g in groups],
         group_sizes=sizes,
@@ -72,6 +81,9 @@ def _gather(pool: Pool, pick_folder: str, samples: int) -> Found:
         timings=timings(pool),
         uid_lists=uid_lists(session, pick_folder, [s.id for s in pick.steps]),
         final=[album[c.place] for c in seen.final.found],
+        near_pairs=[in_pairs(of_step, places, album) for of_step in near],
+        contamination=contamination(ground),
+        in_pool=list(filter(None, (in_the_pool(pool, step) for step in ground.steps))),
     )
 
 

@@ -35,7 +35,7 @@ class Members:
 
 
 def largest_groups(session: Session, ground: Ground) -> tuple[list[Members], list[GroupSizes]]:
-    """(the largest groups, over all filters; how many groups of each size each filter found)."""
+    """(the largest groups, filter by filter; how many groups of each size each filter found)."""
     found: list[list[Members]] = []
     sizes: list[GroupSizes] = []
     for step in ground.steps:
@@ -50,9 +50,16 @@ def largest_groups(session: Session, ground: Ground) -> tuple[list[Members], lis
         asked = f"SELECT dup_of, size FROM members ORDER BY size DESC, dup_of LIMIT {GROUPS}"
         found.append([Members(step, bytes(keeper), size) for keeper, size in cursor.execute(asked).fetchall()])
         cursor.close()
-    # Of groups of one size, the filters take turns: the near ones are as worth a look as the equal ones.
-    ranked = [(-m.size, rank, m.step.number, m) for of_step in found for rank, m in enumerate(of_step)]
-    return [m for *_, m in sorted(ranked, key=lambda r: r[:3])][:GROUPS], sizes
+    return _in_share(found), sizes
+
+
+def _in_share(found: Sequence[Sequence[Members]]) -> list[Members]:
+    """Each filter's largest, an even share of what is shown; what one does not fill goes to the largest of others."""
+    share = max(GROUPS // max(len(found), 1), 1)
+    more = [(-m.size, rank, i, m) for i, of_step in enumerate(found) for rank, m in enumerate(of_step) if rank >= share]
+    chosen = [m for of_step in found for m in of_step[:share]]
+    chosen += [m for *_, m in sorted(more, key=lambda r: r[:3])][: max(GROUPS - len(chosen), 0)]
+    return sorted(chosen, key=lambda m: (m.step.number, -m.size, m.keeper))
 
 
 def find_samples(ground: Ground, uids: set[bytes], groups: Sequence[Members]) -> dict[bytes, Place]:

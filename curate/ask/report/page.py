@@ -11,6 +11,8 @@ from pathlib import Path
 from curate.ask.funnel import Step
 from curate.ask.pictures import Shown
 from curate.ask.report import figures, sections
+from curate.ask.report.contamination_section import contamination_section
+from curate.ask.report.duplicates import duplicates_section
 from curate.ask.report.figures import Embedded, Pictures
 from curate.ask.report.found import FilterFound, Found
 from curate.ask.report.html import number, page, section, text
@@ -46,7 +48,8 @@ def draw(
         ("funnel", "Funnel", sections.funnel_section(found.pick)),
         ("downloads", "Downloads", sections.download_section(found.downloads)),
         *((anchor, step.id, html) for anchor, step, html in filters),
-        ("duplicates", "Duplicates", _duplicates(found, shown, sheet)),
+        ("duplicates", "Duplicates", duplicates_section(found, shown, sheet)),
+        ("evaluation", "Evaluation pictures", contamination_section(found.contamination, found.pick, shown, sheet)),
         ("kept", "What was kept", _final(found, shown, sheet)),
         ("what", "What is in it", sections.counts_section(found.counts)),
         ("timings", "Timings", sections.timings_section(found.timings)),
@@ -83,7 +86,7 @@ def _filter_section(
         )
         parts.append(f'{key}<div class="plots">{"".join(map(histogram, found.histograms))}</div>')
     if lost:
-        parts.append(f"<h3>Lost</h3>{figures.sheet(lost, whole.keepers, pictures, f'Lost at {step.id}')}")
+        parts.append(f"<h3>Lost</h3>{figures.sheet(lost, whole.keepers, pictures, f'Lost at {step.id}', found.beside)}")
         parts.append(_more(more, anchor, "lost"))
     if near:
         parts.append(f"<h3>Nearest to the threshold</h3>{figures.borderline(near, pictures)}")
@@ -107,19 +110,6 @@ def _both_sides(found: FilterFound, most: int | None) -> list[Shown]:
 
 def _more(more: MORE, anchor: str, kind: str) -> str:
     return f'<p><a href="{text(more[anchor, kind])}">More of them</a></p>' if (anchor, kind) in more else ""
-
-
-def _duplicates(found: Found, pictures: Pictures, most: int | None) -> str:
-    sizes = sections.group_sizes(found.group_sizes)
-    if not sizes and not found.groups:
-        return ""
-    groups = ""
-    for g in found.groups:
-        shown = figures.group(g.lost[:most], g.keeper, g.size, pictures)
-        kind = "group" if g.size == 2 else "group wide"
-        title = f"{number(g.size)} alike <span class='soft'>({text(g.step)})</span>"
-        groups += f"<div class='{kind}'><h3>{title}</h3>{shown}</div>"
-    return section("duplicates", "Duplicates, the largest groups first", sizes, f'<div class="groups">{groups}</div>')
 
 
 def _final(found: Found, pictures: Pictures, most: int | None) -> str:

@@ -46,10 +46,15 @@ def histogram(h: Histogram) -> str:
 def said(h: Histogram) -> str:
     """The histogram in words, for who cannot see it."""
     cuts = ", ".join(f"{t.label} (what is {t.keeps} stays)" for t in h.thresholds)
-    return (
-        f"Histogram of {h.title} from {brief(h.edges[0])} to {brief(h.edges[-1])}: {number(sum(h.kept))} kept, "
-        f"{number(sum(h.lost))} dropped here, {number(sum(h.other))} dropped by others" + (f"; {cuts}" if cuts else "")
+    parts = ", ".join(f"{number(sum(c))} {w}" for c, w in _parts(h))
+    return f"Histogram of {h.title} from {brief(h.edges[0])} to {brief(h.edges[-1])}: {parts}" + (
+        f"; {cuts}" if cuts else ""
     )
+
+
+def _parts(h: Histogram) -> list[tuple[tuple[int, ...], str]]:
+    """(counts, what they are called)."""
+    return [(c, w) for c, w in zip((h.kept, h.lost, h.other), h.words, strict=True) if w]
 
 
 def _at(h: Histogram, value: float) -> float:
@@ -108,12 +113,12 @@ def _numbers(h: Histogram) -> str:
     rows = [
         [
             f"{text(brief(h.edges[i]))} to {text(brief(h.edges[i + 1]))}",
-            *(number(c[i]) for c in (h.kept, h.lost, h.other)),
+            *(number(c[i]) for c, _ in _parts(h)),
         ]
         for i in range(len(h.kept))
         if h.kept[i] + h.lost[i] + h.other[i]
     ]
-    head = [("from, to", False), ("kept", True), ("dropped here", True), ("dropped by others", True)]
+    head = [("from, to", False), *((words, True) for _, words in _parts(h))]
     return f"<details><summary>Numbers</summary>{table(head, rows, f'{h.title}: numbers')}</details>"
 
 

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.ask.funnel import Funnel, Step
-from curate.ask.report.found import Counts, Downloads, FilterFound, Found, GroupSizes, Timing, UidList
+from curate.ask.report.found import Counts, Downloads, FilterFound, Found, Timing, UidList
 from curate.ask.report.html import bar, number, section, share, table, text
 from curate.ask.report.words import IN_WORDS
 from curate.pool.facts import TRANSIENT
 from curate.run.states import duration
 
 Link = tuple[str, str]  # (anchor, title)
-SIZES = ((2, "2"), (3, "3"), (4, "4"), (9, "5 to 9"), (99, "10 to 99"), (999, "100 to 999"))
 
 
 def heading(pick: Funnel, about: Mapping[str, Any], links: Sequence[Link]) -> str:
@@ -142,25 +141,6 @@ def counts_section(tables: Sequence[Counts]) -> str:
         head = [("value", False), ("samples", True), ("kept", True), ("share", True)]
         blocks.append(f"<div><h3>{text(counts.title)}</h3>{table(head, rows, counts.title)}</div>")
     return section("what", "What is in it", f'<div class="columns">{"".join(blocks)}</div>') if blocks else ""
-
-
-def group_sizes(sizes: Sequence[GroupSizes]) -> str:
-    """How many groups of duplicates have how many members, by filter."""
-    blocks = []
-    for found in sizes:
-        counted: dict[str, int] = {}
-        for size, groups in found.sizes:
-            label = next((label for most, label in SIZES if size <= most), "1,000 and more")
-            counted[label] = counted.get(label, 0) + groups
-        most = max(counted.values(), default=0)
-        rows = [
-            [text(label) + bar([(n, "lose")], most, f"{n} groups of {label}"), number(n)]
-            for label, n in counted.items()
-        ]
-        title = f"Sizes of the groups of {found.step}"
-        head = [("samples in a group", False), ("groups", True)]
-        blocks.append(f"<div><h3>{text(title)}</h3>{table(head, rows, title)}</div>" if rows else "")
-    return f'<div class="columns">{"".join(blocks)}</div>' if any(blocks) else ""
 
 
 def timings_section(timings: Sequence[Timing]) -> str:

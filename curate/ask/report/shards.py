@@ -121,6 +121,14 @@ class Sight:
         """Those of the verdict's columns that it has."""
         return self._aligned(part_file(step.folder, shard_name(self.shard)), columns)
 
+    def columns(self, folder: str, names: Sequence[str]) -> pa.Table:
+        """Columns of any folder with files row-aligned with shards, or with parts of a sparse stage; PIXELS has the
+        facts."""
+        rel = part_file(folder, shard_name(self.shard))
+        if folder.startswith("columns/") and not self.ground.pool.storage.exists(rel):
+            return self._sparse(folder, names).select(list(names))
+        return self._aligned(rel, names)
+
     def _wanted(self, folder: str) -> list[str]:
         """The columns of a folder that all margins together name."""
         places = [place for s in self.ground.steps for place in s.places.values()]

@@ -98,8 +98,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A set that all runs were evaluated on. in_pool: how many of its pictures are in the pool (by bytes, or perceptual
-    hash within `near` bits; near -1: the pool has no such hashes)."""
+    """A set that all runs were evaluated on. in_pool: how many of its pictures are in the pool (by bytes, or a
+    perceptual hash within `near` bits of 256; near -1: the pool has no such hashes)."""
 
     name: str
     path: str

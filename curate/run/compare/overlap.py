@@ -1,7 +1,7 @@
 """How many pictures of an evaluation set are in the pool too: what a recipe learned by heart is no merit.
 
-Counted are pictures whose bytes as received are those of a sample of the pool, or whose perceptual hash lies within
-NEAR bits of one's. Beyond COMPARISONS pairs of hashes only equal ones count, and the answer says so (`near`: 0).
+Counted are pictures whose bytes as received are those of a sample of the pool, or whose perceptual hash, upright,
+mirrored or turned, lies within NEAR bits of one's: what the filter `decontaminate` finds as it is by default.
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from training_smoke.evaluate.run import Source
 
 WINOGAVIL = "association"
-NEAR = 4  # bits of 64: by so many do re-encoded and resized copies differ
+NEAR = 48  # bits of 256; see stages.eval_matches
 FLAT = 50  # of pictures with less in them, equal hashes say nothing; see stages.fingerprint
-COMPARISONS = 20_000_000_000  # a minute of one core
 NOT_HASHED = -1  # a pool without perceptual hashes: only equal bytes are found
-BLOCK = 1 << 22  # pairs at a time
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class CountWork:
     sets: tuple[EvalSet, ...]
 
     def file(self, item: str) -> str:
-        return f"{self.folder}/{self.sets[int(item)].digest}.json"
+        return f"{self.folder}/{self.sets[int(item)].digest}-{NEAR}.json"  # another rule has other answers
 
 
 def count_overlap(work: CountWork, item: str) -> dict[str, Any]:
@@ -53,23 +51,28 @@ def count_overlap(work: CountWork, item: str) -> dict[str, Any]:
     try:
         source = chosen.open()
         kind = getattr(source, "kind", WINOGAVIL if isinstance(source, AssociationTable) else "retrieval")
-        digests, hashes = _prints(source)
-        if chosen.task is not None and len(digests) != TASKS[chosen.task].size and kind != WINOGAVIL:
-            raise TrainingError(
-                f"it has {len(digests):,} of the {TASKS[chosen.task].size:,} samples of DataComp's task"
-            )
+        table = _prints(source)
+        if chosen.task is not None and len(table) != TASKS[chosen.task].size and kind != WINOGAVIL:
+            raise TrainingError(f"it has {len(table):,} of the {TASKS[chosen.task].size:,} samples of DataComp's task")
     except TrainingError as e:
         raise UserError(f"evaluation set {chosen.name}: {e}") from e
-    inside, near = _in_pool(pool, digests, hashes)
-    found = {"task": kind, "n": len(digests), "in_pool": int(inside.sum()), "near": near}
+    inside, near = _in_pool(pool, table)
+    found = {"task": kind, "n": len(table), "in_pool": int(inside.sum()), "near": near}
     pool.storage.commit(work.file(item), json.dumps(found).encode())
-    return {"rows": len(digests)}
+    return {"rows": len(table)}
 
 
-def _prints(source: Source) -> tuple[pa.Array, np.ndarray]:
-    """(sha256 as hex, perceptual hash) of each picture; 0 for those whose hash says nothing."""
-    found = [_print(image) for image in _images(source)]
-    return pa.array([digest for digest, _ in found], pa.string()), np.array([h for _, h in found], np.uint64)
+def _prints(source: Source) -> pa.Table:
+    """What each picture is known by, as `stages.eval_prints` has it."""
+    from stages.eval_prints import prints_of
+    from stages.eval_sets import Picture
+    from training_smoke.errors import TrainingError
+
+    table = prints_of(Picture(str(number), image) for number, image in enumerate(_images(source)))
+    errors = table.column("error").drop_null().to_pylist()
+    if errors:
+        raise TrainingError(f"a picture does not decode: {errors[0]}")
+    return table
 
 
 def _images(source: Source) -> Iterator[bytes]:
@@ -87,41 +90,21 @@ def _images(source: Source) -> Iterator[bytes]:
                 yield image
 
 
-def _print(image: bytes) -> tuple[str, int]:
-    from stages.decode import DecodeError, decode
-    from stages.fingerprint import of_pixels
-    from training_smoke.errors import TrainingError
-
-    try:
-        found = of_pixels(decode(image).pixels)
-    except DecodeError as e:
-        raise TrainingError(f"a picture does not decode: {e}") from e
-    return hashlib.sha256(image).hexdigest(), found.phash64 if found.quality >= FLAT else 0
-
-
-def _in_pool(pool: Pool, digests: pa.Array, hashes: np.ndarray) -> tuple[np.ndarray, int]:
+def _in_pool(pool: Pool, table: pa.Table) -> tuple[np.ndarray, int]:
     """(bool (n,): which are in the pool, bits within which hashes were compared)."""
+    from stages.eval_hashes import NONE, nearest_hashes
+    from stages.eval_prints import eval_hashes, words_of
+
     shape, _ = pool.shape()
-    near = NEAR if sum(shape.rows) * len(hashes) <= COMPARISONS else 0
-    inside = np.zeros(len(hashes), bool)
-    telling = np.flatnonzero(hashes)
-    hashed = False
+    digests = table.column("sha256")
+    words, row = eval_hashes(table, "phash256", FLAT)
+    inside, hashed = np.zeros(len(table), bool), False
     for shard in shape.shards:
-        table, _ = pool.facts(shard, ["sha256", "phash64", "phash_quality"])
-        inside |= pc.is_in(digests, value_set=table.column("sha256")).to_numpy(zero_copy_only=False)
-        clear = pc.fill_null(pc.greater_equal(table.column("phash_quality"), FLAT), False)
-        theirs = np.unique(table.column("phash64").filter(clear).drop_null().to_numpy())
+        facts, _ = pool.facts(shard, ["sha256", "phash256", "phash_quality"])
+        inside |= pc.is_in(digests, value_set=facts.column("sha256")).to_numpy()
+        clear = pc.fill_null(pc.greater_equal(facts.column("phash_quality"), FLAT), False)
+        theirs = words_of(facts.column("phash256").filter(clear).drop_null(), 4)
         hashed = hashed or len(theirs) > 0
-        inside[telling] |= _near(hashes[telling], theirs, near)
-    return inside, near if hashed else NOT_HASHED
-
-
-def _near(ours: np.ndarray, theirs: np.ndarray, bits: int) -> np.ndarray:
-    """bool (ours,): is one of theirs within so many bits?"""
-    if not bits or not len(theirs):
-        return np.isin(ours, theirs)
-    found = np.zeros(len(ours), bool)
-    for start in range(0, len(ours), max(1, BLOCK // len(theirs))):
-        some = slice(start, start + max(1, BLOCK // len(theirs)))
-        found[some] = (np.bitwise_count(ours[some, None] ^ theirs[None]) <= bits).any(axis=1)
-    return found
+        _, nearest = nearest_hashes(words, theirs, np.arange(len(theirs)), NEAR)
+        inside[row[nearest != NONE]] = True
+    return inside, NEAR if hashed else NOT_HASHED

@@ -8,14 +8,17 @@ import shutil
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from compared import build_pool, held_out, small
+from PIL import Image
 
 from curate.errors import UserError
+from curate.pool.pool import Pool
 from curate.pool.storage import Storage
-from curate.run.compare.overlap import CountWork, _near, count_overlap
+from curate.run.compare.overlap import CountWork, count_overlap
 from curate.run.compare.sets import EvalSet, open_sets
+from tests.stages.eval_pictures import encoded, facts, photo
+from tests.tiny import PIXELS_SETTINGS, add_shard, sample
 from training_smoke.evaluate.tasks import TASKS
 
 
@@ -75,25 +78,40 @@ def counted(pool: Path, chosen: EvalSet) -> dict[str, object]:
     return found
 
 
-def test_pictures_that_the_pool_has_too_are_counted(tmp_path: Path) -> None:
-    pool, folder = build_pool(tmp_path / "pool", 60), tmp_path / "mixed"
+def retrieval_set(folder: Path, images: list[bytes]) -> EvalSet:
     (folder / "test").mkdir(parents=True)
     with tarfile.open(folder / "test" / "0.tar", "w") as tar:
-        for number, data in enumerate([small(3), small(17), small(70), small(71)]):  # two of them are in the pool
+        for number, data in enumerate(images):
             for name, content in ((f"{number}.jpg", data), (f"{number}.txt", b"a picture")):
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
     (folder / "dataset_type.txt").write_text("retrieval\n")
     (folder / "test" / "nshards.txt").write_text("1\n")
-    found = counted(pool, open_sets([str(folder)])[0][0])
-    assert found == {"task": "retrieval", "n": 4, "in_pool": 2, "near": 4}
+    return open_sets([str(folder)])[0][0]
 
 
-def test_near_is_within_so_many_bits() -> None:
-    theirs = np.array([0b1111, 0xFF << 40], np.uint64)
-    ours = np.array([0b0000, 0b0001, (0xFF << 40) | 0b11, 0xFF << 50], np.uint64)  # 4, 3, 2 and 12 bits away
-    assert _near(ours, theirs, 4).tolist() == [True, True, True, False]
-    assert _near(ours, theirs, 3).tolist() == [False, True, True, False]
-    assert _near(ours, theirs, 2).tolist() == [False, False, True, False]
-    assert _near(np.array([0b1111, 0b1110], np.uint64), theirs, 0).tolist() == [True, False]
+def test_pictures_that_the_pool_has_too_are_counted(tmp_path: Path) -> None:
+    pool = build_pool(tmp_path / "pool", 60)
+    chosen = retrieval_set(tmp_path / "mixed", [small(3), small(17), small(70), small(71)])  # two are in the pool
+    assert counted(pool, chosen) == {"task": "retrieval", "n": 4, "in_pool": 2, "near": 48}
+
+
+def test_copies_count_as_decontamination_finds_them(tmp_path: Path) -> None:
+    pool = Pool.create(str(tmp_path / "pool"), PIXELS_SETTINGS, 10)
+    images = [encoded(photo(seed), quality=40) for seed in range(6)]
+    known = [{k: v for k, v in f.items() if k != "uid"} for f in facts(images)]
+    add_shard(pool, 0, [sample(n, image=i, **k) for n, (i, k) in enumerate(zip(images, known, strict=True))])
+    mirrored, turned = Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_90
+    copies = [photo(0), photo(1).transpose(mirrored), photo(2).transpose(turned), photo(40), photo(41)]
+    chosen = retrieval_set(tmp_path / "copies", [encoded(c) for c in copies])
+    assert counted(tmp_path / "pool", chosen)["in_pool"] == 3
+
+
+def test_a_pool_without_hashes_says_so(tmp_path: Path) -> None:
+    pool = Pool.create(str(tmp_path / "pool"), PIXELS_SETTINGS, 10)
+    image = encoded(photo(0))
+    add_shard(pool, 0, [sample(0, image=image, phash64=None, phash256=None, phash_quality=None)])
+    chosen = retrieval_set(tmp_path / "copies", [image, encoded(photo(0), quality=50)])
+    found = counted(tmp_path / "pool", chosen)
+    assert (found["in_pool"], found["near"]) == (1, -1)
