@@ -2,9 +2,8 @@
 
 A table for people and, last, one JSON line. A full run measures every bar and is kept in bench/dedup.json, where
 `--only` replaces the bars that it measures again; `--quick` takes smaller sizes, null for what it does not measure.
-Alone: `python bench/dedup_transforms.py` (which transforms which hash survives), `python bench/dedup_billion.py` (which
-writes docs/dedup-billion.md).
-On a GPU: bench/dedup_gpu.py.
+`python bench/dedup_photos.py` alone prints what becomes of each transform, `python bench/dedup_billion.py` writes
+docs/dedup-billion.md. On a GPU: bench/dedup_gpu.py.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ PARTS = {
     "hamming": ("dedup_hamming", True),
     "components": ("dedup_components", True),
     "engine": ("dedup_engine", True),
+    "bands": ("dedup_bands", True),
     "photos": ("dedup_photos", True),
     "vectors": ("dedup_vectors", True),
     "gpu": ("dedup_gpu", True),

@@ -40,10 +40,8 @@ LONG_RUN = 8192  # from here a run is worth a join of its own
 CHUNK = 1 << 18  # pairs that are given at a time, at least
 DIGIT = 13  # bits of one pass of the radix sort: its counters fit the cache nearest to the processor
 
-OLD, NUMBER = (
-    np.uint32(1 << 31),
-    np.uint32((1 << 31) - 1),
-)  # a label is the number of a value, OLD where it is not fresh
+# A label is the number of a value, with the top bit set where it is not fresh.
+OLD, NUMBER = np.uint32(1 << 31), np.uint32((1 << 31) - 1)
 
 
 def pairs_within(
@@ -61,7 +59,7 @@ def pairs_within(
         i, j: int64 (pairs,), ordered by (i, j). d: uint8 (pairs,).
 
     Raises:
-        ValueError: the hashes are not uint64, or not strictly ascending.
+        ValueError: the hashes are not uint64, or not strictly ascending, or too many.
     """
     from stages.hamming_kernels import unpacked
 
@@ -85,6 +83,8 @@ def distinct(hashes: np.ndarray) -> np.ndarray:
 def check_unique(hashes: np.ndarray) -> None:
     if hashes.dtype != np.uint64 or hashes.ndim != 1:
         raise ValueError(f"hashes must be uint64 (n,), not {hashes.dtype} {hashes.shape}")
+    if len(hashes) > NUMBER:
+        raise ValueError(f"{len(hashes):,} hashes at once: at most {NUMBER:,}; cut them by `Scheme` and `subset_pairs`")
     if np.any(hashes[1:] <= hashes[:-1]):
         raise ValueError("hashes must be ascending, each once: collapse equal ones with `distinct` first")
 

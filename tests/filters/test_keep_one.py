@@ -200,7 +200,7 @@ NEAR = {"vectors": "clip_image", "epsilon": 0.05}
         ({"by": "sha256", "distance": 2}, "how long the hashes are"),
         ({"by": "phash64", "distance": 12}, "at most 10"),
         ({"by": "url", "min_quality": 10}, "go with perceptual hashes"),
-        ({"near": NEAR, "distance": 4, "bands": 16}, "distance, bands: with `by` only"),
+        ({"near": NEAR, "distance": 4, "bands": 8}, "distance, bands: with `by` only"),
         ({"near": NEAR, "rule": "reference"}, "within_clusters: true"),
         ({"by": "phash64", "distance": 4, "rule": "reference"}, "within_clusters: true"),
     ],
