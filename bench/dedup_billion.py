@@ -66,7 +66,7 @@ def measure(quick: bool) -> dict[str, Bar]:
         write(found, shards * ROWS_OF_SHARD)
     usual = [w for w in found if w.scale == 1 and w.need_gb <= USUAL_GB]
     heaviest = max(usual, key=lambda w: w.peak_mb)
-    over = [f"{w.step}, {w.phase}" for w in found if w.peak_mb * w.scale > 1000 * w.need_gb]
+    over = [f"{w.step}, {w.phase}" for w in found if w.full_mb > 1000 * w.need_gb]
     print(f"heaviest: {heaviest.step}, {heaviest.phase}; over what they ask for: {', '.join(over) or 'none'}")
     peak = at_most(heaviest.peak_mb, 1000 * USUAL_GB, 0)
     return {
@@ -144,7 +144,7 @@ def weigh(step: str, owner: Owner, phase: Phase, world: World) -> Weighed:
     need = phase.need.memory_gb
     found = Weighed(step, phase.name, parts, cpu_s, peak, sum(sizes.values()), written, scale, opening, need)
     print(
-        f"{phase.name:10} {found.parts:7,} parts of {found.seconds:7.1f} s, {peak:5.0f} MB, "
+        f"{phase.name:10} {found.parts:7,} parts of {found.seconds:7.1f} s, {found.full_mb:5.0f} MB, "
         f"{found.core_hours:8.1f} core-hours" + (f" (a {scale:.0f}th measured)" if scale > 1 else ""),
         flush=True,
     )

@@ -147,7 +147,7 @@ class Columns:
         if pa.types.is_integer(wanted.type):
             return self.rng.integers(0, 1000, self.rows).astype(wanted.type.to_pandas_dtype())
         if pa.types.is_boolean(wanted.type):
-            return self.rng.random(self.rows) < 0.5
+            return np.zeros(self.rows, bool)  # marks what is rare, as groups of millions
         raise ValueError(f"phase {self.part.phase} reads {wanted} of {self.kind}: dedup_billion_data cannot make it")
 
     def _often(self, at: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from common import ROOT
 
 MACHINES = (1, 8, 64)
 CORES, MEMORY_GB = 16, 64  # of one machine
+BASE_MB = 140  # of a process that did a part of hardly any rows (`groups` of hashes)
 
 HEAD = """\
 # A billion images, by parts
@@ -60,6 +61,11 @@ class Weighed:
         return self.cpu_s * self.scale + self.opening_s
 
     @property
+    def full_mb(self) -> float:
+        """Peak memory of a part of the full size: what a process has before it reads does not grow."""
+        return BASE_MB + (self.peak_mb - BASE_MB) * self.scale if self.scale > 1 else self.peak_mb
+
+    @property
     def core_hours(self) -> float:
         return self.parts * self.seconds / 3600
 
@@ -82,7 +88,7 @@ def summary(found: Sequence[Weighed], steps: Sequence[str]) -> list[str]:
         mine = [w for w in found if w.step == step]
         hours = " | ".join(amount(sum(hours_on(w, m) for w in mine)) for m in MACHINES)
         written = sum(w.parts * w.written_mb * w.scale for w in mine) / 1e6
-        most = max(mine, key=lambda w: w.peak_mb * w.scale)
+        most = max(mine, key=lambda w: w.full_mb)
         cells = [amount(sum(w.core_hours for w in mine)), hours, f"{written:.3g}", f"{peak(most)} ({most.phase})"]
         lines.append(f"| {step} | {' | '.join(cells)} |")
     return lines
@@ -110,12 +116,12 @@ def phases(found: Sequence[Weighed], step: str) -> list[str]:
 
 def hours_on(w: Weighed, machines: int) -> float:
     """Rounds of parts, as many at a time as there are cores, or memory for them."""
-    together = max(1, int(min(CORES, MEMORY_GB * 1000 // (w.peak_mb * w.scale)))) * machines
+    together = max(1, int(min(CORES, MEMORY_GB * 1000 // w.full_mb))) * machines
     return math.ceil(w.parts / together) * w.seconds / 3600
 
 
 def peak(w: Weighed) -> str:
-    return f"~{w.peak_mb * w.scale:,.0f}" if w.scale > 1 else f"{w.peak_mb:,.0f}"
+    return f"~{w.full_mb:,.0f}" if w.scale > 1 else f"{w.peak_mb:,.0f}"
 
 
 def amount(value: float) -> str:

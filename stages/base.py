@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -244,8 +245,9 @@ class Stage(Parameters):
 class Shape:
     """What a computation over all shards may know before it starts: shard numbers and their rows.
 
-    generations: of each shard, which of the pool's lists it came with, counted from 0 in the order in which they came;
-    ascending. digests: of each shard, of the uids in it. Left out, there is one generation, and no digest.
+    shards ascend. generations: of each shard, which of the pool's lists it came with, counted from 0 in the order in
+    which they came; ascending. digests: of each shard, of the uids in it. Left out, there is one generation, and no
+    digest.
     """
 
     shards: tuple[int, ...]
@@ -266,9 +268,9 @@ class Shape:
         return tuple(found)
 
     def among(self, shards: Iterable[int]) -> Shape:
-        """The shape of some of the shards."""
-        wanted = set(shards)
-        at = [i for i, shard in enumerate(self.shards) if shard in wanted]
+        """The shape of some of the shards; of a few among many in little time."""
+        found = ((bisect_left(self.shards, shard), shard) for shard in sorted(set(shards)))
+        at = [i for i, shard in found if self.shards[i : i + 1] == (shard,)]
         return Shape(
             tuple(self.shards[i] for i in at),
             tuple(self.rows[i] for i in at),

@@ -1,23 +1,24 @@
-"""Near pairs of one bucket of clusters, in bounded memory, whatever the size of a cluster.
+"""Near pairs of one bucket of clusters, in bounded memory, whatever the size of a cluster and of its crowds.
 
-found = near_pairs(inputs, fresh, search)          # (a, b, distance): nodes, each pair once
+found = Bucket(inputs, fresh, bound)
+found.pairs()                                      # (a, b, distance): nodes, each pair once
+found.stats()                                      # afterwards: for the footer
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from stages.base import Inputs
 from stages.near_vector_cells import Cell, cells, ordered
+from stages.near_vector_crowds import PartPairs
 from stages.near_vector_rows import VectorRows, batches
 from stages.near_vector_tiles import Pairs, Products
 from stages.shuffle import Arrays
 from stages.vectors import Device
-
-MOST_PAIRS = 1 << 24
-"""Pairs that a part may find, for they are held and sorted: as many as 5,793 vectors have that are all near."""
 
 
 class Bucket:
@@ -38,18 +39,19 @@ class Bucket:
         self._known: Arrays = {n: a[self._order] for n, a in known.items()}
         self._cells = list(cells(self._known["cluster"], self._known["tile"], segment)) if known else []
         self._search = Products(bound, self._rows.dim, device)
-        self._found = 0
+        self._found = PartPairs(self._known)
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, Any]:
         largest = max((c.end - c.start for c in self._cells), default=0)
         return {"rows": len(self._order), "cells": len(self._cells), "largest": largest,
-                "candidates": self._search.candidates}  # fmt: skip
+                "candidates": self._search.candidates, **self._found.stats()}  # fmt: skip
 
     def pairs(self) -> Arrays:
-        """(a, b, distance): uint64, uint64, int64, a < b, by a and b; each pair once."""
-        found = [self._met(*some) for some in self._searched()]
-        node, none = self._known.get("node", np.zeros(0, np.uint64)), np.zeros(0, np.int32)
-        i, j, distance = (np.concatenate([none, *(f[n] for f in found)]) for n in range(3))
+        """(a, b, distance): uint64, uint64, int64, a < b, by a and b; each pair once. Of crowds, not all."""
+        node = self._known.get("node", np.zeros(0, np.uint64))
+        for cell, some in self._searched():
+            self._found.add(cell, self._met(*some))
+        i, j, distance = self._found.all()
         a, b = np.minimum(node[i], node[j]), np.maximum(node[i], node[j])
         order = np.lexsort((b, a))
         return {"a": a[order], "b": b[order], "distance": distance[order].astype(np.int64)}
@@ -61,18 +63,12 @@ class Bucket:
         there = home[other]  # where the other one is at home, and the first may visit
         elsewhere = (there < cluster[i]) & (visits[own] == there[:, None]).any(axis=1)
         mine = ~elsewhere
-        self._found += int(mine.sum())
-        if self._found > MOST_PAIRS:
-            raise ValueError(
-                f"near_vectors: more than {MOST_PAIRS:,} pairs are within the epsilon in one bucket of clusters: "
-                "thousands of vectors are all near to one another; write a smaller epsilon, or use semdedup, which "
-                "keeps no pairs"
-            )
-        return i[mine].astype(np.int32), j[mine].astype(np.int32), distance[mine].astype(np.int32)
+        return i[mine], j[mine], distance[mine]
 
     # ---- what is compared with what, as much at a time as memory holds
 
-    def _searched(self) -> Iterator[Pairs]:
+    def _searched(self) -> Iterator[tuple[Cell, Pairs]]:
+        """Near pairs, cell after cell, and the cell that they are of."""
         limit = self._rows.at_once()
         for first, end in batches([c.end - c.start for c in self._cells], limit):
             some = self._cells[first:end]
@@ -81,15 +77,16 @@ class Bucket:
             else:
                 yield from self._whole(some)
 
-    def _whole(self, some: list[Cell]) -> Iterator[Pairs]:
+    def _whole(self, some: list[Cell]) -> Iterator[tuple[Cell, Pairs]]:
         """Cells whose vectors are held together."""
         start = some[0].start
         x = self._rows.take(self._order[start : some[-1].end])
-        for job in (j for cell in some for j in cell.jobs):
-            a, b, c, d = (n - start for n in job)
-            yield from self._job(x[a:b], x[c:d], job)
+        for cell in some:
+            for job in cell.jobs:
+                a, b, c, d = (n - start for n in job)
+                yield from ((cell, pairs) for pairs in self._job(x[a:b], x[c:d], job))
 
-    def _in_chunks(self, cell: Cell, rows: int) -> Iterator[Pairs]:
+    def _in_chunks(self, cell: Cell, rows: int) -> Iterator[tuple[Cell, Pairs]]:
         """A cell that memory does not hold: two chunks of it at a time."""
         for a, b, c, d in cell.jobs:
             for top in range(a, b, rows):
@@ -98,7 +95,7 @@ class Bucket:
                 for left in range(top if a == c else c, d, rows):
                     right = min(left + rows, d)
                     y = x if (left, right) == (top, bottom) else self._rows.take(self._order[left:right])
-                    yield from self._job(x, y, (top, bottom, left, right))
+                    yield from ((cell, pairs) for pairs in self._job(x, y, (top, bottom, left, right)))
 
     def _job(self, x: np.ndarray, y: np.ndarray, job: tuple[int, int, int, int]) -> Iterator[Pairs]:
         a, b, c, d = job

@@ -96,23 +96,32 @@ class Products:
         room = np.empty((tile, tile), np.float32) if self._gpu is None else None
         for above in range(0, len(x), tile):
             for left in range(above if triangle else 0, len(y), tile):
-                rows, columns = self._tile(first[above : above + tile], second[left : left + tile], room)
-                if triangle and above == left:
-                    rows, columns = rows[columns > rows], columns[columns > rows]
-                if len(rows):
-                    yield rows + above, columns + left
+                for rows, columns in self._tile(first[above : above + tile], second[left : left + tile], room):
+                    if triangle and above == left:
+                        rows, columns = rows[columns > rows], columns[columns > rows]
+                    if len(rows):
+                        yield rows + above, columns + left
 
     def _placed(self, x: np.ndarray) -> Any:
         return x if self._gpu is None else self._gpu.from_numpy(np.ascontiguousarray(x)).to(GPU)
 
-    def _tile(self, a: Any, b: Any, room: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _tile(self, a: Any, b: Any, room: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(row, column) of the products that pass."""
         if room is None:
-            rows, columns = self._gpu.nonzero(a @ b.T >= float(self.least), as_tuple=True)
-            return rows.cpu().numpy(), columns.cpu().numpy()
+            yield from self._tile_of_gpu(a, b)
+            return
         some = np.matmul(a, b.T, out=room.reshape(-1)[: len(a) * len(b)].reshape(len(a), len(b)))
         rows, columns = np.divmod(np.flatnonzero(some >= self.least), len(b))
-        return rows, columns
+        yield rows, columns
+
+    def _tile_of_gpu(self, a: Any, b: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """No more at a time than a tile of the CPU may have: in a crowd all of a GPU's large tile pass."""
+        near = a @ b.T >= float(self.least)
+        few = int(near.count_nonzero()) <= TILE * TILE
+        at_once = len(a) if few else max(TILE * TILE // len(b), 1)
+        for top in range(0, len(a), at_once):
+            rows, columns = self._gpu.nonzero(near[top : top + at_once], as_tuple=True)
+            yield rows.cpu().numpy() + top, columns.cpu().numpy()
 
 
 def _joined(found: Iterator[Pairs]) -> Pairs:

@@ -27,8 +27,10 @@ buckets and how large clusters are cut hang on the first list alone (`stages.nea
 manyfold since has too few clusters, which costs time, not pairs; another `seed` begins anew.
 
 A part holds 0.8 GB of vectors, and what memory does not hold it reads again in chunks, so that a cluster may be of
-any size. Its pairs are held, too: where thousands of vectors are all near to one another, but not equal, a part has
-more than `near_vector_pairs.MOST_PAIRS`, and the run ends with that message. Equal vectors make no pairs.
+any size. Its pairs are held, too. Thousands of vectors that are all near to one another, but not equal, would make
+millions: a cluster that finds more than 2^21 = 2,097,152 pairs keeps of each vector those with its nearest
+(`stages.near_vector_crowds`). So of such a crowd a keep rule keeps some where one could do; what it drops still has a
+near one. Footers of `compared` name these clusters, and say how many pairs were left out. Equal vectors make no pairs.
 """
 
 from __future__ import annotations
@@ -79,8 +81,11 @@ class NearVectors(Near):
         within_clusters: compare each vector with those of its own cluster only.
         name: begins the names of the columns; left out, it is the vectors'.
 
+    Footers: of `nodes`, how many samples take part; of `compared`, how many pairs there are, and `crowds`, clusters
+    that left some out, with `left_out`, `crowd_limit`, `largest_crowds` (`stages.near_vector_crowds.PartPairs.stats`).
+
     Raises:
-        ValueError: more than `near_vector_pairs.MOST_PAIRS` pairs in one bucket; vectors of several lengths; no GPU.
+        ValueError: vectors of several lengths; no GPU.
     """
 
     scale: ClassVar[float] = 1 / UNIT
