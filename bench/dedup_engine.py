@@ -3,7 +3,7 @@
 Shards lie on disk as in a pool; every part of every phase reads and writes its files. The same pool is cut in two ways,
 with buckets of the default size and of a quarter of it, and is worked on by one and by two processes: groups and edges
 must be the same bytes. The pairs are counted again in another way. Beside them, a million hashes of 256 bits (d <= 31,
-by bands), a million of 64 whose 192 bytes of colours must agree, and what bands find of photos (`dedup_bands`).
+by bands), a million of 64 whose 192 bytes of colours must agree.
 
     python bench/dedup_engine.py --hashes 1000000         # one pool, with [seconds, CPU seconds, parts] by phase
 """
@@ -32,7 +32,6 @@ import pyarrow.parquet as pq
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-import dedup_bands  # noqa: E402
 from common import Bar, at_most, bar, environment  # noqa: E402
 from dedup_engine_data import BARRIERS, counted, made, shape_of  # noqa: E402
 
@@ -55,7 +54,7 @@ def measure(quick: bool) -> dict[str, Bar]:
         finer = 16 if quick else 1  # small pools have one bucket else
         runs = {name: run(kind, hashes, cut * finer if cut > 1 else 1, workers) for name, cut, workers in CASES}
         bars |= bars_of(kind, hashes, runs)
-    return bars | dedup_bands.measure(quick)
+    return bars
 
 
 def bars_of(kind: str, hashes: int, runs: dict[str, Found]) -> dict[str, Bar]:
