@@ -82,7 +82,7 @@ def measure(quick: bool) -> dict[str, Bar]:
 def weighed(step: str, owner: Owner, shards: int) -> list[Weighed]:
     """Each phase of one barrier or filter, by its first part that reads as much as any."""
     world = world_of(owner, shards)
-    mine = [p for p in owner.phases(shape_of(shards)) if not p.name.startswith(TRAINING)]
+    mine = [p for p in owner.phases(shape_of(shards)) if p.name.split("-")[0] not in TRAINING]
     print(f"--- {step}", flush=True)
     return [weigh(step, owner, p, world) for p in mine]
 
@@ -104,7 +104,7 @@ def world_of(owner: Owner, shards: int) -> World:
     )  # fmt: skip
 
 
-TRAINING = ("count", "total-", "sample", "start", "sums-", "step-", "centroids")
+TRAINING = ("count", "total", "sample", "start", "sums", "merge", "step", "centroids")
 """Phases of k-means, which go with the sample, not with the pool: see the page."""
 
 

@@ -29,10 +29,11 @@ PAIRS = TOUCHED * 2 / 3
 SHARES = {  # rows of all files of a phase together, as a share of the samples of the pool
     **dict.fromkeys(("nodes", "keys", "words"), 1.0),
     **dict.fromkeys(("unique", "hashes", "spread"), 1 - EQUAL),
-    **dict.fromkeys(("pairs", "compared", "edges", "decide"), PAIRS),
-    **dict.fromkeys(("forest", "roots", "members", "labels", "answers", "gather", "touched"), TOUCHED),
+    **dict.fromkeys(("pairs", "compared", "edges", "decide", "links", "numbers", "joins"), PAIRS),
+    **dict.fromkeys(("forest", "members", "labels", "answers", "gather", "touched"), TOUCHED),
     "assign": 1.5,  # every second vector visits another cluster
 }
+NUMBERED = "numbers, nodes"  # the last table of a file of `numbers`, which has nodes, not links
 DIM, CLUSTERS = 512, 50_000
 
 
@@ -61,7 +62,8 @@ class World:
         """Rows of one input table."""
         if isinstance(key, ShardColumns):
             return ROWS_OF_SHARD
-        return max(1, round(self.total[key.phase] / self.files[key.phase] / self.cuts(key)))
+        phase, tables = ("forest", 1) if kind_of(key) == NUMBERED else (key.phase, self.cuts(key))
+        return max(1, round(self.total[phase] / self.files[key.phase] / tables))
 
     def _tables(self, key: PhaseFile) -> int:
         """How many tables a file of this phase has."""
@@ -83,7 +85,7 @@ class World:
         """The input tables of a part, made kind by kind, so that those of one kind share nodes in order."""
         kinds: dict[str, list[Input]] = {}
         for key in part.keys:
-            kinds.setdefault("shard" if isinstance(key, ShardColumns) else key.phase, []).append(key)
+            kinds.setdefault(kind_of(key), []).append(key)
         found: dict[Input, pa.Table] = {}
         scale = self.scale(part)
         for kind, keys in kinds.items():
@@ -117,15 +119,19 @@ class Columns:
     world: World
 
     def of(self, wanted: pa.Field) -> np.ndarray | pa.Array:
-        pairs = self.kind in ("pairs", "edges", "compared")
+        pairs = _like(self.kind) in ("pairs", "edges", "compared", "links")
         at = np.arange(self.rows)
         group = at // 2 if pairs else at // 3
         match wanted.name:
             case "node" if wanted.type == pa.uint64():
                 found = node(self._often(at) if SHARES.get(self.kind) == 1 else at)
+                if self.kind == NUMBERED or self.part.phase == "members":
+                    found.sort()
                 return pa.array(found, mask=at % 50 == 0) if self.kind == "nodes" else found
             case "root" | "label":
-                return node(3 * group)
+                return node(3 * group).astype(wanted.type.to_pandas_dtype())
+            case "number":
+                return self.rng.integers(0, 1 << 20, self.rows, np.uint64)
             case "a":
                 return node(3 * group + at % 2)
             case "b":
@@ -138,6 +144,8 @@ class Columns:
                 return self._places(at)
             case "count":
                 return np.ones(self.rows, np.int64)
+            case "lacks":
+                return np.zeros(self.rows, np.uint8)
             case "size":
                 return np.full(self.rows, 3)
             case "distance":
@@ -167,9 +175,18 @@ class Columns:
         return (shard << np.uint64(32)) + (row % ROWS_OF_SHARD).astype(np.uint64)
 
 
+def kind_of(key: Input) -> str:
+    """Inputs of one kind have as many rows each, of the same columns."""
+    if isinstance(key, ShardColumns):
+        return "shard"
+    if key.phase == "links" and key.bucket is None:
+        return "links, all of a file"
+    return NUMBERED if key.phase == "numbers" and key.bucket == buckets_of(key.part) else key.phase
+
+
 def _like(kind: str) -> str:
-    """A small pool has but one level of trees."""
-    return next((f"{tree}-0" for tree in ("forest", "total") if kind.startswith(f"{tree}-")), kind)
+    """The phase whose columns a kind has; a small pool has but one level of trees."""
+    return "total-0" if kind.startswith("total-") else kind.split(",")[0]
 
 
 def mix(numbers: np.ndarray, salt: str) -> np.ndarray:
@@ -265,7 +282,17 @@ def spread_hashes(rows: int, part: Part, rng: np.random.Generator) -> dict[str, 
     return (words_of_band if part.name.startswith("8-") else arranged)(rows, part, rng)
 
 
+def numbers_of_pairs(rows: int, part: Part, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Two pairs for each three nodes, whose numbers have nothing to do with one another."""
+    at, buckets = np.arange(rows), buckets_of(part.name)
+    number = rng.permutation(3 * (rows // 2 + 1)).astype(np.uint64)
+    number = ((number % np.uint64(buckets)) << np.uint64(32)) + number // np.uint64(buckets)
+    first = 3 * (at // 2) + at % 2
+    return {"i": number[first], "j": number[first + 1]}
+
+
 SPECIAL = {
+    ("forest", "joins"): numbers_of_pairs,
     ("pairs", "spread"): spread_hashes,
     ("compared", "assign"): vectors_of_bucket,
     ("assign", "centroids"): centroids_table,

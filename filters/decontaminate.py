@@ -25,17 +25,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.base import MISSING, VERDICT, GlobalFilter, OnMissing
+from filters.keep_entries import by_shard, taken
 from filters.missing import refuse_missing
-from stages.base import Barrier, Column, Inputs, Output, Phase, PhaseFile, Shape, ShardColumns, Source, per_shard
+from stages.base import Barrier, Column, Inputs, Output, Phase, PhaseFile, Shape, ShardColumns, Source, fact, per_shard
 from stages.eval_hits import BY
 from stages.eval_matches import FIELDS, EvalSearch
 from stages.shuffle import (
+    NEED,
     Arrays,
     Layout,
     bucket,
     buckets_of,
     by_span,
-    gather,
     halves,
     joined,
     places,
@@ -45,6 +46,9 @@ from stages.shuffle import (
     starts_of,
     uid_array,
 )
+from stages.unhashed import refuse_unhashed
+
+QUALITY = fact("phash_quality")
 
 
 class Decontaminate(EvalSearch, GlobalFilter):
@@ -53,14 +57,15 @@ class Decontaminate(EvalSearch, GlobalFilter):
     Args:
         components: a column of groups, binary(16); null: no sample goes for another's sake.
         on_missing: what becomes of samples that match nothing, but lack something to compare by (a hash, a vector):
-            drop (reason "missing"), keep, or error.
+            drop (reason "missing"), keep, or error. A pool without hashes is refused whatever it says, unless they are
+            not asked for (distance: null).
 
     Further ones are those of `stages.eval_matches.EvalSearch`. Verdicts also say, of what is dropped: eval_set,
     eval_item, eval_by, eval_distance (bits; 1 - cosine), and eval_of: the uid of the sample that matched, itself or
     another of its component.
 
     Raises:
-        ValueError: as `EvalSearch`; a sample that lacks something, and on_missing: error.
+        ValueError: as `EvalSearch`; a sample that lacks something, and on_missing: error; a pool without hashes.
     """
 
     components: Source | None = None
@@ -68,7 +73,8 @@ class Decontaminate(EvalSearch, GlobalFilter):
 
     def reads(self) -> tuple[str | Column, ...]:
         found = self.matches()
-        return (*map(found.column, (*FIELDS, "missing")), *([self.components] if self.components is not None else []))
+        own = (*map(found.column, (*FIELDS, "missing")), *(QUALITY for _ in found.bits()[:1]))
+        return (*own, *([self.components] if self.components is not None else []))
 
     def barriers(self) -> tuple[Barrier, ...]:
         return (self.matches(),)
@@ -81,10 +87,16 @@ class Decontaminate(EvalSearch, GlobalFilter):
         if self.components is None:
             return (per_shard("verdict", shape),)
         layout = Layout(shape)
+        answers = layout.gathered("gather", "decide")
         return (
             layout.from_shards("touched"),
             layout.by_bucket("decide", ("touched", layout.spans)),
-            layout.gathered("gather", "decide"),
+            Phase(
+                "gather",
+                layout.spans,
+                lambda span: (PhaseFile("touched", span, layout.buckets), *answers.inputs(span)),
+                need=NEED,
+            ),
             layout.to_shards("verdict", "gather"),
         )
 
@@ -93,9 +105,9 @@ class Decontaminate(EvalSearch, GlobalFilter):
             case "touched":
                 return self._touched(part, inputs)
             case "decide":
-                return self._decide(inputs)
+                return _decide(inputs)
             case "gather":
-                return gather(part, inputs)
+                return _gather(part, inputs)
             case "verdict":
                 return self._verdict(inputs)
         raise ValueError(f"Decontaminate has no phase {phase!r}")
@@ -103,18 +115,26 @@ class Decontaminate(EvalSearch, GlobalFilter):
     # ---- whole components
 
     def _touched(self, part: str, inputs: Inputs) -> Output:
-        """(group_high, group_low, set, by, far, high, low, place, asked) of samples in groups, by group; set -1: it
-        matches none. far: the distance in millionths of its unit."""
+        """(group_high, group_low, set, by, far, high, low, place) of the strongest match of each group in the span, by
+        group, or where none matches, of any sample of the group: so a group of millions is a row a span. Behind the
+        last bucket, samples that are asked and match nothing. set -1: none; far: the distance in millionths of its
+        unit."""
         found: list[Arrays] = []
         for shard, table in zip(inputs.keys, inputs, strict=True):
             assert isinstance(shard, ShardColumns)
             assert self.components is not None
+            self._refuse_unhashed(table)
             there = table.column(self.components.field).is_valid()
             place = places(shard.shard, table.num_rows)[there.to_numpy()]
             found.append(self._members(table.filter(there), place))
         rows = joined(found)
-        into = bucket(rows["group_high"], rows["group_low"], buckets_of(part))
-        return Output(split(rows, into, buckets_of(part)), {"touched": len(into)})
+        asked = rows.pop("asked")
+        others = taken(rows, asked & (rows["set"] < 0))
+        rows, first = _by_strength(rows)
+        strongest = taken(rows, np.unique(first))
+        into = bucket(strongest["group_high"], strongest["group_low"], buckets_of(part))
+        tables = [*split(strongest, into, buckets_of(part)), pa.table(others)]
+        return Output(tables, {"touched": len(asked), "groups": len(into)})
 
     def _members(self, table: pa.Table, place: np.ndarray) -> Arrays:
         assert self.components is not None
@@ -127,24 +147,15 @@ class Decontaminate(EvalSearch, GlobalFilter):
         rows["far"] = np.rint(field["distance"].fill_null(0).to_numpy().astype(np.float64) * 1e6).astype(np.int64)
         return rows | {"place": place, "asked": table.column("asked").to_numpy()}
 
-    def _decide(self, inputs: Inputs) -> Output:
-        """(place, set, high, low) of samples that are asked and match nothing, in groups where another does: the set,
-        and that other's uid, of the strongest match."""
-        rows = stacked(inputs)
-        none = rows["set"] < 0
-        keys = ("low", "high", "set", "far", "by")
-        order = np.lexsort((*(rows[k] for k in keys), none, rows["group_low"], rows["group_high"]))
-        rows, none = {n: a[order] for n, a in rows.items()}, none[order]
-        starts = starts_of(rows["group_high"], rows["group_low"])
-        first = np.repeat(starts, np.diff(np.append(starts, len(none))))  # the strongest of the sample's group
-        gone = np.flatnonzero(none & ~none[first] & rows["asked"])
-        answer = {"place": rows["place"][gone]} | {n: rows[n][first[gone]] for n in ("set", "high", "low")}
-        return Output(by_span(answer, inputs, "touched"), {"with_others": len(gone)})
+    def _refuse_unhashed(self, table: pa.Table) -> None:
+        if self.matches().bits():
+            refuse_unhashed(table.column(QUALITY.field), "decontaminate", "compare by bytes alone (`distance: null`)")
 
     # ---- the answer
 
     def _verdict(self, inputs: Inputs) -> Output:
         table = inputs.select(ShardColumns).only()
+        self._refuse_unhashed(table)
         asked = table.column("asked").to_numpy()
         names, reason, high, low = self._matched(table, inputs.select(PhaseFile))
         matched = np.array([r is not None for r in reason], bool)
@@ -179,3 +190,36 @@ class Decontaminate(EvalSearch, GlobalFilter):
             high, low = high.copy(), low.copy()
             high[at], low[at] = others["high"], others["low"]
         return names, reason, high, low
+
+
+def _by_strength(rows: Arrays) -> tuple[Arrays, np.ndarray]:
+    """(the rows by group, of each group the strongest match first; int64 (n,): where each row's group begins)."""
+    keys = ("low", "high", "set", "far", "by")
+    order = np.lexsort((*(rows[k] for k in keys), rows["set"] < 0, rows["group_low"], rows["group_high"]))
+    rows = taken(rows, order)
+    starts = starts_of(rows["group_high"], rows["group_low"])
+    return rows, np.repeat(starts, np.diff(np.append(starts, len(order))))
+
+
+def _decide(inputs: Inputs) -> Output:
+    """(place, group_high, group_low, set, high, low) of groups in which a sample matches, a row a span that has samples
+    of the group: the set, and the uid of the sample, of the strongest match; the place is one of that span."""
+    rows, first = _by_strength(stacked(inputs))
+    hit = rows["set"][first] >= 0
+    answer = {n: rows[n][hit] for n in ("place", "group_high", "group_low")}
+    answer |= {n: rows[n][first[hit]] for n in ("set", "high", "low")}
+    return Output(by_span(answer, inputs, "touched"), {"groups": len(np.unique(first[hit]))})
+
+
+def _gather(part: str, inputs: Inputs) -> Output:
+    """(place, set, high, low), a table a shard, of samples that match nothing, in groups where another does."""
+    answers, others = (stacked(inputs.select(PhaseFile, phase)) for phase in ("decide", "touched"))
+    rows = joined([answers, others])
+    asks = np.arange(len(rows["place"])) >= len(answers["place"])
+    order = np.lexsort((asks, rows["group_low"], rows["group_high"]))
+    rows, asks = taken(rows, order), asks[order]
+    starts = starts_of(rows["group_high"], rows["group_low"])
+    first = np.repeat(starts, np.diff(np.append(starts, len(asks))))  # the answer, where there is one
+    gone = asks & ~asks[first]
+    found = {"place": rows["place"][gone]} | {n: rows[n][first[gone]] for n in ("set", "high", "low")}
+    return Output(by_shard(part, found), {"with_others": int(gone.sum())})

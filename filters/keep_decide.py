@@ -6,14 +6,12 @@ answers, numbers = decided(rows, edges, "greedy", same=("node",), best=("generat
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 
 from filters.keep_edges import Edges
 from filters.keep_entries import Names, sorted_by
 from filters.keep_rules import UNKNOWN, Rule, choose, orphans
 from stages.base import Inputs
 from stages.shuffle import Arrays, starts_of
-from stages.verified_pairs import byte_rows
 
 
 def decided(rows: Arrays, files: Inputs, rule: Rule, same: Names, best: Names) -> tuple[Arrays, dict[str, int]]:
@@ -50,15 +48,8 @@ def of_large(large: Arrays) -> Arrays:
     return answer | group | {"whole": np.ones(rows, bool)}
 
 
-def words_of(hashes: pa.ChunkedArray, count: int) -> Arrays:
-    """``word0``, ...: hashes of 64 bits (uint64) or of 64 * count (binary), as uint64 (n,) each, for `bits_between`."""
-    data, _ = byte_rows(hashes, "hashes")
-    words = data.view(">u8").astype(np.uint64) if len(data) else np.zeros((0, count), np.uint64)
-    return {f"word{i}": np.ascontiguousarray(words[:, i]) for i in range(count)}
-
-
 def bits_between(rows: Arrays, other: np.ndarray) -> np.ndarray:
-    """int64 (n,): in how many bits the hash of each row differs from that of the row number `other`."""
+    """int64 (n,): in how many bits the hash of each row (word0, ...: uint64) differs from that of the row `other`."""
     words = [a for n, a in rows.items() if n.startswith("word")]
     return np.asarray(np.sum([np.bitwise_count(w ^ w[other]) for w in words], axis=0, dtype=np.int64))
 

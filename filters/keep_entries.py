@@ -70,19 +70,18 @@ class Bucket:
     def __init__(self, files: Inputs, buckets: int, same: Names, best: Names) -> None:
         self._files, self._buckets, self._same, self._best = files, buckets, same, best
         self._all = self._few()
-        self.rows = 0 if self._all is None else len(self._all["place"])
-        large = _Sizes(same) if self._all is None and same else None
-        for _, rows in self._read() if self._all is None else ():
+        self.rows, sizes = 0, _Sizes(same)
+        for rows in (rows for _, rows in self._read()) if self._all is None else (self._all,):
             self.rows += len(rows["place"])
-            if large is not None:
-                large.add(rows)
-        self.large_groups = large.large() if large is not None else []
-        """(high, low) of each."""
+            if same and (self._all is None or _weight(rows).sum() > LARGEST):
+                sizes.add(rows)
+        self.large_groups = sizes.large()
+        """(high, low) of each; which they are hangs on the samples, not on how many of their entries are held."""
 
     def __iter__(self) -> Iterator[Arrays]:
         """Entries of whole groups: all of them, or of some after the others."""
         if self._all is not None:
-            yield self._all
+            yield taken(self._all, self._turn(self._all, 1) == 0) if self.large_groups else self._all
             return
         times = 1 << (2 * self.rows // HELD).bit_length()
         for turn in range(times):
@@ -148,7 +147,8 @@ class _Sizes:
 
     def large(self) -> list[tuple[np.uint64, np.uint64]]:
         """(high, low) of their uids."""
-        self._merge()
+        if self._waiting:
+            self._merge()
         return self._large
 
     def _merge(self) -> None:
@@ -161,11 +161,16 @@ class _Sizes:
         nodes = taken(nodes, starts) | {"count": count}
         nodes = taken(nodes, sorted_by(nodes, GROUP))
         begin = starts_of(*(nodes[n] for n in GROUP))
-        weight = np.minimum(nodes["count"], EQUAL)
+        weight = _weight(nodes)
         size = np.add.reduceat(weight, begin) if len(begin) else weight
         over = begin[size > LARGEST]
         self._large += zip(nodes["group_high"][over], nodes["group_low"][over], strict=True)
         self._nodes, self._waiting = taken(nodes, ~np.repeat(size > LARGEST, np.diff([*begin, len(weight)]))), []
+
+
+def _weight(rows: Arrays) -> np.ndarray:
+    """int64 (n,): what each node counts of its group; of entries, at least that together."""
+    return np.minimum(rows["count"], EQUAL)
 
 
 def answered(touched: Arrays, answers: Arrays) -> Arrays:

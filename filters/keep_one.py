@@ -20,9 +20,9 @@ shards, workers and their order change nothing; and when the pool grows, who sta
 samples are asked about. Under `component` a new sample that joins two old components leaves both their keepers.
 
 Memory goes with a bucket of groups. Equal samples of a span travel as one. A component of the pool with more than
-2^22 = 4,194,304 different hashes or vectors is not decided by its edges: one sample of it stays, also of what an
-earlier list kept; the others have the reason "large_component". At that size a chain of false pairs is likelier than
-copies: lower the distance, or verify.
+2^22 = 4,194,304 hashes or vectors (of equal ones 64 at most are counted) is not decided by its edges: one sample of it
+stays, also of what an earlier list kept; the others have the reason "large_component". At that size a chain of false
+pairs is likelier than copies: lower the distance, or verify.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from filters.base import VERDICT, Bound, GlobalFilter, Margin
-from filters.keep_decide import decided, of_large, words_of
+from filters.keep_decide import decided, of_large
 from filters.keep_entries import GROUP, Bucket, Names, answered, by_shard, once
 from filters.keep_rules import Rule
 from filters.prefer import Prefer, columns, ranks
 from stages.base import Barrier, Column, Inputs, Output, Phase, PhaseFile, Shape, ShardColumns, Source
 from stages.hash_groups import HashGroups
+from stages.hash_words import words_of
 from stages.near import EDGES, Near
 from stages.near_hashes import Agreement, NearHashes
 from stages.near_vectors import NearVectors
@@ -108,6 +109,9 @@ class KeepOne(GlobalFilter):
         given = [n for n, value in of_hashes.items() if value != type(self).model_fields[n].default]
         if self.near is not None and given:
             raise ValueError(f"{', '.join(given)}: with `by` only; vectors have their epsilon")
+        of_pairs = [n for n in ("bands", "bits") if n in given]
+        if of_pairs and not self.distance and not self.verify:
+            raise ValueError(f"{', '.join(of_pairs)}: with a distance or `verify` only; equal hashes need neither")
         if self.rule == "reference" and not (self.near and self.near.within_clusters):
             raise ValueError("rule: reference goes with `near: {..., within_clusters: true}`; elsewhere it is `local`")
         self.groups()
@@ -228,7 +232,8 @@ class KeepOne(GlobalFilter):
         rows["high"], rows["low"] = halves(table.column("uid"))
         rows["place"] = place
         if self._hashes is not None and isinstance(near, NearHashes):
-            rows |= words_of(table.column(self._hashes.field), near.width // 64)
+            words = words_of(table.column(self._hashes.field), self._hashes.field, near.width)
+            rows |= {f"word{i}": np.ascontiguousarray(w) for i, w in enumerate(words.T)}
         return rows
 
     # ---- the decision, some groups at a time

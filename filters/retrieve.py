@@ -65,7 +65,8 @@ class Retrieve(GlobalFilter):
 
     Args:
         vectors: column of vectors.
-        queries: sets of query vectors by the same model.
+        queries: sets of query vectors by the same model; rows that are null, zeros or not finite ask for nothing, and
+            footers count them (`without_vector`).
         clusters: parameters of k-means over the rows asked, for sets without `nearest`.
         seed: of the draws.
         device: cuda searches on a GPU, with torch; the answer is the same one.
@@ -127,8 +128,8 @@ class Retrieve(GlobalFilter):
             case "hits":
                 chosen = self.queries[int(part)]
                 assert self.clusters is not None
-                found = hit_clusters(chosen, centroids(inputs.only()), self.clusters)
-                return Output(found, {"set": chosen.name, "clusters": found.num_rows})
+                found, lacking = hit_clusters(chosen, centroids(inputs.only()), self.clusters)
+                return Output(found, {"set": chosen.name, "clusters": found.num_rows, "without_vector": lacking})
             case "drawn":
                 return self._drawn(part, inputs)
             case "picked":
@@ -155,7 +156,8 @@ class Retrieve(GlobalFilter):
 
     def _nearest(self, part: str, inputs: Inputs) -> Output:
         chosen, start, stop = self._block(part)
-        search = NearestRows(chosen.file().rows(start, stop), chosen.nearest or 0, self.device)
+        number, queries = chosen.file().rows(start, stop)
+        search = NearestRows(queries, chosen.nearest or 0, self.device)
         seen = 0
         for shard, table in zip(inputs.keys, inputs, strict=True):
             assert isinstance(shard, ShardColumns)
@@ -164,7 +166,10 @@ class Retrieve(GlobalFilter):
             high, low = (half[mine] for half in halves(table.column("uid")))
             search.among(x[mine], high, low, places(shard.shard, len(mine))[mine])
             seen += int(mine.sum())
-        return Output(search.table(), {"set": chosen.name, "compared": seen})
+        found = search.table()
+        at = pa.array(number[found.column("query").to_numpy()] - start)  # within the block, as the file counts
+        stats = {"set": chosen.name, "compared": seen, "without_vector": stop - start - len(number)}
+        return Output(found.set_column(0, "query", at), stats)
 
     def _asked(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """(vectors, bool (rows,): who is asked and has one)."""

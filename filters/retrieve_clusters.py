@@ -17,13 +17,12 @@ from stages.draws import hash64_halves
 from stages.kmeans import nearest_by
 from stages.kmeans_training import Training
 from stages.shuffle import Arrays, halves, joined, places
-from stages.vectors import MANY
 
 ROW = {"set": np.int64, "cluster": np.int64, "draw": np.uint64, "high": np.uint64, "low": np.uint64, "place": np.uint64}
 
 
-def hit_clusters(chosen: QuerySet, found: np.ndarray, by: Training) -> pa.Table:
-    """(cluster, queries): those that are nearest to more than `hits` of the set's queries.
+def hit_clusters(chosen: QuerySet, found: np.ndarray, by: Training) -> tuple[pa.Table, int]:
+    """((cluster, queries): those that are nearest to more than `hits` of the set's queries; queries without a vector).
 
     Args:
         found: float32 (k, dim), the centroids.
@@ -31,15 +30,16 @@ def hit_clusters(chosen: QuerySet, found: np.ndarray, by: Training) -> pa.Table:
     Raises:
         ValueError: the set's vectors are of another length.
     """
-    counts = np.zeros(len(found), np.int64)
+    counts, lacking = np.zeros(len(found), np.int64), 0
     if len(found):  # none, where nobody who is asked has a vector
         file, search = chosen.file(), nearest_by(found, by)
         same_dim(chosen, found.shape[1])
-        for start in range(0, file.shape[0], MANY):
-            first, _, _ = search.of(file.rows(start, start + MANY))
+        for _, queries in file.blocks():
+            first, _, _ = search.of(queries)
             counts += np.bincount(first, minlength=len(found))
+        lacking = file.shape[0] - int(counts.sum())
     hit = np.flatnonzero(counts > chosen.hits)
-    return pa.table({"cluster": hit, "queries": counts[hit]})
+    return pa.table({"cluster": hit, "queries": counts[hit]}), lacking
 
 
 def same_dim(chosen: QuerySet, dim: int) -> None:

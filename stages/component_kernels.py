@@ -17,14 +17,14 @@ from stages.compiled import compiled
 Array = np.ndarray
 Int = Any  # a number of the machine, which a type checker takes for one of numpy's
 
-_u64, _u32, _i64 = types.uint64[::1], types.uint32[::1], types.int64[::1]
+_u64, _u32, _i64, _bool = types.uint64[::1], types.uint32[::1], types.int64[::1], types.boolean[::1]
 _nodes, _numbers = (types.Array(t, 1, "C", readonly=True) for t in (types.uint64, types.uint32))
 
 ZERO, ONE = np.uint64(0), np.uint64(1)
 AHEAD = np.uint64(64)  # edges whose parents are fetched together, before the first of them is looked at
 
 
-@compiled(types.uint32(_u32, _numbers, _numbers))
+@compiled([types.uint32(_u32, _numbers, _numbers), types.uint64(_u64, _nodes, _nodes)])
 def unite(parent: Array, i: Array, j: Array) -> Int:
     """Join the trees of i[e] and j[e] for each edge e, in place; the answer only keeps the fetching alive."""
     fetched, edges = np.uint32(0), np.uint64(len(i))
@@ -45,7 +45,23 @@ def unite(parent: Array, i: Array, j: Array) -> Int:
     return fetched
 
 
-@compiled(types.void(_u32))
+@compiled(types.void(_u32, _numbers, _numbers, _bool))
+def span(parent: Array, i: Array, j: Array, joins: Array) -> None:
+    """As `unite`, and mark each edge that joined two trees."""
+    for e in range(np.uint64(len(i))):
+        x, y = i[e], j[e]
+        while parent[x] != parent[y]:
+            if parent[x] < parent[y]:
+                x, y = y, x
+            above = parent[x]
+            parent[x] = parent[y]
+            if above == x:
+                joins[e] = True
+                break
+            x = above
+
+
+@compiled([types.void(_u32), types.void(_u64)])
 def settle(parent: Array) -> None:
     """Make each node's parent its root, in place: parents are smaller, and so are settled before."""
     for node in range(np.uint64(len(parent))):

@@ -4,7 +4,11 @@
     forest = merged([forest, (a, b)])      # further edges, or the forest of another part
 
 A forest (node, label) is itself a list of edges with the same components, at most one a node, so that parts of a
-graph are reduced where they are and their forests merged in a tree.
+graph are reduced where they are and their forests merged in a tree. Of nodes numbered from 0 without gaps, which other
+machines may have done, one array is all that has to be held:
+
+    kept = spanning(a, b)                  # of some of the edges, at most one a node hangs together what all do
+    label = united(n, [(i, j), ...])       # numbers of the ends of all edges, as many at a time as one likes
 
 Nodes are numbered in ascending order by sorting them in buckets that fit the cache; the components of the numbers are
 found by union-find, whose roots are the smallest of each (`stages.component_kernels`).
@@ -43,10 +47,9 @@ def components(a: np.ndarray, b: np.ndarray) -> Edges:
     Raises:
         ValueError: 2**31 edges or more.
     """
-    if 2 * len(a) >= MOST_NODES:
-        raise ValueError(f"{len(a):,} edges at once: cut them into parts, and merge the forests of these")
+    _few_enough(a)
     nodes, i, j = _numbered(a, b)
-    return nodes, nodes[_smallest(len(nodes), i, j)]
+    return nodes, nodes[united(len(nodes), [(i, j)])]
 
 
 def component_labels(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -57,7 +60,7 @@ def component_labels(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """
     if n >= MOST_NODES:
         raise ValueError(f"{n:,} nodes: at most {MOST_NODES - 1:,}")
-    return _smallest(n, i.astype(np.uint32), j.astype(np.uint32)).astype(np.int64)
+    return united(n, [(i, j)]).astype(np.int64)
 
 
 def merged(forests: Iterable[Edges]) -> Edges:
@@ -72,18 +75,47 @@ def merged(forests: Iterable[Edges]) -> Edges:
     return _with(nodes, label, waiting)
 
 
-def _with(nodes: np.ndarray, label: np.ndarray, more: list[Edges]) -> Edges:
-    return components(np.concatenate([nodes, *(a for a, _ in more)]), np.concatenate([label, *(b for _, b in more)]))
+def spanning(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """bool (edges,): edges that hang together all that the edges a[i] - b[i] do, fewer than there are nodes.
+
+    Raises:
+        ValueError: 2**31 edges or more.
+
+    Example:
+        >>> spanning(np.array([1, 1, 2], np.uint64), np.array([2, 3, 3], np.uint64))
+        array([ True,  True, False])
+    """
+    from stages.component_kernels import span
+
+    _few_enough(a)
+    nodes, i, j = _numbered(a, b)
+    joins = np.zeros(len(a), bool)
+    span(np.arange(len(nodes), dtype=np.uint32), i, j, joins)
+    return joins
 
 
-def _smallest(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """uint32 (n,): the root of each of n numbers."""
+def united(n: int, edges: Iterable[Edges]) -> np.ndarray:
+    """uint32 (n,), or uint64 where n is beyond: the smallest node of each node's component, for nodes 0..n-1.
+
+    Args:
+        edges: pairs of arrays of any integer type, looked at once. Memory: the answer, and one pair of them.
+    """
     from stages.component_kernels import settle, unite
 
-    parent = np.arange(n, dtype=np.uint32)
-    unite(parent, i, j)
+    parent = np.arange(n, dtype=np.uint32 if n <= MOST_NODES else np.uint64)
+    for i, j in edges:
+        unite(parent, *(np.ascontiguousarray(x, parent.dtype) for x in (i, j)))
     settle(parent)
     return parent
+
+
+def _few_enough(a: np.ndarray) -> None:
+    if 2 * len(a) >= MOST_NODES:
+        raise ValueError(f"{len(a):,} edges at once: cut them into parts, and merge the forests of these")
+
+
+def _with(nodes: np.ndarray, label: np.ndarray, more: list[Edges]) -> Edges:
+    return components(np.concatenate([nodes, *(a for a, _ in more)]), np.concatenate([label, *(b for _, b in more)]))
 
 
 def _numbered(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

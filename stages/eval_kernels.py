@@ -8,21 +8,13 @@ import numpy as np
 from numba import types
 
 from stages.compiled import compiled
+from stages.hamming_kernels import bits_of
 
 Array = np.ndarray
 Int = Any  # a number of the machine, which a type checker takes for one of numpy's
 
 _words = types.Array(types.uint64, 2, "C")
 _longs = types.int64[::1]
-
-
-@compiled(types.uint64(types.uint64))
-def ones(x: Int) -> Int:
-    """How many bits are set. LLVM knows this sum for what it is and makes one instruction of it."""
-    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return (x * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
 @compiled(
@@ -61,7 +53,7 @@ def nearest_in_band(
                 for j in range(begin, end):
                     apart = np.int64(0)
                     for w in range(words):
-                        apart += np.int64(ones(outer[i, w] ^ inner[j, w]))
+                        apart += np.int64(bits_of(outer[i, w] ^ inner[j, w]))
                         if apart > most:
                             break
                     if apart > most:

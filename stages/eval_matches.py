@@ -14,11 +14,17 @@ are found by their bytes, or by vectors.
 Published: DataComp (Gadre et al. 2023) ISC ft_v107, above .604169, test images of its 38 sets; DINOv2 (Oquab et al.
 2023) SSCD, above .45, train and test images, and whole components (`decontaminate`); COYO equal pHashes. [D]
 
-Phases: prints (the sets, hashed once, a part a set), search (a part for some 130,000 samples, made once, also if the
-pool grows later), hits-* (who was found, and by what), pictures (some of them, for the report), matches.
+Rows of a set's file of vectors that are null, zeros or not finite match nothing; footers of `prints` count them.
+
+Phases: prints (the sets, hashed once, a part a set, which holds some 400 bytes a picture), search (a part for some
+130,000 samples, made once, also if the pool grows later), hits-* (who was found, and by what), pictures (some of them,
+for the report), matches.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,12 +51,16 @@ from stages.eval_hits import BY, hits_of, set_pictures, summed
 from stages.eval_prints import prints
 from stages.eval_search import FOUND, Hits, Rows, found_table, spans_of
 from stages.eval_sets import EvalSet, checked_files
-from stages.eval_vectors import checked_vectors
+from stages.eval_vectors import counted
+from stages.fingerprint import VERSION, decoders
+from stages.unhashed import refuse_unhashed
 from stages.vectors import Device, joined
 
 DAY = 86_400
 NAME = "^[a-z][a-z0-9_]{0,31}$"
 FIELDS = ("set", "item", "by", "distance")
+PIECES = 16  # of a set's prints: the search holds one of them
+SMALL = 4096  # pictures that are not cut
 
 
 class EvalSearch(Parameters):
@@ -96,8 +106,8 @@ class EvalSearch(Parameters):
         for one in self.sets:
             checked_files(one)
             found += [one.path] if one.path is not None else []
-            if one.vectors is not None:
-                found.append(checked_vectors(one.vectors, one.vectors_column, f"evaluation set {one.name}"))
+            if (file := one.vector_file()) is not None:
+                found.append(file.checked())
         return tuple(dict.fromkeys(found))
 
     def matches(self) -> EvalMatches:
@@ -117,6 +127,11 @@ class EvalMatches(EvalSearch, Barrier):
     """
 
     name: str = Field(default="eval", pattern=NAME, description="begins the names of the columns.")
+
+    def identity(self) -> dict[str, Any]:
+        """With the versions that decide about the pictures' hashes."""
+        by = {"algorithms": {"phash": VERSION}, "decoders": decoders()} if self.compared() else {}
+        return {**super().identity(), **by}
 
     def column(self, field: str) -> Column:
         """`set`, `item`, `by`, `distance`, `sets` or `missing` as a column, for others to read."""
@@ -147,7 +162,7 @@ class EvalMatches(EvalSearch, Barrier):
         sets = tuple(f"{i:05d}" for i in range(len(self.sets)))
         spans = spans_of(shape)
         generation = dict(zip(shape.shards, shape.generations or (0,) * len(shape.shards), strict=True))
-        of_sets = tuple(PhaseFile("prints", s) for s in sets)
+        of_sets = tuple(PhaseFile("prints", s, piece) for s in sets for piece in range(PIECES))
         home = {shard: (span, i) for span, shards in spans.items() for i, shard in enumerate(shards)}
         hits = tree("hits", "search", tuple(spans), need=Need(memory_gb=2, deadline_s=DAY))
         top = PhaseFile(hits[-1].name, "all")
@@ -175,8 +190,7 @@ class EvalMatches(EvalSearch, Barrier):
             return summed(hits_of(t) if t.schema.equals(FOUND) else t for t in inputs)
         match phase:
             case "prints":
-                table = prints(self.sets[int(part)])
-                return Output(table, {"pictures": table.num_rows, "broken": table.num_rows - table["error"].null_count})
+                return self._prints(self.sets[int(part)])
             case "search":
                 return self._search(inputs)
             case "pictures":
@@ -186,16 +200,29 @@ class EvalMatches(EvalSearch, Barrier):
                 return self._matches(inputs.only())
         raise ValueError(f"EvalMatches has no phase {phase!r}")
 
+    def _prints(self, one: EvalSet) -> Output:
+        """What its pictures are known by, in PIECES tables."""
+        asked = dict(self.bits())
+        table = prints(one)
+        table = table.drop_columns([f for f in ("phash64", "phash256") if f not in asked])
+        stats = {"pictures": table.num_rows, "broken": table.num_rows - table["error"].null_count}
+        if (file := one.vector_file()) is not None:
+            stats |= counted(file, None if one.path is None else table.num_rows)
+        each = max(SMALL, -(-table.num_rows // PIECES))
+        return Output([table.slice(each * piece, each) for piece in range(PIECES)], stats)
+
     def _search(self, inputs: Inputs) -> Output:
         """FOUND of each shard of the span."""
         tables = list(inputs.select(ShardColumns))
-        vectors = None if self.vectors is None else self.vectors.field
-        rows = Rows.of(joined(tables), self.compared(), self.min_quality, vectors)
+        vectors, table = None if self.vectors is None else self.vectors.field, joined(tables)
+        if self.bits():
+            refuse_unhashed(table.column("phash_quality"), "eval_matches", "compare by bytes alone (`distance: null`)")
+        rows = Rows.of(table, self.compared(), self.min_quality, vectors)
         hits = []
         for number, one in enumerate(self.sets):
-            table = inputs.load(PhaseFile("prints", f"{number:05d}"))
-            match = rows.in_set(one, table, dict(self.bits()), self.min_quality, self.above, self.device)
-            hits.append(Hits.of(number, match, table))
+            pieces = _pieces(inputs, f"{number:05d}")
+            match = rows.in_set(one, pieces, dict(self.bits()), self.min_quality, self.above, self.device)
+            hits.append(Hits.of(number, match))
         found = found_table(rows, hits)
         ends = np.cumsum([t.num_rows for t in tables])
         shards = [found.slice(end - t.num_rows, t.num_rows) for end, t in zip(ends.tolist(), tables, strict=True)]
@@ -216,3 +243,12 @@ class EvalMatches(EvalSearch, Barrier):
         columns = [every[n].take(first) for n in FIELDS]
         columns += [pa.ListArray.from_arrays(pa.array(ends), of_set), found.column("missing")]
         return Output(pa.table(columns, schema=self.writes()), {"matched": int((counts > 0).sum())})
+
+
+def _pieces(inputs: Inputs, part: str) -> Iterator[pa.Table]:
+    """A set's prints, until one is empty."""
+    for piece in range(PIECES):
+        table = inputs.load(PhaseFile("prints", part, piece))
+        if not table.num_rows:
+            return
+        yield table

@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from stages.decode import DecodeError, decode
 from stages.eval_sets import EvalSet, Picture, pictures
-from stages.fingerprint import quality_from_gray
+from stages.fingerprint import luma_of, quality_from_gray
 from stages.fingerprints_dihedral import orientations64, orientations256
+from stages.hash_words import words_of
 from stages.lanczos import thumbnails
 
 ORIENTATIONS = 8
@@ -77,15 +78,6 @@ def _print(picture: Picture) -> dict[str, object]:
     }
 
 
-def luma_of(rgb: np.ndarray) -> np.ndarray:
-    """uint8 (height, width, 3) -> (height, width), as `stages.fingerprint` takes it."""
-    from stages.kernels import luma
-
-    gray = np.empty(rgb.shape[:2], np.uint8)
-    luma(np.ascontiguousarray(rgb).reshape(-1), gray.reshape(-1))
-    return gray
-
-
 def eval_hashes(table: pa.Table, field: str, min_quality: int) -> tuple[np.ndarray, np.ndarray]:
     """(uint64 (8 m, words), int64 (8 m,): the row of each) of the m pictures whose quality is enough.
 
@@ -99,22 +91,5 @@ def eval_hashes(table: pa.Table, field: str, min_quality: int) -> tuple[np.ndarr
     if len(clear) < len(table):
         column = column.take(pa.array(clear))
     wide = 1 if field == "phash64" else 4
-    words = words_of(column, ORIENTATIONS * wide).reshape(len(clear) * ORIENTATIONS, wide)
+    words = words_of(column, field, 64 * ORIENTATIONS * wide).reshape(len(clear) * ORIENTATIONS, wide)
     return words, np.repeat(clear, ORIENTATIONS)
-
-
-def words_of(column: pa.ChunkedArray | pa.Array, words: int) -> np.ndarray:
-    """uint64 (n, words) of a column of uint64, or of fixed-size binary with big-endian words; zeros where null."""
-    parts = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    width = 8 * words
-    if column.type != pa.binary(width) and (words != 1 or column.type != pa.uint64()):
-        raise ValueError(f"expected hashes of {width} bytes, not {column.type}")
-    found = [np.zeros((0, words), np.uint64)]
-    for part in parts:
-        if part.type == pa.uint64():
-            found.append(part.fill_null(0).to_numpy(zero_copy_only=False)[:, None])
-            continue
-        whole = part.fill_null(bytes(width))
-        data = np.frombuffer(whole.buffers()[1] or b"", np.uint8)[whole.offset * width :][: len(whole) * width]
-        found.append(data.view(">u8").astype(np.uint64).reshape(-1, words))
-    return np.concatenate(found)

@@ -1,13 +1,13 @@
 """Samples beside one evaluation set after another: the search of `stages.eval_matches`, in some shards at a time.
 
 rows = Rows.of(table, bits={"phash256": 48}, min_quality=50, vectors=None)     # columns of some shards
-match = rows.in_set(prints, one, bits={"phash256": 48}, above=None)            # Match: by, distance, number
-found_table(rows, [(0, prints, match)])                                        # FOUND, a row a sample
+match = rows.in_set(one, pieces, {"phash256": 48}, min_quality=50, above=None)  # Match: by, distance, number, item
+found_table(rows, [Hits.of(0, match)])                                         # FOUND, a row a sample
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 from stages.base import Shape, shard_name
 from stages.eval_hashes import NONE, nearest_hashes
 from stages.eval_hits import BY
-from stages.eval_prints import eval_hashes, words_of
+from stages.eval_prints import eval_hashes
 from stages.eval_sets import EvalSet
-from stages.eval_vectors import UNIT, eval_vectors, nearest_vectors
-from stages.shuffle import halves
+from stages.eval_vectors import UNIT, nearest_vectors
+from stages.hash_words import words_of
+from stages.shuffle import consecutive, halves
 from stages.vectors import ROWS, Device, unit
 
 AT_ONCE = 1 << 17  # pictures whose hashes are looked at together: a million, 100 MB as they are sorted
@@ -42,23 +43,25 @@ FOUND = pa.schema([("found", pa.list_(HIT)), ("missing", pa.bool_())])
 
 @dataclass(frozen=True)
 class Match:
-    """Of each sample the match in one set: by int64 (n,), NONE where there is none; distance float64; number int64."""
+    """Of each sample the match in one set: by int64 (n,), NONE where there is none; distance float64; number int64;
+    item: names of pictures, None where there is none."""
 
     by: np.ndarray
     distance: np.ndarray
     number: np.ndarray
+    item: np.ndarray
 
 
 @dataclass
 class Rows:
-    """Samples, and what of theirs is compared. hashes: field -> uint64 (m, words), of the rows `clear`."""
+    """Samples, and what of theirs is compared. hashes: field -> (int64 (m,), uint64 (m, words)): the rows that have one
+    which says something, and theirs."""
 
     high: np.ndarray
     low: np.ndarray
     missing: np.ndarray
     sha256: pa.Array | None
-    hashes: dict[str, np.ndarray]
-    clear: np.ndarray
+    hashes: dict[str, tuple[np.ndarray, np.ndarray]]
     x: np.ndarray
     there: np.ndarray
 
@@ -74,23 +77,22 @@ class Rows:
         missing = np.zeros(table.num_rows, bool)
         for field in fields:
             missing |= table.column(field).is_null().to_numpy()
-        hashed = [f for f in fields if f in WORDS]
-        clear = np.zeros(0, np.int64)
-        if hashed:
+        hashes = {}
+        for field in (f for f in fields if f in WORDS):
             quality = table.column("phash_quality").fill_null(0).to_numpy()
-            clear = np.flatnonzero((quality >= max(min_quality, 1)) & ~missing)
-        hashes = {f: words_of(table.column(f), WORDS[f])[clear] for f in hashed}
+            clear = np.flatnonzero((quality >= max(min_quality, 1)) & table.column(field).is_valid().to_numpy())
+            hashes[field] = clear, words_of(table.column(field), field, 64 * WORDS[field])[clear]
         x, there = np.zeros((table.num_rows, 1), np.float32), np.zeros(table.num_rows, bool)
         if vectors is not None:
             x, there = unit(table.column(vectors), f"decontamination: {vectors}")
             missing |= ~there
         sha256 = table.column("sha256").combine_chunks() if "sha256" in fields else None
-        return cls(high, low, missing, sha256, hashes, clear, x, there)
+        return cls(high, low, missing, sha256, hashes, x, there)
 
     def in_set(
         self,
         one: EvalSet,
-        prints: pa.Table,
+        pieces: Iterable[pa.Table],
         bits: Mapping[str, int],
         min_quality: int,
         above: float | None,
@@ -98,34 +100,52 @@ class Rows:
     ) -> Match:
         """The strongest match of each sample in one set: equal bytes, then hashes in the order of `bits`, then vectors.
 
+        Args:
+            pieces: the set's prints, some after another; one is held at a time.
+
         Raises:
-            ValueError: as `stages.eval_vectors`; the set has pictures and another number of vectors.
+            ValueError: as `stages.eval_vectors`.
         """
         rows = len(self.high)
-        match = Match(np.full(rows, NONE), np.zeros(rows), np.full(rows, NONE))
-        if self.sha256 is not None and prints.num_rows:
-            same = pc.index_in(self.sha256, value_set=prints.column("sha256").combine_chunks()).fill_null(NONE)
-            self._note(match, "sha256", np.arange(rows), np.zeros(rows), same.to_numpy().astype(np.int64))
-        for field, most in bits.items():
-            left = match.by[self.clear] == NONE
-            distance, number = nearest_prints(self.hashes[field][left], prints, field, most, min_quality)
-            self._note(match, field, self.clear[left], distance, number)
-        if one.vectors is not None and above is not None:
-            left = np.flatnonzero(self.there & (match.by == NONE))
-            blocks = eval_vectors(one.vectors, one.vectors_column, f"evaluation set {one.name}")
-            level, number, count = nearest_vectors(self.x[left], blocks, above, f"evaluation set {one.name}", device)
-            if one.path is not None and count != prints.num_rows:
-                raise ValueError(
-                    f"evaluation set {one.name}: {prints.num_rows:,} pictures and {count:,} vectors; give a vector for "
-                    "each picture, in their order, or the vectors alone"
-                )
-            self._note(match, "vectors", left, 1 - level / UNIT, number)
+        match = Match(np.full(rows, NONE), np.zeros(rows), np.full(rows, NONE), np.full(rows, None, object))
+        file = one.vector_file()
+        if file is not None and above is not None:
+            asked = np.flatnonzero(self.there)
+            level, number = nearest_vectors(self.x[asked], file.blocks(), above, file.of, device)
+            _note(match, "vectors", asked, 1 - level / UNIT, number)
+        before = 0
+        for prints in pieces:
+            self._in_pictures(match, prints, before, bits, min_quality)
+            before += prints.num_rows
+        if one.path is None:
+            found = np.flatnonzero(match.by != NONE)
+            match.item[found] = match.number[found].astype(str)
         return match
 
-    def _note(self, match: Match, by: str, rows: np.ndarray, distance: np.ndarray, number: np.ndarray) -> None:
-        hit = number != NONE
-        match.by[rows[hit]] = BY.index(by)
-        match.distance[rows[hit]], match.number[rows[hit]] = distance[hit], number[hit]
+    def _in_pictures(
+        self, match: Match, prints: pa.Table, before: int, bits: Mapping[str, int], min_quality: int
+    ) -> None:
+        """Improve the match by some pictures of the set, `before` which there are so many others."""
+        if self.sha256 is not None and prints.num_rows:
+            same = pc.index_in(self.sha256, value_set=prints.column("sha256").combine_chunks()).fill_null(NONE)
+            number = same.to_numpy().astype(np.int64)
+            _note(match, "sha256", np.arange(len(number)), np.zeros(len(number)), number, before)
+        for field, most in bits.items():
+            clear, words = self.hashes[field]
+            left = (match.by[clear] == NONE) | (match.by[clear] >= BY.index(field))  # else it has a stronger one
+            distance, number = nearest_prints(words[left], prints, field, most, min_quality)
+            _note(match, field, clear[left], distance, number, before)
+        mine = np.flatnonzero((match.number >= before) & (match.number < before + prints.num_rows))
+        match.item[mine] = prints.column("item").take(pa.array(match.number[mine] - before)).to_numpy()
+
+
+def _note(match: Match, by: str, rows: np.ndarray, distance: np.ndarray, number: np.ndarray, before: int = 0) -> None:
+    """Take over what is stronger than what there was; of equally strong ones the first stays."""
+    code, known = BY.index(by), match.by[rows]
+    nearer = (known == code) & (distance < match.distance[rows])
+    better = (number != NONE) & ((known == NONE) | (known > code) | nearer)
+    at = rows[better]
+    match.by[at], match.distance[at], match.number[at] = code, distance[better], before + number[better]
 
 
 def nearest_prints(
@@ -143,21 +163,16 @@ def nearest_prints(
 
 @dataclass(frozen=True)
 class Hits:
-    """The samples that match one set: its number, their rows, and the names of the pictures."""
+    """The samples that match one set: its number, their rows, and what they match."""
 
     set: int
     rows: np.ndarray
     match: Match
-    items: pa.Array
 
     @classmethod
-    def of(cls, number: int, match: Match, prints: pa.Table) -> Hits:
+    def of(cls, number: int, match: Match) -> Hits:
         rows = np.flatnonzero(match.by != NONE)
-        numbers = pa.array(match.number[rows])
-        items = prints.column("item").take(numbers) if prints.num_rows else pc.cast(numbers, pa.string())
-        if isinstance(items, pa.ChunkedArray):
-            items = pa.concat_arrays([pa.array([], pa.string()), *items.chunks])
-        return cls(number, rows, Match(*(a[rows] for a in (match.by, match.distance, match.number))), items)
+        return cls(number, rows, Match(*(a[rows] for a in (match.by, match.distance, match.number, match.item))))
 
 
 def found_table(rows: Rows, hits: Sequence[Hits]) -> pa.Table:
@@ -169,7 +184,7 @@ def found_table(rows: Rows, hits: Sequence[Hits]) -> pa.Table:
     columns = {
         "set": of_set[order].astype(np.int32),
         "number": number[order],
-        "item": pa.concat_arrays([h.items for h in hits]).take(pa.array(order)),
+        "item": np.concatenate([h.match.item for h in hits])[order],
         "by": by[order].astype(np.int8),
         "distance": distance[order].astype(np.float32),
         "high": rows.high[row[order]],
@@ -181,26 +196,13 @@ def found_table(rows: Rows, hits: Sequence[Hits]) -> pa.Table:
     return pa.table([found, pa.array(rows.missing)], schema=FOUND)
 
 
-def spans_of(shape: Shape) -> dict[str, tuple[int, ...]]:
-    """Consecutive shards of one generation with some ROWS samples; by a name with a digest of them.
+def spans_of(shape: Shape, rows: int | None = None) -> dict[str, tuple[int, ...]]:
+    """Consecutive shards of one generation with some `rows` samples, or ROWS; by a name with a digest of them.
 
     Unlike those of `stages.shuffle.Layout` they stay what they are, however large the pool becomes.
     """
-    return {_named(shape, group): group for of in shape.split() for group in _groups(of)}
+    return {_named(shape, group): group for of in shape.split() for group in consecutive(of, rows or ROWS)}
 
 
 def _named(shape: Shape, group: tuple[int, ...]) -> str:
     return f"{shard_name(group[0])}-{shard_name(group[-1])}-{shape.among(group).digest()}"
-
-
-def _groups(shape: Shape) -> Iterator[tuple[int, ...]]:
-    group: list[int] = []
-    held = 0
-    for shard, rows in zip(shape.shards, shape.rows, strict=True):
-        if group and held + rows > ROWS:
-            yield tuple(group)
-            group, held = [], 0
-        group.append(shard)
-        held += rows
-    if group:
-        yield tuple(group)

@@ -4,15 +4,18 @@
     for picture in pictures(chosen):
         picture.item, picture.data          # "0.tar:s0000001.webp", the encoded bytes
 
-A path is a picture, a tar of pictures (WebDataset, so also a set that the judge evaluates on), a parquet or .arrow file
-with a column of encoded pictures, or a folder with any of these, however deep. What else lies there (classes, captions)
-is left alone. A folder of CLIP_benchmark's layout has `test/` and often `train/` in it: name the one that is meant, or
-the folder above for both, as DINOv2 did. The order is that of the paths, then of the file.
+A path is a picture, a tar of pictures (WebDataset, so also a set that the judge evaluates on; plain, or compressed by
+gzip, bzip2 or xz), a parquet or .arrow file with a column of encoded pictures, or a folder with any of these, however
+deep. What else lies there (classes, captions) is left alone. A folder of CLIP_benchmark's layout has `test/` and often
+`train/` in it: name the one that is meant, or the folder above for both, as DINOv2 did. The order is that of the paths,
+then of the file.
 """
 
 from __future__ import annotations
 
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +25,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from stages.query_vectors import VectorFile
+
 PICTURES = frozenset((".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"))
 TABLES = frozenset((".parquet", ".arrow"))
-TAR = ".tar"
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+UNREAD = (".tar.zst", ".tzst")
 NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 AT_ONCE = 64  # rows of a table with pictures
 
@@ -64,6 +70,12 @@ class EvalSet(BaseModel):
             raise ValueError(f"evaluation set {self.name}: give `path` (its pictures), `vectors`, or both")
         return self
 
+    def vector_file(self) -> VectorFile | None:
+        """Its vectors, where it has any."""
+        if self.vectors is None:
+            return None
+        return VectorFile(self.vectors, self.vectors_column, f"evaluation set {self.name}", "vectors_column")
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -77,7 +89,7 @@ def checked_files(chosen: EvalSet) -> list[Path]:
     """The files with pictures, by path; none where the set has vectors only.
 
     Raises:
-        ValueError: there is no such path, or nothing in it that holds pictures.
+        ValueError: there is no such path, nothing in it that holds pictures, or a tar that is not read.
     """
     if chosen.path is None:
         return []
@@ -88,7 +100,12 @@ def checked_files(chosen: EvalSet) -> list[Path]:
             "files with pictures in them"
         )
     files = [root] if root.is_file() else sorted(f for f in root.rglob("*") if f.is_file())
-    found = [f for f in files if f.suffix.lower() in PICTURES | TABLES | {TAR}]
+    if unread := [f for f in files if f.name.lower().endswith(UNREAD)]:
+        raise ValueError(
+            f"evaluation set {chosen.name}: {unread[0]} is not read, and its pictures would not be looked for; make it "
+            "a .tar or .tar.gz, or move it away"
+        )
+    found = [f for f in files if f.suffix.lower() in PICTURES | TABLES or _is_tar(f)]
     if not found:
         raise ValueError(
             f"evaluation set {chosen.name}: {root} has no pictures (.jpg, .png, .webp, ...), .tar, .parquet or .arrow"
@@ -108,14 +125,23 @@ def pictures(chosen: EvalSet, files: Sequence[Path] | None = None) -> Iterator[P
         if suffix in PICTURES:
             yield Picture(name, file.read_bytes())
         else:
-            for within, data in _in_tar(file) if suffix == TAR else _in_table(file, chosen):
+            for within, data in _in_tar(file) if _is_tar(file) else _in_table(file, chosen):
                 yield Picture(f"{name}:{within}", data)
 
 
 def named(chosen: EvalSet, file: Path) -> str:
     """How items of this file begin."""
     root = Path(chosen.path or "")
-    return file.name if file == root else file.relative_to(root).as_posix()
+    return _readable(file.name if file == root else file.relative_to(root).as_posix())
+
+
+def _is_tar(file: Path) -> bool:
+    return file.name.lower().endswith(TARS)
+
+
+def _readable(name: str) -> str:
+    """A name that is not UTF-8 with its odd bytes spelled out: caf\\xe9.jpg."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def some_pictures(chosen: EvalSet, items: Sequence[str]) -> dict[str, bytes]:
@@ -135,8 +161,8 @@ def _in_tar(file: Path) -> Iterator[tuple[str, bytes]]:
             for member in tar:
                 content = tar.extractfile(member) if Path(member.name).suffix.lower() in PICTURES else None
                 if content is not None:
-                    yield member.name, content.read()
-    except tarfile.TarError as e:
+                    yield _readable(member.name), content.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as e:
         raise ValueError(f"{file}: a broken tar ({e}); download it again") from e
 
 

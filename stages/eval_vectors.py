@@ -1,6 +1,7 @@
 """For each of many vectors the nearest of an evaluation set's, where its cosine is above a bound: exact.
 
-    millionths, row = nearest_vectors(x, eval_vectors("isc_imagenet.npy", "vector", "decontaminate"), above=0.604169)
+    file = VectorFile("isc_imagenet.npy", "vector", "decontaminate")
+    millionths, row = nearest_vectors(x, file.blocks(), above=0.604169, of="decontaminate")
 
 Products in float32 find who may be near, by tiles of both sides; their error is known, and what it leaves open is
 decided by exact products (stages/vectors.py). Cosines are whole millionths. So the answer hangs on no tile, thread or
@@ -10,68 +11,49 @@ device. The set's file is read a block at a time and is never whole in memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from stages.target_vectors import checked_npy, target_blocks
-from stages.vectors import ERROR, MANY, Device, gpu_torch, lengths, unit
+from stages.query_vectors import VectorFile
+from stages.vectors import ERROR, Device, gpu_torch, lengths
 
 UNIT = 1_000_000  # cosines are whole numbers of so many parts
 NONE = -1
-TILE = 2048  # of the vectors asked about, beside MANY of the set's: 64 MB of products
+TILE = 2048  # of the vectors asked about, beside stages.vectors.MANY of the set's: 64 MB of products
 CLOSER = 1 << 14  # pairs looked at in float64 at a time
 GPU = "cuda"
 
-Blocks = Iterator[tuple[int, np.ndarray]]
+Blocks = Iterator[tuple[np.ndarray, np.ndarray]]
+"""(numbers in the set's file, ascending; float32 (m, dim) on the grid, of length one), as `VectorFile.blocks`."""
 
 
-def checked_vectors(path: str, column: str, of: str) -> str:
-    """The path, of a file with vectors: .npy, or parquet with this column.
+def counted(file: VectorFile, pictures: int | None) -> dict[str, int]:
+    """vectors: rows of the file; without_vector: those of them that are null, zeros or not finite, and match nothing.
 
-    Raises:
-        ValueError: there is none, or it holds something else; says what to do.
-    """
-    if Path(path).suffix.lower() != ".parquet":
-        return checked_npy(path, of)
-    if not Path(path).is_file():
-        raise ValueError(f"{of}: no vectors at {path}; give a .npy file (n, dim) or parquet with a column {column!r}")
-    try:
-        schema = pq.read_schema(path)
-    except pa.ArrowException as e:
-        raise ValueError(f"{of}: {path} is no parquet file ({e})") from e
-    if column not in schema.names:
-        raise ValueError(f"{of}: {path} has no column {column!r}, but {', '.join(schema.names)}: `vectors_column`")
-    return path
-
-
-def eval_vectors(path: str, column: str, of: str) -> Blocks:
-    """(first row, float32 (up to MANY, dim) of length one, on the grid), block by block, of a .npy or parquet file.
+    Args:
+        pictures: of the set, each of which has its row; None of a set of vectors alone.
 
     Raises:
-        ValueError: as `checked_vectors`; or a row has no direction.
+        ValueError: there are others than pictures, or none that has a direction.
     """
-    checked_vectors(path, column, of)
-    if Path(path).suffix.lower() != ".parquet":
-        yield from target_blocks(path, of)
-        return
-    start = 0
-    for batch in pq.ParquetFile(path).iter_batches(MANY, columns=[column]):
-        block, there = unit(batch.column(0), of)
-        if not there.all():
-            raise ValueError(f"{of}: {path}, row {start + int(np.argmin(there))}: null, zeros, or not finite")
-        yield start, block
-        start += len(block)
+    count = file.shape[0]
+    if pictures is not None and count != pictures:
+        raise ValueError(
+            f"{file.of}: {pictures:,} pictures and {count:,} vectors; give a vector for each picture, in their order, "
+            "or the vectors alone"
+        )
+    there = sum(len(number) for number, _ in file.blocks())
+    if not there:
+        raise ValueError(f"{file.of}: {file.path}: all {count:,} rows are null, zeros, or not finite; make it again")
+    return {"vectors": count, "without_vector": count - there}
 
 
 def nearest_vectors(
     x: np.ndarray, blocks: Blocks, above: float, of: str, device: Device = "cpu"
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """(cosine to the nearest, in millionths; its row; rows that there were), int64 (n,) twice; NONE as the row of those
-    that have none above the bound.
+) -> tuple[np.ndarray, np.ndarray]:
+    """(cosine to the nearest, in millionths; its row), int64 (n,) twice; NONE as the row of those that have none above
+    the bound.
 
     Args:
         x: float32 (n, dim) on the grid, of length one.
@@ -82,15 +64,13 @@ def nearest_vectors(
         ValueError: vectors of another length; no GPU.
     """
     search = _Search(x, round(above * UNIT), device)
-    rows = 0
-    for start, block in blocks:
+    for number, block in blocks:
         if len(x) and block.shape[1] != x.shape[1]:
             raise ValueError(
                 f"{of}: the column has {x.shape[1]} dimensions and the set's vectors {block.shape[1]}; take one model"
             )
-        search.among(block, start)
-        rows = start + len(block)
-    return search.level, search.row, rows
+        search.among(block, number)
+    return search.level, search.row
 
 
 class _Search:
@@ -104,14 +84,14 @@ class _Search:
         self.slack = ERROR * (x.shape[1] + 2) * 2 + 4e-6
         self.torch = gpu_torch("evaluation vectors") if device == "cuda" else None
 
-    def among(self, block: np.ndarray, start: int) -> None:
+    def among(self, block: np.ndarray, number: np.ndarray) -> None:
         other = lengths(block)
         there = None if self.torch is None else self._moved(block).T
         for begin in range(0, len(self.x), TILE):
             here = slice(begin, begin + TILE)
             i, j = self._candidates(here, block, there)
             for at in range(0, len(i), CLOSER):
-                self._decide(begin + i[at : at + CLOSER], j[at : at + CLOSER], block, other, start)
+                self._decide(begin + i[at : at + CLOSER], j[at : at + CLOSER], block, other, number)
 
     def _candidates(self, here: slice, block: np.ndarray, there: Any) -> tuple[np.ndarray, np.ndarray]:
         """Pairs (row within the tile, row of the block) that may be the best of their row and above what it has."""
@@ -132,7 +112,7 @@ class _Search:
         assert self.torch is not None
         return self.torch.from_numpy(np.ascontiguousarray(array)).to(GPU)
 
-    def _decide(self, i: np.ndarray, j: np.ndarray, block: np.ndarray, other: np.ndarray, start: int) -> None:
+    def _decide(self, i: np.ndarray, j: np.ndarray, block: np.ndarray, other: np.ndarray, number: np.ndarray) -> None:
         exact = np.einsum("nd,nd->n", self.x[i].astype(np.float64), block[j].astype(np.float64))
         level = np.minimum(np.rint(exact / (self.long[i] * other[j]) * UNIT), UNIT).astype(np.int64)
         order = np.lexsort((j, -level, i))  # the best of each row first; earlier blocks have smaller rows
@@ -140,4 +120,4 @@ class _Search:
         first = np.append(True, i[1:] != i[:-1])
         i, j, level = i[first], j[first], level[first]
         better = level > self.level[i]
-        self.level[i[better]], self.row[i[better]] = level[better], start + j[better]
+        self.level[i[better]], self.row[i[better]] = level[better], number[j[better]]

@@ -28,6 +28,7 @@ __all__ = [
     "check_unique",
     "distinct",
     "pairs_within",
+    "subset_numbers",
     "subset_pairs",
     "uniform_scheme",
     "value_pairs",
@@ -106,6 +107,14 @@ def subset_pairs(
     `arranged`: sorted `scheme.arrange(values, subset)`; any part of it that splits no run will do. `fresh`: bool, of
     each of them, as in `pairs_within`.
     """
+    for i, j in subset_numbers(scheme, subset, arranged, fresh):
+        yield scheme.restore(arranged[i], subset), scheme.restore(arranged[j], subset)
+
+
+def subset_numbers(
+    scheme: Scheme, subset: tuple[int, ...], arranged: np.ndarray, fresh: np.ndarray | None = None
+) -> Pairs:
+    """`subset_pairs` as numbers in `arranged`; the pairs of a run come one after another."""
     from stages.hamming_kernels import fresh_first
 
     runs = _Runs(scheme, subset, arranged=True)
@@ -114,8 +123,7 @@ def subset_pairs(
         values = np.empty_like(arranged)
         fresh_first(arranged, fresh, runs.key, values, labels)
     for codes in runs.pairs(values, labels):
-        i, j = _numbers(codes)
-        yield scheme.restore(arranged[i], subset), scheme.restore(arranged[j], subset)
+        yield _numbers(codes)
 
 
 # ---------------------------------------------------------------- the join, in numbers of values

@@ -41,10 +41,15 @@ def pairs_of_band(words: np.ndarray, band: int, bands: int, distance: int, fresh
     Raises:
         ValueError: words of another shape, or bands that do not divide a word.
     """
-    found = list(_chunks(words, band, bands, distance, fresh))
+    found = list(chunks_of_band(words, band, bands, distance, fresh))
     none = np.empty(0, np.int64)
     i, j = (np.concatenate([none, *(chunk[side] for chunk in found)]) for side in (0, 1))
-    return i, j, np.bitwise_count(words[i] ^ words[j]).sum(axis=1, dtype=np.int16)
+    return i, j, bits_apart(words, i, j)
+
+
+def bits_apart(words: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """int16 (pairs,)"""
+    return np.asarray(np.bitwise_count(words[i] ^ words[j]).sum(axis=1, dtype=np.int16))
 
 
 def band_pairs(words: np.ndarray, distance: int, bands: int = 8, fresh: np.ndarray | None = None) -> Found:
@@ -65,9 +70,10 @@ def band_chance(distance: int, bands: int = 8) -> float:
     return ways / comb(BITS, distance)
 
 
-def _chunks(
-    words: np.ndarray, band: int, bands: int, distance: int, fresh: np.ndarray | None
+def chunks_of_band(
+    words: np.ndarray, band: int, bands: int, distance: int, fresh: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """i and j of `pairs_of_band`, some at a time; those of hashes with one value of the band come one after another."""
     from stages.hamming_kernels import near_in_band
 
     width = _width(words, band, bands)

@@ -21,9 +21,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from stages.base import Barrier, Column, Inputs, Output, Phase, PhaseFile, Shape, ShardColumns, Source, fact
+from stages.base import Barrier, Column, Inputs, Output, Phase, PhaseFile, Shape, ShardColumns, Source
 from stages.draws import hash64_halves
-from stages.keys import Key
+from stages.hash_counts import PAIRED, WITHOUT_HASH, checked, checked_phase, counted, counted_phase
+from stages.keys import Key, whole
 from stages.near_hashes import MIN_QUALITY, NearHashes
 from stages.shuffle import (
     NEED,
@@ -61,19 +62,23 @@ class HashGroups(Barrier):
             string and NaN have no group; in image_text, no text is equal to no text.
         min_quality: for a perceptual hash: those of pictures with a lower `quality`, and those that lie near to the
             hash of a flat picture, have no group, as in `stages.near_hashes.NearHashes`.
-        quality: for a perceptual hash, 0 to 100; null is 0.
+        quality: for a perceptual hash, 0 to 100; null is 0. Left out, as in `stages.near_hashes.NearHashes`.
+
+    Footers: of `keys`, how many samples have a key, and how many of these are distinct; of `answers`, how many groups,
+    by size; for a perceptual hash, of `checked`, how many samples have none, no quality, or too low a one.
 
     Raises:
-        ValueError: min_quality or quality with another key; while it runs: a column of lists or vectors.
+        ValueError: min_quality or quality with another key; while it runs: a column of lists or vectors; no sample has
+            the perceptual hash, as in a pool with `ingest: {phash: false}`.
     """
 
     by: Source
     min_quality: int = Field(default=MIN_QUALITY, ge=0, le=100)
-    quality: Source = fact("phash_quality")
+    quality: Source | None = None
 
     @model_validator(mode="after")
     def _quality_is_of_hashes(self) -> HashGroups:
-        if self._hashes() is None and (self.min_quality, self.quality) != (MIN_QUALITY, fact("phash_quality")):
+        if self._hashes() is None and (self.min_quality, self.quality) != (MIN_QUALITY, None):
             raise ValueError(f"min_quality and quality go with perceptual hashes, not with by: {self.by.field}")
         return self
 
@@ -106,8 +111,14 @@ class HashGroups(Barrier):
     def phases(self, shape: Shape) -> tuple[Phase, ...]:
         layout = Layout(shape, stamped=True)
         back = layout.gathered("gather", "answers")
+        keys = layout.from_shards("keys")
+        counting = (
+            counted_phase(layout, keys.inputs),
+            checked_phase(layout, lambda span: PhaseFile("counted", span)),
+        )
         return (
-            layout.from_shards("keys"),
+            *(counting if self._of_hashes else ()),
+            keys,
             layout.by_bucket("answers", ("keys", layout.spans)),
             Phase(
                 back.name,
@@ -120,6 +131,11 @@ class HashGroups(Barrier):
 
     def run(self, phase: str, part: str, inputs: Inputs) -> Output:
         match phase:
+            case "counted":
+                return counted(np.concatenate([self._lacking(table) for table in inputs]))
+            case "checked":
+                hashes = self._hashes()
+                return checked(inputs, self.reads()[0], None if hashes is None else hashes.quality_read)
             case "keys":
                 return self._keys(part, inputs)
             case "answers":
@@ -129,6 +145,20 @@ class HashGroups(Barrier):
             case "groups":
                 return self._groups(inputs)
         raise ValueError(f"HashGroups has no phase {phase!r}")
+
+    # ---- who has a hash
+
+    @property
+    def _of_hashes(self) -> bool:
+        return self._hashes() is not None or (self.by.owner is None and self.by.field == "phash_text")
+
+    def _lacking(self, table: pa.Table) -> np.ndarray:
+        """uint8 (n,), as `stages.hash_counts` has it; of phash_text no quality is asked."""
+        hashes = self._hashes()
+        if hashes is not None:
+            return hashes.lacking(table)
+        there = table.column(self.reads()[0].field).is_valid().to_numpy()
+        return np.where(there, PAIRED, WITHOUT_HASH).astype(np.uint8)
 
     # ---- keys
 
@@ -158,9 +188,9 @@ class HashGroups(Barrier):
 
     def keys_of(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(has, key, check): which rows have a key, bool (rows,), and the keys of those, two uint64 arrays."""
-        has, high, low = _whole(self._keys_read()[0], table)
+        has, high, low = whole(self._keys_read()[0], table)
         for more in self._keys_read()[1:]:
-            also, *other = _whole(more, table)
+            also, *other = whole(more, table)
             both = [hash64_halves(number, "one", high, low) for number in (0, 1)]
             high, low = (hash64_halves(n, "two", b, o) for n, (b, o) in enumerate(zip(both, other, strict=True)))
             has = has & also if self.by.field == "phash_text" else has
@@ -180,14 +210,6 @@ class HashGroups(Barrier):
         high[at], low[at], size[at], together[at] = found["high"], found["low"], found["size"], True
         columns = [uid_array(high, low, together), pa.array(size)]
         return Output(pa.table(columns, schema=self.writes()), {"grouped": len(at)})
-
-
-def _whole(key: Key, table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`Key.hashes` with zeros for rows that have none."""
-    has, *found = key.hashes(table)
-    high, low = np.zeros((2, len(has)), np.uint64)
-    high[has], low[has] = found
-    return has, high, low
 
 
 def _answers(inputs: Inputs) -> Output:

@@ -159,7 +159,7 @@ class KeyCounting:
 
     def _keys(self, inputs: Inputs) -> Iterator[Arrays]:
         for table in inputs:
-            has, key, check = _whole(self.by, table)
+            has, key, check = whole(self.by, table)
             yield ones(key[has], check[has])
 
     def _pairs(self, inputs: Inputs, count: int) -> Output:
@@ -167,7 +167,7 @@ class KeyCounting:
         assert self.distinct is not None
         found: list[Arrays] = []
         for table in inputs:
-            by, other = (_whole(key, table) for key in (self.by, self.distinct))
+            by, other = (whole(key, table) for key in (self.by, self.distinct))
             both = by[0] & other[0]
             names = ("key", "check", "other", "other_check")
             found.append(_pairs_once({n: a[both] for n, a in zip(names, (*by[1:], *other[1:]), strict=True)}))
@@ -180,13 +180,13 @@ class KeyCounting:
         shards, tables = inputs.select(ShardColumns), {}
         for shard, table in zip(shards.keys, shards, strict=True):
             assert isinstance(shard, ShardColumns)
-            has, key, check = _whole(self.by, table)
+            has, key, check = whole(self.by, table)
             tables[shard.shard] = pa.table([pa.array(found.of(key, check), mask=~has)], schema=COUNT)
         return Output(by_shard(tables, part, COUNT))
 
 
-def _whole(key: Key, table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`Key.hashes` with a value for every row; those that are not asked have none."""
+def whole(key: Key, table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(has, key, check) of every row: as `Key.hashes`, with zeros where it has no key; what is not asked has none."""
     has, high, low = key.hashes(table)
     halves = np.zeros((2, len(has)), np.uint64)
     halves[0, has], halves[1, has] = high, low

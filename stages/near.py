@@ -10,10 +10,11 @@ different ones gives one false pair in a pool with a chance of 3 %. The phases, 
     nodes     local, a part a shard: (node, high, low), row-aligned; node is null where the sample takes part in nothing
     ...       the barrier's own way from nodes to pairs
     pairs     (a, b, distance), nodes a < b, distance int64 in units of `scale`; tables a bucket of a
-    keys, [named,] unique, forest-*, roots, members, labels, edges, answers, gather, groups        here
+    keys, [named,] unique, forest-* or (links, numbers, joins, forest), members, labels, edges, answers, gather, groups
+                        here
 
 `edges` is what keep rules read: a part a bucket of pairs, a table a bucket of groups with (high, low, a, b, distance),
-where (high, low) is the group, the smallest uid of the component. Components: `stages.components`.
+where (high, low) is the group, the smallest uid of the component. Components: `stages.near_forest`.
 
 When the pool grows, phases before `keys` that are `local` are reused, and pairs of old nodes are not looked for again;
 what is here is made anew from all pairs: its work goes with their number.
@@ -32,7 +33,6 @@ from stages.base import (
     Barrier,
     Column,
     Inputs,
-    Need,
     Output,
     Phase,
     PhaseFile,
@@ -40,30 +40,26 @@ from stages.base import (
     ShardColumns,
     per_shard,
     shard_name,
-    tree,
 )
+from stages.near_forest import forest, forest_phases, joins, links, node_bucket, numbered_forest, numbers, root_files
 from stages.near_steps import (
     NODES,
     answers,
     digest64,
     edges,
-    forest,
     key_rows,
     labels,
     members,
     named,
-    node_bucket,
     pairs_output,
     put,
     unique,
 )
 from stages.shuffle import (
     Layout,
-    buckets_of,
     gather,
     halves,
     rows_of,
-    split,
     stacked,
     uid_array,
 )
@@ -125,21 +121,14 @@ class Near(Barrier):
                 the name of another one from here on.
         """
         buckets = layout.bucket_parts
-        forests = tree("forest", "pairs", list(pairs), need=_all_nodes(layout))
-        top = PhaseFile(forests[-1].name, "all")
         spans, rows = ("keys", layout.spans), ("named", buckets) if renamed else ("keys", layout.spans)
         answered = dict.fromkeys((spans, rows, ("labels", buckets)))  # of `keys` the answers look at the names of spans
         return (
             *(() if keyed else (keys_phase(layout),)),
             *((layout.by_bucket("named", spans, ("aliases", renamed)),) if renamed else ()),
             layout.by_bucket("unique", rows),
-            *forests,
-            Phase("roots", (f"all-of-{layout.buckets:05d}",), lambda _: (top,), need=_all_nodes(layout)),
-            Phase(
-                "members",
-                buckets,
-                lambda b: (PhaseFile("unique", b), PhaseFile("roots", f"all-of-{b[-5:]}", int(b[:5]))),
-            ),
+            *forest_phases(layout, pairs),
+            Phase("members", buckets, lambda b: (PhaseFile("unique", b), *root_files(layout, pairs, b))),
             layout.by_bucket("labels", ("members", buckets)),
             layout.by_bucket(EDGES, ("pairs", list(pairs)), ("labels", buckets)),
             layout.by_bucket("answers", *answered),
@@ -150,7 +139,7 @@ class Near(Barrier):
     def close(self, phase: str, part: str, inputs: Inputs) -> Output | None:
         """The work of `nodes` and of the phases of `closing`; None where the phase is none of them."""
         if phase.startswith("forest-"):
-            return forest(inputs)
+            return forest(part, inputs)
         match phase:
             case "nodes":
                 return self._nodes(inputs)
@@ -160,9 +149,14 @@ class Near(Barrier):
                 return named(part, inputs)
             case "unique":
                 return unique(stacked(inputs))
-            case "roots":
-                found = stacked(inputs)
-                return Output(split(found, node_bucket(found["node"], buckets_of(part)), buckets_of(part)))
+            case "links":
+                return links(part, inputs)
+            case "numbers":
+                return numbers(part, inputs)
+            case "joins":
+                return joins(part, inputs)
+            case "forest":
+                return numbered_forest(part, inputs)
             case "members":
                 return members(part, inputs)
             case "labels":
@@ -198,11 +192,6 @@ class Near(Barrier):
 
 
 # ---------------------------------------------------------------- phases
-
-
-def _all_nodes(layout: Layout) -> Need:
-    """Of parts that hold all nodes with a near one: 60 bytes each at work, for half of the pool at most."""
-    return Need(memory_gb=max(2.0, layout.shape.total * 30 / 1e9))
 
 
 def keys_phase(layout: Layout) -> Phase:

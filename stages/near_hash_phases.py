@@ -14,7 +14,6 @@ each choice by the bits that must agree, and a part joins one partition of one c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from stages.base import Inputs, Output, Phase, PhaseFile
-from stages.hamming import Scheme, distinct, subset_pairs, uniform_scheme
+from stages.hamming import Scheme, distinct, subset_numbers, uniform_scheme
+from stages.near_hash_crowds import PartPairs
 from stages.shuffle import (
     NEED,
     Arrays,
@@ -40,8 +40,6 @@ TOGETHER = {64: 8, 256: 2}
 """Buckets whose hashes a part of the join can hold: some 130 and 170 MB, and a few times that at work."""
 
 PARTS = 4  # of the join for each bucket, where each reads all hashes: enough for many workers, and little read again
-
-Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -222,8 +220,8 @@ def words_in(rows: Arrays) -> np.ndarray:
     return np.stack([rows[f"w{i}"] for i in range(4)], axis=1)
 
 
-def near_pairs(part: str, inputs: Inputs, bits: int, distance: int) -> Pairs:
-    """(a, b, distance) of the pairs of a part of the join, of which at least one is new in its list."""
+def near_pairs(part: str, inputs: Inputs, bits: int, distance: int) -> PartPairs:
+    """The pairs of a part of the join, of which at least one is new in its list."""
     k, first, last = (int(n) for n in part.split("-")[:3])
     own = part.split("-")[5]
     keys = [key for key in inputs.keys if isinstance(key, PhaseFile)]
@@ -231,21 +229,19 @@ def near_pairs(part: str, inputs: Inputs, bits: int, distance: int) -> Pairs:
     spread_before = keys[0].phase == "spread"
     rows, earlier = (stacked(Inputs(some, inputs.load)) if some else None for some in (new, old))
     assert rows is not None
+    found = PartPairs(len(rows["node"]) + (0 if earlier is None else len(earlier["node"])))
     if bits == 256:
-        return _stack(_by_bands(rows, earlier, range(first, last + 1), k, distance))
+        _by_bands(found, rows, earlier, range(first, last + 1), k, distance)
+        return found
     scheme = Scheme(64, distance, k)
     before = np.empty(0, np.uint64) if earlier is None else distinct(earlier["node"])
-    return _stack(_by_blocks(rows["node"], before, scheme, range(first, last + 1), spread_before))
+    _by_blocks(found, rows["node"], before, scheme, range(first, last + 1), spread_before)
+    return found
 
 
-def _stack(found: Iterator[Pairs]) -> Pairs:
-    none = np.empty(0, np.uint64)
-    parts = [(none, none, np.empty(0, np.int64)), *found]
-    a, b, d = (np.concatenate([p[i] for p in parts]) for i in range(3))
-    return a, b, d
-
-
-def _by_blocks(new: np.ndarray, old: np.ndarray, scheme: Scheme, choices: range, arranged: bool) -> Iterator[Pairs]:
+def _by_blocks(
+    found: PartPairs, new: np.ndarray, old: np.ndarray, scheme: Scheme, choices: range, arranged: bool
+) -> None:
     new = new[~find(old, new)[0]]
     for choice in choices:
         subset = scheme.subsets[choice]
@@ -256,12 +252,25 @@ def _by_blocks(new: np.ndarray, old: np.ndarray, scheme: Scheme, choices: range,
         if len(old):
             fresh = np.zeros(len(values), bool)
             fresh[np.searchsorted(values, ours)] = True
-        for a, b in subset_pairs(scheme, subset, values, fresh):
-            yield a, b, np.bitwise_count(a ^ b).astype(np.int64)
+        _of_blocks(found, f"{scheme.k}-{choice:04d}", scheme, subset, values, fresh)
 
 
-def _by_bands(new: Arrays, old: Arrays | None, choices: range, bands: int, distance: int) -> Iterator[Pairs]:
-    from stages.hamming_bands import pairs_of_band
+def _of_blocks(
+    found: PartPairs,
+    name: str,
+    scheme: Scheme,
+    subset: tuple[int, ...],
+    values: np.ndarray,
+    fresh: np.ndarray | None,
+) -> None:
+    runs = found.choice(name, values, scheme.rest(subset), lambda rows: scheme.restore(values[rows], subset))
+    for i, j in subset_numbers(scheme, subset, values, fresh):
+        runs.add(i, j, np.bitwise_count(values[i] ^ values[j]))
+    runs.end()
+
+
+def _by_bands(found: PartPairs, new: Arrays, old: Arrays | None, choices: range, bands: int, distance: int) -> None:
+    from stages.hamming_bands import bits_apart, chunks_of_band
 
     fresh = None
     rows = new
@@ -271,7 +280,9 @@ def _by_bands(new: Arrays, old: Arrays | None, choices: range, bands: int, dista
         unknown = ~find(before["node"], new["node"])[0]
         rows = joined([{n: a[unknown] for n, a in new.items()}, before])
         fresh = np.arange(len(rows["node"])) < np.count_nonzero(unknown)
-    words = words_in(rows)
+    words, node = words_in(rows), rows["node"]
     for band in choices:
-        i, j, d = pairs_of_band(words, band, bands, distance, fresh)
-        yield rows["node"][i], rows["node"][j], d.astype(np.int64)
+        runs = found.choice(f"{bands}-{band:04d}", band_values(words, band, bands), 0, node.__getitem__)
+        for i, j in chunks_of_band(words, band, bands, distance, fresh):
+            runs.add(i, j, bits_apart(words, i, j))
+        runs.end()

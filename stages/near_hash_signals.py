@@ -32,8 +32,9 @@ import numpy as np
 import pyarrow as pa
 
 from stages.base import Input, Inputs, Output, Phase, PhaseFile
-from stages.near_hash_phases import Generation, Pairs, generations
-from stages.near_steps import node_bucket
+from stages.near_forest import node_bucket
+from stages.near_hash_crowds import Pairs, PartPairs
+from stages.near_hash_phases import Generation, generations
 from stages.shuffle import NEED, Arrays, Layout, bucket_of_part, buckets_of, split, stacked, starts_of
 from stages.vectors import joined, split_table
 from stages.verified_pairs import Agreement, Signals, blocks, each
@@ -184,14 +185,14 @@ def aliases(part: str, inputs: Inputs) -> Output:
 # ---------------------------------------------------------------- near hashes to near nodes
 
 
-def found_output(pairs: Pairs, buckets: int) -> Output:
+def found_output(found: PartPairs, buckets: int) -> Output:
     """(a, b, distance) of near hashes, each pair once: a table a cell of a, then a table a cell of b."""
-    a, b, d = pairs
+    a, b, d = found.all()
     order = np.lexsort((np.maximum(a, b), np.minimum(a, b)))
     rows = {"a": np.minimum(a, b)[order], "b": np.maximum(a, b)[order], "distance": d[order]}
     cells = buckets * CELLS
     tables = [t for side in ("a", "b") for t in split(rows, node_bucket(rows[side], cells), cells)]
-    return Output(tables, {"pairs": len(order)})
+    return Output(tables, {"pairs": len(order)} | found.stats())
 
 
 def left(part: str, inputs: Inputs) -> Output:

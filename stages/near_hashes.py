@@ -20,6 +20,11 @@ lacks one of them is paired with nothing. Samples with equal hashes are then pai
 in a crowd, that is more than 16 different values of the signals for one hash, some go by the name of another one
 (`stages.near_hash_signals`).
 
+Thousands of hashes that are all near to one another, but not equal, would make millions of pairs: hashes equal on a
+choice of blocks, or on a band, that have more than 2^21 = 2,097,152 pairs there, and more than 16 each, keep those with
+their nearest (`stages.near_hash_crowds`). So of such a crowd a keep rule keeps some where one could do; what it drops
+still has a near one. Signals are asked of the pairs that are left. Footers say how many pairs were left out.
+
 When the pool grows, each pair is looked for once: parts of the join name the lists that they look at, and find the
 pairs of which at least one hash is new in the last of them.
 """
@@ -32,9 +37,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from stages.base import Column, Inputs, Output, Phase, Shape, ShardColumns, Source, fact
-from stages.near import Near, digest64, keys_phase, node_bucket, pairs_output
-from stages.near_hash_phases import HashJoin, Pairs, hashes_once, near_pairs, spread
+from stages.base import Column, Inputs, Output, Phase, PhaseFile, Shape, ShardColumns, Source, fact
+from stages.hash_counts import LACKS, PAIRED, checked, checked_phase, counted, counted_phase, lacks
+from stages.hash_words import words_of
+from stages.near import NODES, Near, digest64, keys_phase, node_bucket, pairs_output
+from stages.near_hash_crowds import PartPairs
+from stages.near_hash_phases import HashJoin, hashes_once, near_pairs, spread
 from stages.near_hash_signals import (
     CELLS,
     SignalJoin,
@@ -47,7 +55,7 @@ from stages.near_hash_signals import (
     signals_phase,
 )
 from stages.shuffle import Layout, buckets_of, split
-from stages.verified_pairs import Agreement, byte_rows, stored_signal
+from stages.verified_pairs import Agreement, stored_signal
 
 __all__ = ["Agreement", "NearHashes"]
 
@@ -62,6 +70,9 @@ MOST = {64: 10, 256: 96}
 
 BANDS: Final = 16  # the default
 
+QUALITIES = {"pdq": "pdq_quality"}
+"""Hashes whose stage writes a quality of their own."""
+
 
 class NearHashes(Near):
     """Near groups by Hamming distance; columns and phases as in `stages.near.Near`.
@@ -71,24 +82,29 @@ class NearHashes(Near):
         distance: how many bits may differ: up to 10 of 64, 96 of 256. Hashes cut at their median differ in an even
             number of bits, but for ties: 3 is 2.
         min_quality: samples whose `quality` is lower are paired with nothing.
-        quality: how much structure the picture has, 0 to 100; null is 0.
+        quality: how much structure the picture has, 0 to 100; null is 0. Left out, the fact phash_quality; of hashes
+            that a stage made, the quality that the same stage wrote (phash_quality_stored; of pdq, pdq_quality).
         verify: what samples of a pair must agree in besides.
         bands: into how many equal cuts 256 bits are parted: 4, 8, 16 or 32; above some 100 million pictures write 8,
             where 16 would compare too many.
         name: begins the names of the columns; without it, that of `by`.
         bits: 64 or 256, where `by` is a column of the input, of which that is not known.
 
-    Footers: of `nodes`, how many samples take part; of `pairs`, or of `found` where signals verify, how many pairs, and
-    for 256 bits `exact_to` and `share_at_distance`; of `distinct`, how many nodes of crowds go by another's name.
+    Footers: of `nodes`, how many samples take part; of `checked`, how many have no hash (`without_hash`), no quality,
+    or too low a one (`low_quality`, flat pictures among them); of `pairs`, or of `found` where signals verify, how many
+    pairs, how many `crowds` left some out, with `left_out`, `limits_halved` and `largest_crowds` (see
+    `stages.near_hash_crowds.PartPairs.stats`), and for 256 bits `exact_to` and `share_at_distance`; of `distinct`, how
+    many nodes of crowds go by another's name.
 
     Raises:
-        ValueError: it is not known how long the hashes are, or the distance or bands do not go with that.
+        ValueError: it is not known how long the hashes are, or the distance or bands do not go with that; while it
+            runs: no sample has the fact that is compared, as in a pool with `ingest: {phash: false}`.
     """
 
     by: Source
     distance: int = Field(ge=0)
     min_quality: int = Field(default=MIN_QUALITY, ge=0, le=100)
-    quality: Source = fact("phash_quality")
+    quality: Source | None = None
     verify: tuple[Agreement, ...] = ()
     bands: Literal[4, 8, 16, 32] = BANDS
     name: str | None = None
@@ -124,21 +140,32 @@ class NearHashes(Near):
         return float(self.distance), f"distance {self.distance}"
 
     def reads(self) -> tuple[Column, ...]:
-        return tuple(dict.fromkeys((self.by, self.quality, *(a.column for a in self.verify))))
+        return tuple(dict.fromkeys((self.by, self.quality_read, *(a.column for a in self.verify))))
+
+    @property
+    def quality_read(self) -> Column:
+        """The column with the quality."""
+        if self.quality is not None:
+            return self.quality
+        written = self.by.owner.writes().names if self.by.owner is not None else []
+        own = (q for q in (QUALITIES.get(self.by.field), "phash_quality_stored") if q in written)
+        name = next(own, None)
+        return fact("phash_quality") if name is None else Column(self.by.owner, name)
 
     # ---- phases
 
     def phases(self, shape: Shape) -> tuple[Phase, ...]:
         layout = Layout(shape, stamped=True)
-        nodes = self.nodes_phase(shape)
-        if self.verify:
-            return (nodes, signals_phase(layout), *self._verified(layout))
         keys, words = keys_phase(layout), layout.from_shards("words")
+        counting = counted_phase(layout, keys.inputs), checked_phase(layout, lambda span: PhaseFile("counted", span))
+        first = (self.nodes_phase(shape), *counting)
+        if self.verify:
+            return (*first, signals_phase(layout), *self._verified(layout))
         if self.width == 64:
             join = self._join(layout, "keys")
-            return (nodes, keys, *join.phases("pairs"), *self.closing(layout, join.pair_parts, keyed=True))
+            return (*first, keys, *join.phases("pairs"), *self.closing(layout, join.pair_parts, keyed=True))
         join = self._join(layout, "words")
-        return (nodes, words, *join.phases("pairs"), *self.closing(layout, join.pair_parts))
+        return (*first, words, *join.phases("pairs"), *self.closing(layout, join.pair_parts))
 
     def _verified(self, layout: Layout) -> tuple[Phase, ...]:
         join = self._join(layout, "signals", CELLS)
@@ -151,8 +178,12 @@ class NearHashes(Near):
     def run(self, phase: str, part: str, inputs: Inputs) -> Output:
         done = self.close(phase, part, inputs)
         if done is not None:
-            return done
+            return self._with_lacks(done, inputs) if phase == NODES else done
         match phase:
+            case "counted":
+                return counted(np.concatenate([t.column(LACKS).to_numpy() for t in inputs]))
+            case "checked":
+                return checked(inputs, self.by, self.quality_read)
             case "words":
                 return self._words(part, inputs)
             case "signals":
@@ -172,10 +203,12 @@ class NearHashes(Near):
             case "pairs" if self.verify:
                 return pairs_output(*agreeing(part, inputs, self.verify), buckets_of(part) // CELLS)
             case "pairs":
-                return self._told(pairs_output(*self._near(part, inputs), buckets_of(part)))
+                found = self._near(part, inputs)
+                output = pairs_output(*found.all(), buckets_of(part))
+                return self._told(Output(output.tables, dict(output.stats or {}) | found.stats()))
         raise ValueError(f"NearHashes has no phase {phase!r}")
 
-    def _near(self, part: str, inputs: Inputs) -> Pairs:
+    def _near(self, part: str, inputs: Inputs) -> PartPairs:
         return near_pairs(part, inputs, self.width, self.distance)
 
     def _told(self, output: Output) -> Output:
@@ -202,27 +235,20 @@ class NearHashes(Near):
 
     def _hashes(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """(uint64 (n, width / 64), most significant first; bool (n,): has a hash that says something)."""
-        name = self.by.field
-        if self.width == 64 and pa.types.is_uint64(table.column(name).type):
-            column = table.column(name)
-            words, there = column.fill_null(0).to_numpy()[:, None], column.is_valid().to_numpy()
-        else:
-            words, there = self._from_bytes(table.column(name))
-        flat = words.copy()
-        flat[:, 0] ^= np.uint64(1 << 63)
-        says = np.bitwise_count(flat).sum(axis=1, dtype=np.int64) > FLAT_SHARE * self.width
-        quality = table.column(self.quality.field).fill_null(0).to_numpy()
-        return words, there & says & (quality >= self.min_quality)
+        return words_of(table.column(self.by.field), self.by.field, self.width), self.lacking(table) == PAIRED
 
-    def _from_bytes(self, column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-        name = self.by.field
-        data, there = byte_rows(column, name)
-        if data.shape[1] != self.width // 8 and there.any():
-            raise ValueError(f"{name} has {column.type} of {data.shape[1] * 8} bits, not {self.width}")
-        words = np.zeros((len(data), self.width // 64), np.uint64)
-        if there.any():
-            words[there] = data[there].view(">u8")
-        return words, there
+    def lacking(self, table: pa.Table) -> np.ndarray:
+        """uint8 (n,): what of a hash that can be compared the samples lack (`stages.hash_counts`)."""
+        flat = words_of(table.column(self.by.field), self.by.field, self.width)
+        flat[:, 0] ^= np.uint64(1 << 63)
+        bent = np.bitwise_count(flat).sum(axis=1, dtype=np.int64)
+        there = table.column(self.by.field).is_valid().to_numpy()
+        return lacks(there, bent <= FLAT_SHARE * self.width, table.column(self.quality_read.field), self.min_quality)
+
+    def _with_lacks(self, nodes: Output, inputs: Inputs) -> Output:
+        assert isinstance(nodes.tables, pa.Table)
+        lacking = self.lacking(inputs.select(ShardColumns).only())
+        return Output(nodes.tables.append_column(LACKS, pa.array(lacking)), nodes.stats)
 
     def _words(self, part: str, inputs: Inputs) -> Output:
         """(node, w0..w3) of the samples that take part, each hash once, a table a bucket."""
@@ -238,13 +264,15 @@ class NearHashes(Near):
 
     def _signals_of(self, key: object, table: pa.Table) -> pa.Table:
         assert isinstance(key, ShardColumns)
-        node, there = self.nodes_of(table)
+        _, there = self.nodes_of(table)
+        table = table.filter(pa.array(there))  # before signals become columns: lists that are all null have no length
+        node, _ = self.nodes_of(table)
         words, _ = self._hashes(table)
         rows = {"hash": words[:, 0] if self.width == 64 else digest64(words)}
         rows |= {f"w{i}": words[:, i] for i in range(words.shape[1])} if self.width > 64 else {}
         rows |= {"node": node, "born": np.full(len(node), key.generation, np.int32)}
         wide = {f"s{n}": stored_signal(a, table.column(a.column.field))[0] for n, a in enumerate(self.verify)}
-        return pa.table({**rows, **wide}).filter(pa.array(there))
+        return pa.table({**rows, **wide})
 
 
 def _bits_of(column: Column) -> int | None:

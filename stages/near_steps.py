@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 
 from stages.base import Inputs, Output, PhaseFile
-from stages.components import merged
 from stages.draws import hash64_halves
+from stages.near_forest import node_bucket, roots
 from stages.shuffle import (
     Arrays,
+    arrays,
     bucket,
     buckets_of,
     by_span,
@@ -22,11 +23,6 @@ from stages.shuffle import (
 )
 
 NODES = "nodes"
-
-
-def node_bucket(nodes: np.ndarray, count: int) -> np.ndarray:
-    """int64 (n,): the bucket of each node."""
-    return bucket(nodes, np.zeros_like(nodes), count)
 
 
 def pairs_output(a: np.ndarray, b: np.ndarray, distance: np.ndarray, count: int) -> Output:
@@ -81,19 +77,12 @@ def put(values: np.ndarray, at: np.ndarray, others: np.ndarray) -> np.ndarray:
     return copy
 
 
-def forest(inputs: Inputs) -> Output:
-    """(node, label): the components of the edges in all inputs; of pairs and forests alike the first two columns."""
-    node, label = merged((t.column(0).to_numpy(), t.column(1).to_numpy()) for t in inputs)
-    return Output(pa.table({"node": node, "label": label}), {"nodes": len(node)})
-
-
 def members(part: str, inputs: Inputs) -> Output:
     """`unique` rows that are not alone, with the root of their component, by bucket of the root."""
-    nodes, roots = (stacked(inputs.select(PhaseFile, name)) for name in ("unique", "roots"))
-    hit, at = find(roots["node"], nodes["node"])
-    root = nodes["node"].copy()
-    root[hit] = roots["label"][at[hit]]
-    touched = hit | (nodes["count"] > 1)
+    own, *others = inputs.keys
+    nodes = arrays(inputs.load(own))
+    near, root = roots(part, Inputs(others, inputs.load), nodes["node"])
+    touched = near | (nodes["count"] > 1)
     rows = {"root": root[touched]} | {n: a[touched] for n, a in nodes.items()}
     count = buckets_of(part)
     return Output(split(rows, node_bucket(rows["root"], count), count))

@@ -5,19 +5,21 @@
     i, j, distance = found.all()
 
 A picture that the web has in ten thousand encodings makes fifty million pairs, that no worker holds and nobody needs.
-A cell (`stages.near_vector_cells`) with no more than `MOST_OF_CELL` pairs keeps all. One with more keeps, of n rows,
+A cell (`stages.near_vector_cells`) of n rows with no more pairs than its limit, the larger of `MOST_OF_CELL` and
+`MOST_OF_ROW` * n, keeps all. One with more keeps
 
-- the pairs of each row with its nearest MOST_OF_CELL // n - 1, at least one, whichever of the two it is nearest to;
+- the pairs of each row with its nearest limit // n - 1 rows, at least one: a pair stays if either end wants it;
 - the pair of each row with its neighbour of least node, so that what hangs together mostly goes on doing so.
 
-Of equally near ones those are nearer that share more leading bits of the node: were it the smaller nodes, all rows of
-a crowd whose distances round to the same would keep the same few, and hardly two of them each other. Rows with few
-neighbours, in the cell of a crowd or not, keep all their pairs. No pair is kept that is none, so what a keep rule drops
-has a near one that it yields to; of a crowd some stay where one could. What is left out hangs on the cell's rows only:
-not on the order in which pairs are found, nor on tiles, buckets or workers.
+Of equally near ones those are nearer that share more leading bits of the node: were it the smaller nodes, all rows of a
+crowd whose distances round to the same would keep the same few, and hardly two of them each other. Rows with no more
+neighbours than that, in the cell of a crowd or not, keep all their pairs. No pair is kept that is none, so what a keep
+rule drops has a near one that it yields to; of a crowd some stay where one could. What is left out hangs on the cell's
+rows and on which of them are new, not on the order in which pairs are found, nor on shards, tiles of products or
+workers.
 
-Where crowds of one part would keep more than `MOST_OF_PART` together, their limit is halved until they do not; that
-hangs on which clusters are in one bucket, and so on the first list of the pool, as the buckets do.
+Where cells of one part would keep more than `MOST_OF_PART` together, the limits of all are halved until they do not;
+that hangs on which clusters are in one bucket, and so on the first list of the pool, as the buckets do.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ from stages.shuffle import Arrays
 
 MOST_OF_CELL = 1 << 21
 """Pairs of a cell that are all kept: as many as 2,048 rows have that are all near. Twice as many are held at work."""
+
+MOST_OF_ROW = 1 << 4
+"""Pairs for each row of a cell that are all kept, `MOST_OF_PART` at most: in large clusters many are no crowd."""
 
 MOST_OF_PART = 1 << 23
 """Pairs that the cells of a part keep together: 12 bytes each here, some 120 at work in the phases after it."""
@@ -122,7 +127,8 @@ class PartPairs:
         self._known = known
         self._found: list[Found] = []
         self._held = 0
-        self.limit = MOST_OF_CELL
+        self.halved = 0
+        """How often the limits were."""
 
     def add(self, cell: Cell, pairs: Pairs) -> None:
         """Further pairs; those of one cell come one after another."""
@@ -132,7 +138,7 @@ class PartPairs:
             self._found.append(Found(cell, cluster, tile, CellPairs(self._known["node"][cell.start : cell.end])))
         i, j, distance = pairs
         own = (i - cell.start).astype(np.int32), (j - cell.start).astype(np.int32), distance.astype(np.int32)
-        self._found[-1].pairs.add(own, self.limit)
+        self._found[-1].pairs.add(own, self._limit(cell))
 
     def all(self) -> Pairs:
         """(i, j, distance), int32, of all that is kept; for once all was added."""
@@ -142,7 +148,7 @@ class PartPairs:
         return joined([(i + start, j + start, d) for start, (i, j, d) in zip(starts, kept, strict=True)])
 
     def stats(self) -> dict[str, Any]:
-        """crowds: cells that left pairs out; left_out: how many pairs; crowd_limit: pairs that any cell might have.
+        """crowds: cells that left pairs out; left_out: how many pairs; limits_halved: how often.
 
         largest_crowds: of each its cluster, tile, rows, the pairs found and kept, and complete_below: all pairs whose
         1 - cosine is less are kept.
@@ -152,19 +158,26 @@ class PartPairs:
             return {"crowds": 0}
         left_out = sum(f.pairs.found - len(f.pairs) for f in crowds)
         told = [f.told() for f in crowds[:TOLD]]
-        return {"crowds": len(crowds), "left_out": left_out, "crowd_limit": self.limit, "largest_crowds": told}
+        return {"crowds": len(crowds), "left_out": left_out, "limits_halved": self.halved, "largest_crowds": told}
 
     def _end_cell(self) -> None:
         """Thins the last cell, and all, until they hold no more than they may together."""
         if not self._found:
             return
-        self._found[-1].pairs.thin(self.limit)
+        self._thin(self._found[-1])
         self._held += len(self._found[-1].pairs)
-        while self._held > MOST_OF_PART and self.limit > 1:
-            self.limit //= 2
+        while self._held > MOST_OF_PART and self.halved < MOST_OF_CELL.bit_length():
+            self.halved += 1
             for found in self._found:
-                found.pairs.thin(self.limit)
+                self._thin(found)
             self._held = sum(len(f.pairs) for f in self._found)
+
+    def _thin(self, found: Found) -> None:
+        found.pairs.thin(self._limit(found.cell))
+
+    def _limit(self, cell: Cell) -> int:
+        of_rows = min(MOST_OF_ROW * (cell.end - cell.start), MOST_OF_PART)
+        return max(MOST_OF_CELL, of_rows) >> self.halved
 
 
 def joined(pairs: Sequence[Pairs]) -> Pairs:

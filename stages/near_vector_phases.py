@@ -1,7 +1,8 @@
 """The phases of `stages.near_vectors` up to `pairs`, and the names of their parts: what is reused when a pool grows.
 
-A name has a digest of every shard that its part depends on: of its own, of the first list (the centroids), and in
-`compared` of each list up to its own. The number of buckets hangs on the first list alone.
+A name has a digest of every shard that its part depends on: of its own, of the first lists (the centroids), and in
+`compared` of each list up to its own. The number of buckets hangs on the first lists alone: on as many of them as make
+up 1/GROWN of the pool, so that all is made anew where a pool has become many times what it was.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from stages.shuffle import Layout
 from stages.vectors import ROWS
 
 FEW, SOME, MANY = 1 << 15, 64, 1 << 18
-"""Vectors of the first list in a bucket: FEW, up to SOME buckets; MANY, where that makes more of them."""
+"""Vectors of the first lists in a bucket: FEW, up to SOME buckets; MANY, where that makes more of them."""
+
+GROWN = 64
+"""How many times what the centroids were trained on a pool may hold: one bucket holds no more than so many times as
+much as it was made for."""
 
 
 def power_of_two(rows: int, each: int) -> int:
@@ -43,8 +48,15 @@ class Plan:
 
     @cached_property
     def first(self) -> Shape:
-        """The list that is trained on."""
-        return self.lists[0] if self.lists else self.shape
+        """What is trained on: the first list, or as many of the first lists as make up 1/GROWN of the pool."""
+        held: list[int] = []
+        rows = 0
+        for shape in self.lists:
+            held += shape.shards
+            rows += shape.total
+            if rows * GROWN >= self.shape.total:
+                break
+        return self.shape.among(held)
 
     @cached_property
     def buckets(self) -> int:

@@ -23,14 +23,15 @@ Phases, after `nodes` (see `stages.near`):
     pairs, ...            the same by bucket of nodes, then as in `stages.near`
 
 All of these are reused when the pool grows: old vectors are neither assigned nor compared again. So k, the number of
-buckets and how large clusters are cut hang on the first list alone (`stages.near_vector_phases`). A pool that has grown
-manyfold since has too few clusters, which costs time, not pairs; another `seed` begins anew.
+buckets and how large clusters are cut hang on the first list alone, or where that is less than 1/64 of the pool, on as
+many of the first lists as make that up (`stages.near_vector_phases`): a pool that has grown so far is clustered anew.
 
 A part holds 0.8 GB of vectors, and what memory does not hold it reads again in chunks, so that a cluster may be of
 any size. Its pairs are held, too. Thousands of vectors that are all near to one another, but not equal, would make
-millions: a cluster that finds more than 2^21 = 2,097,152 pairs keeps of each vector those with its nearest
-(`stages.near_vector_crowds`). So of such a crowd a keep rule keeps some where one could do; what it drops still has a
-near one. Footers of `compared` name these clusters, and say how many pairs were left out. Equal vectors make no pairs.
+millions: a cluster that finds more than 2^21 = 2,097,152 pairs, and more than 16 for each vector in it, keeps of each
+vector those with its nearest (`stages.near_vector_crowds`). So of such a crowd a keep rule keeps some where one could
+do; what it drops still has a near one. Footers of `compared` name these clusters, and say how many pairs were left out.
+Equal vectors make no pairs.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class NearVectors(Near):
         name: begins the names of the columns; left out, it is the vectors'.
 
     Footers: of `nodes`, how many samples take part; of `compared`, how many pairs there are, and `crowds`, clusters
-    that left some out, with `left_out`, `crowd_limit`, `largest_crowds` (`stages.near_vector_crowds.PartPairs.stats`).
+    that left some out: `left_out`, `limits_halved`, `largest_crowds` (`stages.near_vector_crowds.PartPairs.stats`).
 
     Raises:
         ValueError: vectors of several lengths; no GPU.

@@ -14,7 +14,8 @@ from urllib.parse import SplitResult, urlsplit
 
 PORTS = {"http": "80", "https": "443"}
 UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986, 2.3
-_ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
+_ESCAPE = re.compile("(?<!%)(?<!%[0-9A-Fa-f])%([0-9A-Fa-f]{2})")
+"""Not those that a stray % stands before: decoded, they could make an escape of it, as "%%34%31" would one of A."""
 
 
 def url_normalised(url: str) -> str:
@@ -51,7 +52,7 @@ def _joined(parts: SplitResult, query: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """%-escapes of unreserved characters as those, others with digits in upper case."""
+    """%-escapes of unreserved characters as those, others with digits in upper case; behind a stray % as they are."""
     return _ESCAPE.sub(_character, text)
 
 

@@ -2,13 +2,16 @@
 
     file = VectorFile("imagenet22k.parquet", "vector", "retrieve")
     file.shape                                # (14197122, 1024), from the head of the file
-    file.rows(65536, 131072)                  # float32 (65536, 1024) of length one, on the grid of stages.vectors
+    number, x = file.rows(65536, 131072)      # int64 (m,); float32 (m, 1024) of length one, on stages.vectors' grid
+    for number, x in file.blocks(): ...       # the whole file
 
-A .npy file is mapped; of parquet only the row groups are read that hold the rows: write some tens of thousands a group.
+Rows without a direction (null, zeros, not finite) are left out: numbers tell which are there. A .npy file is mapped; of
+parquet only the row groups are read that hold the rows: write some tens of thousands a group.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +21,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.target_vectors import checked_npy
-from stages.vectors import as_column, joined, rows_of, unit
+from stages.vectors import MANY, as_column, joined, rows_of, unit
 
 
 @dataclass(frozen=True)
 class VectorFile:
-    """path: of a .npy file (n, dim), or of parquet with lists of floats in `column`. of: who asks, for messages."""
+    """path: of a .npy file (n, dim), or of parquet with lists of floats in `column`. of: who asks, and option: what a
+    recipe calls the column, for messages."""
 
     path: str
     column: str
     of: str
+    option: str = "column"
 
     def checked(self) -> str:
         """The path.
@@ -48,7 +53,8 @@ class VectorFile:
             raise ValueError(f"{self.of}: {self.path} is no parquet file ({e})") from e
         if self.column not in schema.names:
             raise ValueError(
-                f"{self.of}: {self.path} has no column {self.column!r}; say `column:`, one of {', '.join(schema.names)}"
+                f"{self.of}: {self.path} has no column {self.column!r}; say `{self.option}:`, one of "
+                f"{', '.join(schema.names)}"
             )
         if self.shape[0] == 0:
             raise ValueError(f"{self.of}: {self.path} has no rows")
@@ -60,7 +66,7 @@ class VectorFile:
 
     @cached_property
     def shape(self) -> tuple[int, int]:
-        """(n, dim); dim is 0 of a parquet file without rows.
+        """(n, dim); dim is 0 of a parquet file without rows, or of lists that are all null.
 
         Raises:
             ValueError: as `checked`; the column is none of vectors of one length.
@@ -72,18 +78,26 @@ class VectorFile:
         kind = pq.read_schema(self.path).field(self.column).type
         if pa.types.is_fixed_size_list(kind):
             return count, kind.list_size
-        return count, self._raw(0, min(count, 1)).shape[1]
+        return count, next((x.shape[1] for _, x in self.blocks()), 0)
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """float32 (up to stop - start, dim): some of the rows, of length one, on the grid.
-
-        Raises:
-            ValueError: a row has no direction.
-        """
+    def rows(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """(int64 (m,), float32 (m, dim)): those of the rows that have a direction: their numbers in the file,
+        ascending, and themselves, of length one, on the grid."""
         found, there = unit(as_column(self._raw(start, stop)), self.of)
-        if not there.all():
-            raise ValueError(f"{self.of}: {self.path}, row {start + int(np.argmin(there))}: null, zeros, or not finite")
-        return found
+        return start + np.flatnonzero(there), found[there]
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The same of the whole file, up to MANY rows at a time; never of none."""
+        if not self._parquet:
+            some = (self.rows(start, start + MANY) for start in range(0, self.shape[0], MANY))
+            yield from ((number, x) for number, x in some if len(number))
+            return
+        start = 0
+        for batch in pq.ParquetFile(self.path).iter_batches(MANY, columns=[self.column]):
+            found, there = unit(batch.column(0), self.of)
+            if there.any():
+                yield start + np.flatnonzero(there), found[there]
+            start += len(there)
 
     def _raw(self, start: int, stop: int) -> np.ndarray:
         """(n, dim) as they are stored; zeros where null."""

@@ -37,6 +37,20 @@ SHARDS = 4096
 Arrays = dict[str, np.ndarray]
 
 
+def consecutive(shape: Shape, most: int) -> Iterator[tuple[int, ...]]:
+    """Shards in their order, so many together as have about `most` samples."""
+    group: list[int] = []
+    held = 0
+    for shard, rows in zip(shape.shards, shape.rows, strict=True):
+        if group and (held + rows > most or shard - group[0] >= SHARDS):
+            yield tuple(group)
+            group, held = [], 0
+        group.append(shard)
+        held += rows
+    if group:
+        yield tuple(group)
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a computation over the shards of `shape` is cut; a function of the shape only.
@@ -59,21 +73,8 @@ class Layout:
         return {
             self._named(shape, group): group
             for shape in (self.shape.split() if self.stamped else (self.shape,))
-            for group in self._groups(shape)
+            for group in consecutive(shape, self.rows)
         }
-
-    def _groups(self, shape: Shape) -> Iterator[tuple[int, ...]]:
-        """Consecutive shards of about `rows` samples."""
-        group: list[int] = []
-        held = 0
-        for shard, rows in zip(shape.shards, shape.rows, strict=True):
-            if group and (held + rows > self.rows or shard - group[0] >= SHARDS):
-                yield tuple(group)
-                group, held = [], 0
-            group.append(shard)
-            held += rows
-        if group:
-            yield tuple(group)
 
     def _named(self, shape: Shape, group: tuple[int, ...]) -> str:
         stamp = f"-{shape.among(group).digest()}" if self.stamped else ""

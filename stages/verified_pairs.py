@@ -20,6 +20,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from stages.base import Source
+from stages.hash_words import byte_rows
 from stages.vectors import as_column, lengths, rows_of, unit
 
 UNIT = 1_000_000  # cosines are compared in whole parts of it
@@ -58,34 +59,6 @@ def stored_signal(agreement: Agreement, column: pa.ChunkedArray) -> tuple[pa.Arr
         return as_column(values), _padded(np.ascontiguousarray(values).view(np.uint8)), unit(column, name)[1]
     data, there = byte_rows(column, name)
     return _as_binary(data), _padded(data), there
-
-
-def byte_rows(column: pa.ChunkedArray | pa.Array, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(uint8 (n, width), zeros where null; bool (n,), false where null) of a binary or uint64 column.
-
-    Raises:
-        ValueError: it is neither, or its values have several lengths.
-    """
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    there = column.is_valid().to_numpy(zero_copy_only=False)
-    kind = column.type
-    if pa.types.is_uint64(kind):
-        return column.fill_null(0).to_numpy().astype(">u8").view(np.uint8).reshape(-1, 8), there.copy()
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)):
-        raise ValueError(f"{name}: expected a column of binary values of one length, or of uint64, not {kind}")
-    if pa.types.is_fixed_size_binary(kind) and len(column):
-        width = kind.byte_width
-        raw = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)
-        return np.where(there[:, None], raw.reshape(-1, width), np.uint8(0)), there.copy()
-    values = column.drop_null().to_pylist()
-    widths = sorted({len(v) for v in values})
-    if len(widths) > 1:
-        raise ValueError(f"{name}: the values of a signal have one length; here are some of {widths} bytes")
-    width = widths[0] if widths else 0
-    data = np.zeros((len(column), width), np.uint8)
-    data[there] = np.frombuffer(b"".join(values), np.uint8).reshape(len(values), width)
-    return data, there.copy()
 
 
 def _as_binary(data: np.ndarray) -> pa.Array:

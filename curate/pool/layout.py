@@ -13,7 +13,7 @@ verdicts/<filter>@<hash>/00000017.parquet
 picks/<recipe>@<hash>/00000017.parquet
 packs/<recipe>@<hash>/00000042.tar
 judge/<hash>/                               one training of `curate compare`, and its scores
-judge/sets/<generation>/<hash>.json         how much of an evaluation set is in the pool
+judge/sets/<set>-<hash>/<shards>.parquet    which pictures of an evaluation set are in these shards
 removed/*.parquet                           uids that every view, pick and pack leaves out
 runs/<run>/status.json                      what a run is doing, for `curate status`
 tmp/<process>/                              being written

@@ -33,14 +33,16 @@ def file_digest(path: str) -> str:
     if not root.exists():
         raise UserError(f"{path}: no such file; a stage of the recipe needs it")
     files = sorted(f for f in root.rglob("*") if f.is_file()) if root.is_dir() else [root]
-    return xxhash.xxh3_128_hexdigest("".join(f"{f.relative_to(root)}={_one_digest(f)};" for f in files).encode())
+    said = "".join(f"{f.relative_to(root)}={_one_digest(f)};" for f in files)
+    return xxhash.xxh3_128_hexdigest(said.encode(errors="surrogateescape"))
 
 
 def _one_digest(path: Path) -> str:
     from curate.pool.objects import cache_root
 
     stat = path.stat()
-    key = xxhash.xxh3_128_hexdigest(f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}".encode())
+    about = f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}"
+    key = xxhash.xxh3_128_hexdigest(about.encode(errors="surrogateescape"))
     note = cache_root() / "digests" / key
     if note.exists():
         return note.read_text()

@@ -24,13 +24,17 @@ from curate.ask.report.margins import find_steps
 from curate.ask.report.page import draw
 from curate.ask.report.shards import Ground
 from curate.pool.pool import Pool
+from filters.decontaminate import Decontaminate
 from filters.keep_one import KeepOne
 from filters.semdedup import SemDeDup
-from stages.base import fact
+from filters.where import Where
+from stages.base import Column, fact
+from stages.eval_sets import EvalSet
 from stages.kmeans import Clusters
+from stages.near_hashes import NearHashes
 from stages.vectors import as_column
 from tests import pools
-from tests.ask import reports
+from tests.ask import report_runs, reports
 from tests.ask.pages import Page
 from tests.ask.report_runs import everything, facts, run, small_pool
 from tests.tiny import jpeg
@@ -143,6 +147,31 @@ def test_filters_that_drop_equal_ones_alone_have_no_bound(finished: tuple[Pool, 
     ground = Ground(pool, pick, find_steps(pool, about), sorted(about["shards"]))
     assert [(c.step.id, c.column, c.bound) for c in find_compared(ground)] == [("near", ("pixels", "phash64"), 4.0)]
     assert in_the_pool(pool, ground.steps[1]) is None
+
+
+def test_filters_that_keep_none_of_several_have_no_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though they read a near barrier's groups: to drop large ones, or what is near an evaluation picture."""
+    pool = small_pool(str(tmp_path / "pool"), rows=30, phash64=HASHES, sha256=DIGESTS)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "0.jpg").write_bytes(jpeg(1))
+    near = NearHashes(by=fact("phash64"), distance=4)
+    group, size = Column(near, near.group), Column(near, f"{near.group}_size")
+    monkeypatch.setattr(report_runs, "default_fields", lambda: {size.field: size})
+    exam = EvalSet(name="exam", path=str(tmp_path / "set"))
+    pick = run(
+        pool,
+        {
+            "clean": Decontaminate(sets=(exam,), distance=None, components=group, over="pool"),
+            "few": Where(sql=f"{size.field} < 10"),
+            "near": KeepOne(over="survivors", by=fact("phash64"), distance=4),
+        },
+    )
+    about = pool.about(pick)
+    ground = Ground(pool, pick, find_steps(pool, about), sorted(about["shards"]))
+    assert all(in_the_pool(pool, step) for step in ground.steps), "each of them reads the barrier"
+    assert [(c.step.id, c.bound) for c in find_compared(ground)] == [("near", 4.0)]
+    found = gather(pool, pick)
+    assert [p.step for p in found.near_pairs] == [p.step for p in found.in_pool] == ["near"]
 
 
 def test_what_the_barrier_found_in_the_whole_pool(finished: tuple[Pool, str]) -> None:

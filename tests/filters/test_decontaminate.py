@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import stages.shuffle as shuffle
+from filters.base import OnMissing
 from filters.decontaminate import Decontaminate
-from stages.base import fact
+from stages.base import Column, fact
 from stages.eval_sets import EvalSet
 from tests.phase_runner import PhaseRunner
 from tests.stages.eval_pictures import FACTS, easy, encoded, facts, photo, shards_of, write_pictures
@@ -125,6 +126,28 @@ def test_a_match_that_was_dropped_before_still_takes_its_component(sets: tuple[E
     assert said(verdicts(grouped(sets, of_2=False), chosen))[2] is None
 
 
+def test_a_group_of_many_samples_is_a_row_a_span(sets: tuple[EvalSet, ...]) -> None:
+    """Two matches, the stronger one in another span; 8 is not asked, and 9 is of a group without a match."""
+    equal = (Path(sets[0].path or "") / "2.png").read_bytes()
+    one, two, other = facts([encoded(photo(1), quality=30), equal, encoded(photo(60))])
+    rows = [{**(one if n == 3 else two if n == 290 else other), "uid": n.to_bytes(16, "big")} for n in range(1, 301)]
+    groups = {n: (8 if n == 9 else 7).to_bytes(16, "big") for n in range(1, 301)}
+    pool = with_columns(shards_of(rows, 5, np.random.default_rng(0)), group=groups, asked={n: n != 8 for n in groups})
+    chosen = Decontaminate(sets=sets, over="survivors", components=fact("group"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shuffle, "ROWS", 64)
+        runner = PhaseRunner(pool)
+        found = runner.run(chosen)
+    sent = [t.num_rows for output in runner.files[chosen]["touched"].values() for t in list(output.tables)[:-1]]
+    assert (len(runner.files[chosen]["touched"]), sum(sent)) == (5, 6)
+    rows = [r for table in found.values() for r in table.to_pylist()]
+    reasons = [r["reason"] for r in rows]
+    assert (reasons.count("in_one"), reasons.count("component_in_one"), reasons.count(None)) == (2, 296, 2)
+    whose = {r["eval_of"] for r in rows if r["reason"] == "component_in_one"}
+    assert whose == {(290).to_bytes(16, "big")}
+    assert sum(s["with_others"] for s in runner.stats(chosen, "gather").values()) == 296
+
+
 @settings(max_examples=6)
 @given(st.integers(0, 1000), st.sampled_from([1, 3, 7]), st.booleans())
 def test_order_and_cut_change_nothing(sets: tuple[EvalSet, ...], seed: int, cut: int, whole: bool) -> None:
@@ -147,6 +170,25 @@ def test_a_sample_without_a_hash_needs_a_word(sets: tuple[EvalSet, ...]) -> None
     assert said(verdicts(pool, Decontaminate(sets=sets, over="pool", on_missing="drop"))) == {1: "in_one", 2: "missing"}
     assert said(verdicts(pool, Decontaminate(sets=sets, over="pool", on_missing="keep"))) == {1: "in_one", 2: None}
     assert verdicts(pool, Decontaminate(sets=sets, over="pool", distance=None, on_missing="error"))[2]["keep"] is True
+
+
+@pytest.mark.parametrize("on_missing", ["error", "drop", "keep"])
+@pytest.mark.parametrize("components", [None, fact("group")])
+def test_a_pool_without_hashes_is_refused_at_once(
+    sets: tuple[EvalSet, ...], components: Column | None, on_missing: OnMissing
+) -> None:
+    """Also by who would drop all that lacks a hash, or keep it; unless equal bytes are all that is asked."""
+    rows = [r | {"phash64": None, "phash256": None, "phash_quality": None} for r in facts([encoded(photo(60))] * 5)]
+    rows[0] |= {"sha256": facts([(Path(sets[0].path or "") / "2.png").read_bytes()])[0]["sha256"]}
+    pool = with_columns({0: pa.Table.from_pylist(rows, FACTS), 1: FACTS.empty_table()}, group={})
+    chosen = Decontaminate(sets=sets, over="pool", components=components, on_missing=on_missing)
+    runner = PhaseRunner(pool)
+    with pytest.raises(ValueError, match=r"none of 5 samples has a perceptual hash.*phash: true.*distance: null"):
+        runner.run(chosen)
+    assert runner.files.get(chosen, {}) == {}  # already its first phase says so
+    equal = Decontaminate(sets=sets, over="pool", components=components, on_missing=on_missing, distance=None)
+    assert said(verdicts(pool, equal)) == {1: "in_one"} | dict.fromkeys(range(2, 6))
+    assert said(verdicts({0: pool[1]}, chosen)) == {}
 
 
 def test_a_set_that_is_not_there_is_said_before_anything_runs(tmp_path: Path) -> None:

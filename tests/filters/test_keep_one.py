@@ -158,8 +158,9 @@ def test_one_large_component() -> None:
     n = 10_000
     number = np.arange(n, dtype=np.uint64)
     gray = number ^ (number >> np.uint64(1))
-    hashes = sum(((gray >> np.uint64(b)) & np.uint64(1)) * np.uint64(0b11 << 4 * b) for b in range(14))
-    rows = [row(i, phash64=int(h) ^ BASE) for i, h in enumerate(hashes)]
+    bits = [((gray >> np.uint64(b)) & np.uint64(1)) * np.uint64(0b11 << 4 * b) for b in range(14)]
+    hashes = np.stack(bits).sum(axis=0, dtype=np.uint64).tolist()
+    rows = [row(i, phash64=h ^ BASE) for i, h in enumerate(hashes)]
     pool = pool_of(rows, 3)
     found = answers(pool, KeepOne(over="pool", by="phash64", distance=2))
     stay = kept(found)
@@ -201,6 +202,8 @@ NEAR = {"vectors": "clip_image", "epsilon": 0.05}
         ({"by": "phash64", "distance": 12}, "at most 10"),
         ({"by": "url", "min_quality": 10}, "go with perceptual hashes"),
         ({"near": NEAR, "distance": 4, "bands": 8}, "distance, bands: with `by` only"),
+        ({"by": "phash256", "bands": 8}, "bands: with a distance or `verify` only"),
+        ({"by": "phash64", "bits": 64}, "bits: with a distance or `verify` only"),
         ({"near": NEAR, "rule": "reference"}, "within_clusters: true"),
         ({"by": "phash64", "distance": 4, "rule": "reference"}, "within_clusters: true"),
     ],

@@ -83,6 +83,27 @@ def test_of_a_large_component_the_best_stays_however_the_pool_is_cut(drawn: Any,
                 assert found[uid] == {"keep": False} | why | named
 
 
+@pytest.mark.parametrize("held", [1, 100, keep_entries.HELD])
+@pytest.mark.parametrize("size", [1, 25, 1000])
+def test_a_component_is_large_in_one_span_as_in_many(held: int, size: int) -> None:
+    """Four hashes of 50 samples each are a hundred nodes: a span has four entries of them, many spans up to two
+    hundred; ten hashes of one sample each, in the same bucket, are ten nodes."""
+    rows = [row(n, phash64=BASE ^ (1 << 2 * (n % 4)) - 1) for n in range(200)]
+    rows += [row(1000 + n, phash64=~BASE % 2**64 ^ (1 << 2 * n) - 1) for n in range(10)]
+    chosen = KeepOne(over="pool", by="phash64", distance=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keep_entries, "EQUAL", 25)
+        patch.setattr(keep_entries, "LARGEST", 99)
+        patch.setattr(keep_entries, "HELD", held)
+        patch.setattr(shuffle, "ROWS", size)
+        found = answers(pool_of(rows, 8), chosen)
+        reasons = [found[uid]["reason"] for uid in range(200)]
+        assert (reasons.count("large_component"), reasons.count(None)) == (199, 1)
+        assert {found[1000 + n]["reason"] for n in range(10)} == {None, "duplicate"}
+        patch.setattr(keep_entries, "LARGEST", 100)
+        assert "large_component" not in [f["reason"] for f in answers(pool_of(rows, 8), chosen).values()]
+
+
 def test_copies_of_one_picture_are_one_entry_a_span_and_no_large_component() -> None:
     rows = [row(n, phash64=BASE, **SAME) for n in range(300)]
     for chosen in (KeepOne(over="pool", by="sha256"), KeepOne(over="pool", by="phash64", distance=4)):

@@ -257,6 +257,33 @@ def test_rows_without_a_vector(tmp_path: Path, policy: str, keep: bool) -> None:
         PhaseRunner(pool).run(both(tmp_path))
 
 
+@pytest.mark.parametrize("block", [1, 2, 100])
+def test_queries_without_a_vector_ask_for_nothing_and_are_counted(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers in verdicts are those of the file, however its rows are cut."""
+    monkeypatch.setattr(cut, "BLOCK", block)
+    queries = directions(6, DIM, 2)
+    gone = [0, 3]
+    pq.write_table(pa.table({"v": vectors(queries, null=gone)}), tmp_path / "q.parquet")
+    near, of_clusters = (
+        {"name": name, "path": str(tmp_path / "q.parquet"), "column": "v", **more}
+        for name, more in (("near", {"nearest": 4}), ("groups", {"hits": 0}))
+    )
+    chosen = retrieve(near, of_clusters, clusters={"k": 5})
+    runner = PhaseRunner(pool_of({"v": vectors(X)}))
+    runner.run(chosen)
+    found = answers(pool_of({"v": vectors(X)}), retrieve(near))
+    there = [i for i in range(6) if i not in gone]
+    lines = dict(zip(there, nearest(as_stored(queries[there]), X, 4), strict=True))
+    assert kept(found) == sorted({row for line in lines.values() for row in line})
+    for row in kept(found):
+        assert found[row][3:5] == min((line.index(row) + 1, q) for q, line in lines.items() if row in line)
+    counted = [s["without_vector"] for s in runner.stats(chosen, "nearest").values()]
+    assert (sum(counted), len(counted)) == (2, -(-6 // min(block, 6)))
+    assert [s["without_vector"] for s in runner.stats(chosen, "hits").values()] == [2]
+
+
 @pytest.mark.parametrize(
     ("queries", "more", "said"),
     [

@@ -87,3 +87,25 @@ def bits_apart(a: Row, b: Row, field: str) -> int:
 
 def tables_of(answer: Mapping[int, pa.Table]) -> list[Any]:
     return [answer[s].to_pydict() for s in sorted(answer)]
+
+
+def files(runner: PhaseRunner, barrier: NearHashes) -> Any:
+    """All that was written, by phase and part."""
+
+    def tables(output: Any) -> list[Any]:
+        listed = [output.tables] if isinstance(output.tables, pa.Table) else output.tables
+        return [t.to_pydict() for t in listed]
+
+    return {n: {p: (tables(o), o.stats) for p, o in parts.items()} for n, parts in runner.files[barrier].items()}
+
+
+def grown(pool: Pool, lists: Mapping[int, int], barrier: NearHashes, seed: int = 0) -> PhaseRunner:
+    """List after list, each time with the files of the time before."""
+    earlier = None
+    for number in sorted(set(lists.values())):
+        some = {s: pool[s] for s in pool if lists[s] <= number}
+        runner = PhaseRunner(some, seed, {s: lists[s] for s in some}, earlier)
+        runner.run(barrier)
+        earlier = runner
+    assert earlier is not None
+    return earlier

@@ -15,10 +15,12 @@ from PIL import Image
 from pydantic import ValidationError
 
 import stages.eval_hits as eval_hits
+import stages.eval_matches as eval_matches
 import stages.eval_search as eval_search
 from stages.base import fact
 from stages.eval_matches import EvalMatches
 from stages.eval_sets import EvalSet
+from stages.fingerprint import VERSION
 from stages.vectors import as_column
 from tests.phase_runner import PhaseRunner
 from tests.stages.eval_pictures import FACTS, easy, encoded, facts, photo, shards_of, write_pictures
@@ -98,10 +100,22 @@ def test_the_distance_bounds_and_64_bits_are_asked_for(sets: tuple[EvalSet, ...]
     assert [c.field for c in EvalMatches(sets=sets, distance=None).reads()] == ["sha256"]
 
 
+def test_64_bits_serve_where_there_are_no_256(sets: tuple[EvalSet, ...]) -> None:
+    """Each hash is looked at where it is there; a sample that lacks one is told all the same."""
+    row = facts([encoded(photo(1), quality=40)])[0]
+    chosen = EvalMatches(sets=sets, distance64=8)
+    found = of_rows([row | {"phash256": None}], chosen)[1]
+    assert (found["set"], found["by"], found["missing"]) == ("one", "phash64", True)
+    assert of_rows([row | {"phash64": None}], chosen)[1]["by"] == "phash256"
+
+
 def test_a_sample_without_hashes_is_missing(sets: tuple[EvalSet, ...]) -> None:
-    row = facts([encoded(photo(0))])[0]
-    found = of_rows([row | {"phash256": None, "phash_quality": None}], EvalMatches(sets=sets))
+    row, other = facts([encoded(photo(0)), encoded(photo(1))])
+    lacking = row | {"phash256": None, "phash_quality": None}
+    found = of_rows([lacking, other], EvalMatches(sets=sets))
     assert found[1] == NOTHING | {"missing": True}
+    with pytest.raises(ValueError, match="none of 1 samples has a perceptual hash"):
+        of_rows([lacking], EvalMatches(sets=sets))
 
 
 # ---------------------------------------------------------------- vectors
@@ -132,6 +146,10 @@ def test_vectors_beside_pictures_are_as_many(tmp_path: Path, sets: tuple[EvalSet
     table = pa.Table.from_pylist(rows, FACTS).append_column("sscd", as_column(np.ones((1, 8), np.float32)))
     with pytest.raises(ValueError, match="4 pictures and 3 vectors"):
         answers(PhaseRunner({0: table}), chosen)
+    failed = PhaseRunner({0: table})
+    with pytest.raises(ValueError, match="4 pictures and 3 vectors"):
+        failed.run(chosen)
+    assert {phase for phase, _ in failed.ran} == {"prints"}, "told before the pool is searched"
     np.save(tmp_path / "v.npy", np.vstack([np.eye(3, 8), np.ones(8)]).astype(np.float32))
     assert answers(PhaseRunner({0: table}), chosen)[1]["item"] == "3.png"
 
@@ -151,6 +169,19 @@ def test_a_set_of_vectors_alone_stands_beside_one_of_pictures(tmp_path: Path, se
         ("both", "0.png", "phash256", ["both", "alone"]),
         ("both", "2.png", "vectors", ["both"]),
     ]
+
+
+def test_a_row_of_the_set_without_a_vector_matches_nothing_and_is_counted(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.vstack([np.zeros(8), np.eye(3, 8)]).astype(np.float32))
+    chosen = EvalMatches(sets=(EvalSet(name="a", vectors=str(tmp_path / "v.npy")),), vectors=fact("v"), above=-0.5)
+    uid = pa.array([bytes(15) + bytes([i]) for i in (1, 2)], pa.binary(16))
+    table = pa.table({"uid": uid, "v": as_column(np.eye(8, dtype=np.float32)[[1, 7]])})
+    runner = PhaseRunner({0: table})
+    found = answers(runner, chosen)
+    assert [f["item"] for f in found.values()] == ["2", "1"]  # of equally near ones the first that has a direction
+    assert runner.stats(chosen, "prints")["00000"] == {
+        "pictures": 0, "broken": 0, "vectors": 4, "without_vector": 1,
+    }  # fmt: skip
 
 
 # ---------------------------------------------------------------- functions of the set
@@ -173,6 +204,37 @@ def test_order_cut_and_spans_change_nothing(
         one, two = (r.files[chosen]["pictures"][part] for r in (whole, other))
         assert one.tables.equals(two.tables)
         assert one.stats == two.stats
+
+
+@pytest.mark.parametrize("by_vectors", [False, True])
+def test_a_set_is_held_a_piece_at_a_time(
+    tmp_path: Path, by_vectors: bool, sets: tuple[EvalSet, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it is cut: the strongest match, of equally strong ones the first picture, and its name."""
+    flipped = photo(1).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    images = {f"{i}.png": encoded(photo(i), "PNG") for i in range(3)}
+    images |= {"3.png": encoded(photo(1), quality=40), "4.png": encoded(flipped, "PNG"), "5.png": images["0.png"]}
+    np.save(tmp_path / "v.npy", np.eye(6, dtype=np.float32))
+    one = EvalSet(name="a", path=str(write_pictures(tmp_path / "a", images)), vectors=str(tmp_path / "v.npy"))
+    chosen = EvalMatches(
+        sets=(one if by_vectors else one.model_copy(update={"vectors": None}),),
+        **({"vectors": fact("v"), "above": 0.5} if by_vectors else {}),
+    )
+    rows = facts([images["3.png"], images["0.png"], encoded(photo(0), quality=50), encoded(photo(60)), images["4.png"]])
+    table = pa.Table.from_pylist(rows, FACTS).append_column(
+        "v", as_column(np.eye(6, dtype=np.float32)[[4, 4, 4, 5, 0]])
+    )
+    whole = answers(PhaseRunner({0: table}), chosen)
+    items = ["3.png", "0.png", "0.png", "5.png" if by_vectors else None, "4.png"]
+    assert [f["item"] for f in whole.values()] == items
+    monkeypatch.setattr(eval_matches, "SMALL", 1)
+    for pieces in (2, 4, 16):
+        monkeypatch.setattr(eval_matches, "PIECES", pieces)
+        runner = PhaseRunner({0: table})
+        assert answers(runner, chosen) == whole
+        tables = runner.files[chosen]["prints"]["00000"].tables
+        assert max(t.num_rows for t in tables) == -(-6 // pieces)
+        assert "phash64" not in tables[0].column_names, "what is not compared is not held"
 
 
 def test_a_pool_that_grows_is_searched_for_what_is_new(
@@ -241,5 +303,31 @@ def test_files_name_the_set_in_the_fingerprint(sets: tuple[EvalSet, ...]) -> Non
     chosen = EvalMatches(sets=sets)
     assert chosen.files() == tuple(s.path for s in sets)
     said = str(Prints().identity(chosen))
+    assert str({"phash": VERSION}) in said
     assert "digest:" in said
     assert str(sets[0].path) not in said
+
+
+def test_a_set_with_names_that_are_not_utf8_has_a_fingerprint(tmp_path: Path) -> None:
+    from curate.run.prints import Prints
+
+    odd = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    write_pictures(tmp_path, {odd: encoded(photo(0), "PNG")})
+    chosen = EvalMatches(sets=(EvalSet(name="a", path=str(tmp_path)),))
+    before = str(Prints().identity(chosen))
+    assert of_rows(facts([encoded(photo(0))]), chosen)[1]["item"] == r"caf\xe9.png"
+    (tmp_path / odd).write_bytes(encoded(photo(1), "PNG"))
+    assert str(Prints().identity(chosen)) != before
+
+
+def test_other_decoders_make_other_prints(
+    sets: tuple[EvalSet, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`prints` is reused as the pool grows: pictures hashed by another Pillow must not meet a pool of this one's."""
+    alone = EvalMatches(sets=(EvalSet(name="a", vectors=str(tmp_path / "v.npy")),), vectors=fact("v"), above=0.5)
+    before, of_vectors = EvalMatches(sets=sets).identity(), alone.identity()
+    monkeypatch.setattr(eval_matches, "decoders", lambda: {"pillow": "0.0.1"})
+    assert EvalMatches(sets=sets).identity() == before | {"decoders": {"pillow": "0.0.1"}} != before
+    assert alone.identity() == of_vectors
+    monkeypatch.setattr(eval_matches, "VERSION", 99)
+    assert EvalMatches(sets=sets).identity()["algorithms"] == {"phash": 99}

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stages.decode import decode
-from stages.eval_prints import ORIENTATIONS, eval_hashes, prints, words_of
+from stages.eval_prints import ORIENTATIONS, eval_hashes, prints
 from stages.eval_sets import EvalSet
 from stages.fingerprint import of_pixels
 from tests.stages.eval_pictures import encoded, photo, write_pictures
@@ -57,13 +57,3 @@ def test_a_set_of_tables_without_pictures_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": pa.array([None], pa.binary())}), tmp_path / "0.parquet")
     with pytest.raises(ValueError, match="no picture in"):
         prints(EvalSet(name="a", path=str(tmp_path)))
-
-
-def test_words_are_big_endian_whatever_the_slice() -> None:
-    column = pa.chunked_array([pa.array([bytes(range(8)), None, b"\xff" * 8], pa.binary(8))])
-    assert words_of(column, 1)[:, 0].tolist() == [0x0001020304050607, 0, 2**64 - 1]
-    assert words_of(column.slice(2), 1)[:, 0].tolist() == [2**64 - 1]
-    assert words_of(pa.chunked_array([], pa.binary(8)), 1).shape == (0, 1)
-    assert words_of(pa.array([2**63], pa.uint64()), 1).tolist() == [[2**63]]
-    with pytest.raises(ValueError, match="32 bytes"):
-        words_of(column, 4)

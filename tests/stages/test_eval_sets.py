@@ -16,7 +16,8 @@ from stages.eval_sets import EvalSet, checked_files, pictures, some_pictures
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
+    kind = {".gz": "w:gz", ".tgz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}.get(path.suffix.lower(), "w")
+    with tarfile.open(path, kind) as tar:  # type: ignore[call-overload]
         for name, data in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
@@ -44,6 +45,36 @@ def test_webdataset_tars_as_the_judge_has_them(tmp_path: Path) -> None:
     assert found(tmp_path) == both
     assert list(found(tmp_path / "test").values()) == [b"one", b"two"]
     assert found(tmp_path / "train/0.tar") == {"0.tar:s0.png": b"three"}
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tgz", ".TAR.GZ", ".tar.bz2", ".tar.xz"])
+def test_compressed_tars_are_read(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"beside")
+    tar = write_tar(tmp_path / f"a{suffix}", {"s0.png": b"one", "s0.txt": b"a dog"})
+    assert found(tmp_path) == {f"a{suffix}:s0.png": b"one", "b.jpg": b"beside"}
+    assert found(tar) == {f"a{suffix}:s0.png": b"one"}
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="a broken tar"):
+        found(tmp_path)
+
+
+def test_a_tar_that_is_not_read_is_refused_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"beside")
+    (tmp_path / "a.tar.zst").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.tar\.zst is not read, .* make it a \.tar or"):
+        checked_files(EvalSet(name="a", path=str(tmp_path)))
+
+
+def test_names_that_are_not_utf8_become_names(tmp_path: Path) -> None:
+    odd = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    write_tar(tmp_path / "0.tar", {odd: b"in a tar"})
+    (tmp_path / odd).write_bytes(b"beside")
+    one = EvalSet(name="a", path=str(tmp_path))
+    wanted = {r"0.tar:caf\xe9.jpg": b"in a tar", r"caf\xe9.jpg": b"beside"}
+    assert found(tmp_path) == wanted
+    assert pa.array(wanted, pa.string()).to_pylist() == list(wanted)
+    assert some_pictures(one, list(wanted)) == wanted
 
 
 def test_parquet_with_bytes_and_what_hugging_face_writes(tmp_path: Path) -> None:

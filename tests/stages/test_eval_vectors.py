@@ -10,7 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import stages.eval_vectors as eval_vectors
-from stages.eval_vectors import NONE, UNIT, nearest_vectors
+import stages.query_vectors as query_vectors
+from stages.eval_sets import EvalSet
+from stages.eval_vectors import NONE, UNIT, counted, nearest_vectors
+from stages.query_vectors import VectorFile
 from stages.vectors import as_column, dots, lengths, unit
 
 
@@ -37,11 +40,10 @@ def test_as_all_products_say_whatever_the_tiles(tile: int, tmp_path: Path, monke
     x, y = grid(asked), grid(of_set)
     cosines = np.rint(dots(x, y) / (lengths(x)[:, None] * lengths(y)) * UNIT).astype(np.int64)
     wanted = np.where(cosines.max(axis=1) > 700_000, cosines.argmax(axis=1), NONE)
-    blocks = ((start, y[start : start + tile]) for start in range(0, 300, tile))
-    for source in (blocks, eval_vectors.eval_vectors(str(tmp_path / "set.npy"), "", "a test")):
-        level, row, rows = nearest_vectors(x, source, 0.7, "a test")
+    blocks = ((np.arange(300)[start : start + tile], y[start : start + tile]) for start in range(0, 300, tile))
+    for source in (blocks, VectorFile(str(tmp_path / "set.npy"), "", "a test").blocks()):
+        level, row = nearest_vectors(x, source, 0.7, "a test")
         assert row.tolist() == wanted.tolist()
-        assert rows == 300
         assert (level[row >= 0] == cosines.max(axis=1)[row >= 0]).all()
     assert 60 < (wanted >= 0).sum() < 140
     assert set(wanted[100:110]) == set(range(10)), "of equal vectors the first is named"
@@ -49,9 +51,9 @@ def test_as_all_products_say_whatever_the_tiles(tile: int, tmp_path: Path, monke
 
 def test_above_is_not_equal() -> None:
     x = grid(np.array([[1.0, 0.0], [0.8, 0.6]]))
-    level, row, _ = nearest_vectors(x, iter([(0, x[:1])]), 0.8, "a test")
+    level, row = nearest_vectors(x, iter([(np.arange(1), x[:1])]), 0.8, "a test")
     assert (level[0], row.tolist()) == (UNIT, [0, NONE])
-    assert nearest_vectors(x, iter([(0, x[:1])]), 0.799998, "a test")[1].tolist() == [0, 0]
+    assert nearest_vectors(x, iter([(np.arange(1), x[:1])]), 0.799998, "a test")[1].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("place", ["cpu", "cuda"])
@@ -64,8 +66,11 @@ def test_products_of_torch_give_the_same(place: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(eval_vectors, "GPU", place)
     monkeypatch.setattr(eval_vectors, "TILE", 50)
     asked, of_set = map(grid, some(np.random.default_rng(5)))
+    number = np.arange(300)
     found = [
-        nearest_vectors(asked, iter([(0, of_set[:170]), (170, of_set[170:])]), 0.7, "a test", device)
+        nearest_vectors(
+            asked, iter([(number[:170], of_set[:170]), (number[170:], of_set[170:])]), 0.7, "a test", device
+        )
         for device in ("cpu", "cuda")
     ]
     assert found[0][1].tolist() == found[1][1].tolist()
@@ -85,9 +90,9 @@ def test_parquet_gives_what_npy_gives(tmp_path: Path, monkeypatch: pytest.Monkey
     asked, of_set = (a.astype(np.float16) for a in some(np.random.default_rng(4)))
     np.save(tmp_path / "set.npy", of_set)
     pq.write_table(pa.table({"isc": as_column(of_set)}), tmp_path / "set.parquet")
-    monkeypatch.setattr(eval_vectors, "MANY", 41)
+    monkeypatch.setattr(query_vectors, "MANY", 41)
     found = [
-        nearest_vectors(grid(asked), eval_vectors.eval_vectors(str(tmp_path / f), "isc", "a test"), 0.7, "a test")
+        nearest_vectors(grid(asked), VectorFile(str(tmp_path / f), "isc", "a test").blocks(), 0.7, "a test")
         for f in ("set.npy", "set.parquet")
     ]
     assert found[0][1].tolist() == found[1][1].tolist()
@@ -96,13 +101,27 @@ def test_parquet_gives_what_npy_gives(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     pq.write_table(pa.table({"v": as_column(np.zeros((2, 4), np.float32))}), tmp_path / "set.parquet")
-    path = str(tmp_path / "set.parquet")
-    with pytest.raises(ValueError, match="no column 'w', but v"):
-        eval_vectors.checked_vectors(path, "w", "a set")
-    with pytest.raises(ValueError, match="row 0: null, zeros, or not finite"):
-        list(eval_vectors.eval_vectors(path, "v", "a set"))
-    for missing in ("none.npy", "none.parquet"):
-        with pytest.raises(ValueError, match=r"vectors at .*none"):
-            eval_vectors.checked_vectors(str(tmp_path / missing), "v", "a set")
+    chosen = EvalSet(name="a", vectors=str(tmp_path / "set.parquet"), vectors_column="w").vector_file()
+    assert chosen is not None
+    with pytest.raises(ValueError, match=r"evaluation set a: .* no column 'w'; say `vectors_column:`, one of v"):
+        chosen.checked()
     with pytest.raises(ValueError, match="2 dimensions and the set's vectors 3"):
-        nearest_vectors(grid(np.ones((1, 2))), iter([(0, grid(np.ones((1, 3))))]), 0.5, "a set")
+        nearest_vectors(grid(np.ones((1, 2))), iter([(np.arange(1), grid(np.ones((1, 3))))]), 0.5, "a set")
+
+
+def test_vectors_are_counted_and_those_that_say_nothing(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.vstack([np.zeros(4), np.eye(4), np.full(4, np.nan)]))
+    file = VectorFile(str(tmp_path / "v.npy"), "", "a set")
+    assert counted(file, 6) == counted(file, None) == {"vectors": 6, "without_vector": 2}
+    with pytest.raises(ValueError, match="a set: 5 pictures and 6 vectors"):
+        counted(file, 5)
+    np.save(tmp_path / "v.npy", np.zeros((3, 4)))
+    with pytest.raises(ValueError, match="all 3 rows are null, zeros"):
+        counted(VectorFile(str(tmp_path / "v.npy"), "", "a set"), None)
+
+
+def test_rows_without_a_direction_are_near_to_nobody() -> None:
+    """Whatever the bound: also where a cosine of nothing would be above it."""
+    blocks = iter([(np.array([3, 7]), grid(np.array([[0.0, 1.0], [1.0, 0.0]])))])
+    level, row = nearest_vectors(grid(np.array([[1.0, 0.1]])), blocks, -1, "a set")
+    assert (row.tolist(), level[0] > 990_000) == ([7], True)

@@ -163,6 +163,7 @@ def test_any_cut_gives_the_groups(drawn: list[Any], by: str, shards: int, size: 
     rng = np.random.default_rng(seed)
     uids = rng.permutation(1000)[: len(drawn)].tolist()
     rows = [row(u, url=v, text=v, sha256=f"{n:064x}", phash64=n or None) for u, (v, n) in zip(uids, drawn, strict=True)]
+    rows.append(row(5000, phash64=99))  # one at least has a hash
     wanted = plain(rows, by)
     assert groups(pool_of(rows), HashGroups(by=by)) == wanted
     with pytest.MonkeyPatch.context() as patch:
@@ -224,6 +225,27 @@ def test_a_pool_that_grows_looks_at_new_shards_only() -> None:
         anew = PhaseRunner(old | new, generations=dict.fromkeys(new, 1)).run(barrier)
     assert found == anew
     assert {part[:8] for phase, part in grown.ran if phase == "keys"} == {"00000008"}
+
+
+@pytest.mark.parametrize("by", ["phash64", "phash256", "phash_text"])
+def test_a_pool_without_hashes_is_refused(by: str) -> None:
+    rows = [row(n, phash64=None, phash_quality=None, text="same") for n in range(2)]
+    runner = PhaseRunner(pool_of(rows, 2))
+    with pytest.raises(ValueError, match=r"none of 2 samples has a phash(64|256), .*phash: true, or .*`fingerprints`"):
+        runner.run(HashGroups(by=by))
+    assert {phase for phase, _ in runner.ran} == {"counted", "checked"}
+    assert set(groups(pool_of(rows, 2), HashGroups(by="text")).values()) == {(0, 2)}
+
+
+def test_footers_say_who_has_no_hash() -> None:
+    rows = [row(1), row(2, phash64=None), row(3, phash_quality=7), row(4, phash_quality=None)]
+    rows = [r | {"phash64": r["phash64"] and CENTRES[0]} for r in rows]
+    for by, told in (("phash64", (1, 1, 1)), ("phash_text", (1, 0, 0))):
+        runner = PhaseRunner(pool_of(rows, 2))
+        runner.run(HashGroups(by=by))
+        (stats,) = runner.stats(HashGroups(by=by), "checked").values()
+        names = ("without_hash", "without_quality", "low_quality")
+        assert stats == {"samples": 4} | dict(zip(names, told, strict=True))
 
 
 def test_quality_goes_with_hashes_only() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -15,7 +12,7 @@ import stages.near_hash_signals as signals
 import stages.shuffle as shuffle
 from stages.near_hashes import Agreement, NearHashes
 from tests.phase_runner import PhaseRunner
-from tests.stages.near_hash_pools import CENTRES, WIDE, Pool, Row, edges, groups, pool_of, row
+from tests.stages.near_hash_pools import CENTRES, WIDE, Pool, Row, edges, files, groups, grown, pool_of, row
 
 PLAIN = NearHashes(by="phash64", distance=4)
 WIDE_ONES = NearHashes(by="phash256", distance=7)
@@ -33,28 +30,6 @@ def some_rows(count: int, seed: int = 0, start: int = 0) -> list[Row]:
         hashes = {"phash64": CENTRES[at] ^ flips[0], "phash256": WIDE[at] ^ flips[1]}
         found.append(row(u, **hashes, colours=bytes(rng.integers(0, 6, 2).tolist())))
     return found
-
-
-def files(runner: PhaseRunner, barrier: NearHashes) -> Any:
-    """All that was written, by phase and part."""
-
-    def tables(output: Any) -> list[Any]:
-        listed = [output.tables] if isinstance(output.tables, pa.Table) else output.tables
-        return [t.to_pydict() for t in listed]
-
-    return {n: {p: (tables(o), o.stats) for p, o in parts.items()} for n, parts in runner.files[barrier].items()}
-
-
-def grown(pool: Pool, lists: Mapping[int, int], barrier: NearHashes, seed: int = 0) -> PhaseRunner:
-    """List after list, each time with the files of the time before."""
-    earlier = None
-    for number in sorted(set(lists.values())):
-        some = {s: pool[s] for s in pool if lists[s] <= number}
-        runner = PhaseRunner(some, seed, {s: lists[s] for s in some}, earlier)
-        runner.run(barrier)
-        earlier = runner
-    assert earlier is not None
-    return earlier
 
 
 @pytest.mark.parametrize("barrier", BARRIERS)

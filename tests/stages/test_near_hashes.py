@@ -14,7 +14,9 @@ from pydantic import ValidationError
 import stages.near_hash_phases as phases
 import stages.shuffle as shuffle
 from stages.base import Column, fact
-from stages.near_hashes import NearHashes
+from stages.fingerprints import Fingerprints
+from stages.hash_groups import HashGroups
+from stages.near_hashes import Agreement, NearHashes
 from stages.phash import PHash
 from tests.phase_runner import PhaseRunner
 from tests.stages.near_hash_pools import CENTRES, WIDE, Row, bits_apart, edges, groups, plain, pool_of, row
@@ -96,8 +98,8 @@ def test_any_cut_gives_the_components(
     barrier = NearHashes(by="phash64", distance=distance)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shuffle, "ROWS", size)
-        pool = pool_of(rows, shards, rng)
-        assert groups(pool, barrier, PhaseRunner(pool, seed)) == expected(rows, distance)
+        pool = pool_of([*rows, row(5000, phash64=CENTRES[0] ^ 0xFF << 40)], shards, rng)  # one at least has a hash
+        assert groups(pool, barrier, PhaseRunner(pool, seed)) == expected(rows, distance) | {5000: (None, 1)}
 
 
 def random_rows(field: str, bits: int, count: int, seed: int = 5) -> list[Row]:
@@ -109,7 +111,7 @@ def random_rows(field: str, bits: int, count: int, seed: int = 5) -> list[Row]:
 
 
 def many(pool_rows: list[Row], barrier: NearHashes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One part and many partitions, with a tree of forests, give the same groups and the same edges."""
+    """One part and many partitions, with numbers of nodes for a tree of forests: the same groups and edges."""
     pool = pool_of(pool_rows, 2)
     whole = PhaseRunner(pool)
     assert "spread" not in [p.name for p in barrier.phases(whole.shape)]
@@ -118,7 +120,7 @@ def many(pool_rows: list[Row], barrier: NearHashes, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(phases, "TOGETHER", {64: 1, 256: 1})
     pool = pool_of(pool_rows, 7, np.random.default_rng(1))
     cut = PhaseRunner(pool, seed=1)
-    assert {"spread", "forest-1"} <= {p.name for p in barrier.phases(cut.shape)}
+    assert {"spread", "joins"} <= {p.name for p in barrier.phases(cut.shape)}
     assert groups(pool, barrier, cut) == found
     assert edges(cut, barrier) == edges(whole, barrier)
     assert any(size > 1 for _, size in found.values())
@@ -164,11 +166,52 @@ def test_thirty_thousand_copies_make_no_pairs() -> None:
     assert {s["pairs"] for s in runner.stats(barrier, "pairs").values()} == {0}
 
 
-def test_a_pool_without_hashes_has_no_groups() -> None:
-    for by in ("phash64", "phash256"):
-        rows = [row(1), row(2)]
-        assert set(groups(pool_of(rows), NearHashes(by=by, distance=4)).values()) == {(None, 1)}
-    assert groups({3: pool_of([])[0]}, NearHashes(by="phash64", distance=4)) == {}
+@pytest.mark.parametrize("by", ["phash64", "phash256"])
+@pytest.mark.parametrize("verify", [(), (Agreement(column="colours", within=2, measure="l1"),)])
+def test_a_pool_without_hashes_is_refused_before_anything_is_joined(by: str, verify: tuple[Agreement, ...]) -> None:
+    barrier = NearHashes(by=by, distance=4, verify=verify)
+    runner = PhaseRunner(pool_of([row(1), row(2)], 2))
+    with pytest.raises(ValueError, match=rf"none of 2 samples has a {by}, .*phash: true, or .*`fingerprints`"):
+        runner.run(barrier)
+    assert {phase for phase, _ in runner.ran} == {"nodes", "counted", "checked"}
+    assert groups({3: pool_of([])[0]}, barrier) == {}
+
+
+def test_a_pool_without_qualities_is_refused_unless_none_is_asked_for() -> None:
+    pool = pool_of([row(n, phash64=CENTRES[0], phash_quality=None) for n in range(2)])
+    with pytest.raises(ValueError, match="quality: none of 2 samples has a phash_quality"):
+        PhaseRunner(pool).run(NearHashes(by="phash64", distance=4))
+    assert groups(pool, NearHashes(by="phash64", distance=4, min_quality=0)) == {0: (0, 2), 1: (0, 2)}
+
+
+def test_footers_say_who_could_not_be_compared() -> None:
+    rows = [row(1, phash64=CENTRES[0]), row(2), row(3), row(4, phash64=CENTRES[0], phash_quality=None)]
+    rows += [row(n, phash64=CENTRES[0], phash_quality=49) for n in (5, 6, 7)] + [row(8, phash64=1 << 63)]
+    barrier, runner = NearHashes(by="phash64", distance=4), PhaseRunner(pool_of(rows, 3))
+    runner.run(barrier)
+    told = {"samples": 8, "without_hash": 2, "without_quality": 1, "low_quality": 4}
+    assert list(runner.stats(barrier, "checked").values()) == [told]
+    assert list(runner.stats(barrier, "counted").values()) == [told]
+
+
+KINDS: tuple[Any, ...] = ("phash256_dihedral", "pdq", "phash64")
+
+
+@pytest.mark.parametrize(
+    ("field", "quality"),
+    [("phash256_dihedral", "phash_quality_stored"), ("phash64_stored", "phash_quality_stored"), ("pdq", "pdq_quality")],
+)
+def test_the_quality_of_a_hash_is_that_of_its_stage(field: str, quality: str) -> None:
+    owner = Fingerprints(kinds=KINDS)
+    by = Column(owner, field)
+    assert NearHashes(by=by, distance=2).reads() == (by, Column(owner, quality))
+    named = NearHashes(by=by, distance=2, quality="phash_quality")
+    assert named.reads() == (by, fact("phash_quality"))
+    exact = HashGroups(by=by)
+    assert exact.reads() == (by, Column(owner, quality))
+    assert HashGroups(by=by, quality="mine").reads() == (by, fact("mine"))
+    assert NearHashes(by=Column(PHash(), "phash64_stored"), distance=2).quality_read.field == "phash_quality_stored"
+    assert NearHashes(by="phash64", distance=2).quality_read == fact("phash_quality")
 
 
 def test_columns_of_stages_say_their_length_and_those_of_the_input_do_not() -> None:

@@ -185,6 +185,16 @@ def test_half_of_what_is_allowed_of_a_third_is_all_of_it() -> None:
     assert not (((half.astype(int) @ half.astype(int)) > 0) & ~near).any()
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.large_list(pa.float16()), pa.list_(pa.float32(), 3)])
+def test_a_shard_may_have_no_vector(kind: pa.DataType) -> None:
+    rows = [row(n, phash64=CENTRES[0]) for n in range(6)]
+    vectors = [None, None, [1.0, 0.0, 0.0], [1.0, 0.0, 0.125], None, [0.0, 1.0, 0.0]]
+    whole = pool_of(rows)[0].drop_columns("vector").append_column("vector", pa.array(vectors).cast(kind))
+    barrier = NearHashes(by="phash64", distance=4, verify=(VECTOR,))
+    pool = {0: whole.slice(0, 2), 1: whole.slice(2)}
+    assert groups(pool, barrier) == {0: (None, 1), 1: (None, 1), 2: (2, 2), 3: (2, 2), 4: (None, 1), 5: (None, 1)}
+
+
 def test_signals_of_several_lengths_are_refused() -> None:
     rows = [row(1, phash64=CENTRES[0], colours=b"ab"), row(2, phash64=CENTRES[0], colours=b"abc")]
     with pytest.raises(ValueError, match="have one length"):

@@ -119,3 +119,16 @@ def test_the_way_of_a_gpu_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
         assert told(Products(bound, 16, "cuda").between(x[:50], x[50:])) == told(
             Products(bound, 16).between(x[:50], x[50:])
         )
+
+
+def test_in_a_crowd_a_gpu_gives_no_more_at_once_than_a_tile_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_without_gpu(monkeypatch, module)
+    monkeypatch.setattr(module, "GPU_TILE", 64)
+    x = on_grid(clumps(1, 90, 16, 0.1))
+    expected = told(Products(bound_units(0.05), 16).among(x))
+    monkeypatch.setattr(module, "TILE", 20)
+    found = list(Products(bound_units(0.05), 16, "cuda").by_tile(x))
+    assert max(len(i) for i, _, _ in found) <= 20 * 20
+    together = tuple(np.concatenate([f[n] for f in found]) for n in range(3))
+    assert told(together) == expected  # type: ignore[arg-type]
+    assert len(expected) == 90 * 89 / 2

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 import stages.kmeans_training as training
 import stages.near_vector_cells as cells
-import stages.near_vector_pairs as pairs_module
 import stages.near_vector_phases as phases
 import stages.near_vector_rows as rows_module
 import stages.near_vector_tiles as tiles
 import stages.near_vector_visits as visits
 import stages.shuffle as shuffle
+from stages.base import Shape
+from stages.near_vector_phases import Plan
 from stages.near_vector_rows import node_of
 from stages.near_vectors import Coarse, NearVectors
 from stages.vectors import unit
@@ -188,13 +189,6 @@ def test_shards_of_plain_lists_may_have_no_vectors() -> None:
     assert by_number(cut, PhaseRunner(cut).run(near())) == by_number({0: table}, PhaseRunner({0: table}).run(near()))
 
 
-def test_too_many_pairs_for_a_worker_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs_module, "MOST_PAIRS", 40)
-    pool = pool_of({"v": vectors(clumps(1, 12, 8, 0.05))})
-    with pytest.raises(ValueError, match=r"more than 40 pairs are within the epsilon.*smaller epsilon"):
-        PhaseRunner(pool).run(near(k=1))
-
-
 def test_the_way_of_a_gpu_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     import stages.vectors as vectors_module
 
@@ -291,3 +285,10 @@ def test_a_barrier_can_be_made_again_from_what_it_says_of_itself() -> None:
     assert barrier.writes().names == ["look_alikes_group", "look_alikes_group_size", "look_alikes_node"]
     assert near().bound() == (0.05, "epsilon 0.05")
     assert near().scale == 1e-6
+
+
+def test_a_pool_that_is_many_times_its_first_list_is_clustered_anew() -> None:
+    lists = (10, 700, 30, 40_000)
+    shape = Shape(tuple(range(4)), lists, tuple(range(4)), tuple("abcd"))
+    plan = [Plan(shape.among(range(n)), Coarse(k=4)).first.shards for n in (1, 2, 3, 4)]
+    assert plan == [(0,), (0, 1), (0, 1), (0, 1)]  # 10 are no 64th of 710, and 710 are one of 40,740

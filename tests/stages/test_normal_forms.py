@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stages.normal_forms import text_normalised, url_normalised, url_stripped
@@ -21,6 +21,8 @@ from stages.normal_forms import text_normalised, url_normalised, url_stripped
         ("http://x/?b&a=2&a=1&", "http://x/?&a=1&a=2&b"),
         ("data:image/png;base64,AAA=", "data:image/png;base64,AAA="),
         ("http://[broken", "http://[broken"),
+        ("http://a/%%34%31", "http://a/%%341"),
+        ("http://a/%4%31%42?%4%31=%c3", "http://a/%4%31B?%4%31=%C3"),
         ("", ""),
     ],
 )
@@ -37,10 +39,12 @@ def test_what_a_server_may_tell_apart_stays_apart(other: str) -> None:
 
 
 PIECES = st.sampled_from(
-    ["http:", "https:", "//", "/", "X", "x", ":80", ":443", ":", "@", "?", "&", "=", "#", "%41", "%2f"]
+    ["http:", "//", "/", "X", "x", ":80", ":", "@", "?", "&", "=", "#", "%41", "%2f", "%34", "%31", "%", "%4", "1"]
 )
 
 
+@example("http://a/%%34%31")
+@example("http://a/%4%31?%%34%31&%4%31")
 @given(st.lists(PIECES | st.characters(codec="utf-8"), max_size=12).map("".join))
 def test_a_normal_url_is_its_own_normal_form(url: str) -> None:
     assert url_normalised(url_normalised(url)) == url_normalised(url)

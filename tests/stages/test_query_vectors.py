@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import stages.query_vectors as module
 from stages.query_vectors import VectorFile
 from tests.stages.vector_parts import as_stored, directions, vectors
 
@@ -37,9 +38,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[VectorFile]:
 def test_any_rows_of_any_kind_of_file(files: list[VectorFile], start: int, count: int) -> None:
     for file in files:
         assert file.shape == (40, 6)
-        found = file.rows(start, start + count)
+        number, found = file.rows(start, start + count)
         assert found.dtype == np.float32
-        assert len(found) == max(0, min(40, start + count) - start)
+        assert number.tolist() == list(range(start, max(start, min(40, start + count))))
         if len(found):
             np.testing.assert_allclose(found, as_stored(X)[start : start + count], atol=1e-7)
 
@@ -80,13 +81,22 @@ def test_what_is_no_file_of_vectors_is_told(tmp_path: Path, name: str, made: Any
         of(tmp_path / name).checked()
 
 
-def test_a_row_without_a_direction_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lists", [False, True])
+def test_rows_without_a_direction_are_left_out(tmp_path: Path, lists: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MANY", 9)
+    gone = [0, *range(18, 27), 31]  # the first, a whole block, and one more
     x = X.copy()
-    x[23] = 0
-    np.save(tmp_path / "x.npy", x)
-    pq.write_table(pa.table({"v": vectors(X, null=[31])}), tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match=r"x.npy, row 23: null, zeros"):
-        of(tmp_path / "x.npy").rows(20, 30)
-    with pytest.raises(ValueError, match=r"x.parquet, row 31: null, zeros"):
-        of(tmp_path / "x.parquet").rows(30, 40)
-    assert len(of(tmp_path / "x.npy").rows(0, 23)) == 23
+    x[gone] = 0
+    np.save(tmp_path / "x.npy", x.astype(np.float16))
+    column = vectors(X, null=gone)
+    pq.write_table(pa.table({"v": column.cast(pa.list_(pa.float16())) if lists else column}), tmp_path / "x.parquet")
+    there = [i for i in range(40) if i not in gone]
+    for name in ("x.npy", "x.parquet"):
+        file = of(tmp_path / name)
+        assert file.checked() == str(tmp_path / name)
+        assert file.shape == (40, 6)
+        assert file.rows(28, 34)[0].tolist() == [28, 29, 30, 32, 33]
+        assert [len(a) for a in file.rows(18, 27)] == [0, 0]
+        number, found = (np.concatenate(some) for some in zip(*file.blocks(), strict=True))
+        assert number.tolist() == there
+        np.testing.assert_allclose(found, as_stored(X)[there], atol=1e-7)

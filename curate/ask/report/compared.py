@@ -16,9 +16,10 @@ from typing import Any
 from curate.ask.report.found import InPool
 from curate.ask.report.margins import Asked
 from curate.ask.report.shards import Ground
-from curate.pool.columns import read_footer
-from curate.pool.layout import PIXELS
+from curate.pool.columns import read_footer, read_metadata
+from curate.pool.layout import PIXELS, part_file
 from curate.pool.pool import Pool
+from stages.base import shard_name
 
 Notes = Mapping[str, Any]
 SIMILAR = "similarity"  # the verdict's column, and the margin, of filters that say cosines
@@ -38,10 +39,21 @@ class Compared:
     node: tuple[str, str] | None = None
 
 
+def keep_one_steps(ground: Ground) -> list[Asked]:
+    """The filters whose verdicts name the sample that one goes for. Others may read the same columns and barriers, for
+    what they ask of a group, or to compare with what is no sample of the pool."""
+    return [s for s in ground.steps if ground.shards and "dup_of" in _verdict_columns(ground, s)]
+
+
+def _verdict_columns(ground: Ground, step: Asked) -> list[str]:
+    metadata, _ = read_metadata(ground.pool.storage, part_file(step.folder, shard_name(ground.shards[0])))
+    return list(metadata.schema.names)
+
+
 def find_compared(ground: Ground) -> list[Compared]:
-    """The filters that compare by a column with a bound above zero; those that drop equal ones alone are none."""
+    """The keep-one filters that compare by a column with a bound above zero: not those that drop equal ones alone."""
     found = []
-    for step in ground.steps:
+    for step in keep_one_steps(ground):
         chosen = next(filter(None, (_compared(ground.pool, step, n) for n in _notes(ground.pool, step))), None)
         if chosen is not None:
             found.append(chosen)

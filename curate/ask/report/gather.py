@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from curate.ask.funnel import funnel
 from curate.ask.pictures import Shown, look_up
 from curate.ask.report.candidates import Candidate, Place, score
-from curate.ask.report.compared import beside, find_compared, in_the_pool
+from curate.ask.report.compared import beside, find_compared, in_the_pool, keep_one_steps
 from curate.ask.report.contamination import contamination
 from curate.ask.report.downloads import downloads
 from curate.ask.report.found import FilterFound, Found, Group
@@ -83,7 +83,7 @@ def _gather(pool: Pool, pick_folder: str, samples: int) -> Found:
         final=[album[c.place] for c in seen.final.found],
         near_pairs=[in_pairs(of_step, places, album) for of_step in near],
         contamination=contamination(ground),
-        in_pool=list(filter(None, (in_the_pool(pool, step) for step in ground.steps))),
+        in_pool=list(filter(None, (in_the_pool(pool, step) for step in keep_one_steps(ground)))),
     )
 
 

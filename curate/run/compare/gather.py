@@ -220,5 +220,5 @@ def _paired(a: Mapping[int, float], b: Mapping[int, float]) -> PairedComparison 
 
 
 def _set(storage: Storage, counted: CountWork, number: int, chosen: EvalSet) -> EvaluationSet:
-    said = json.loads(storage.read(counted.file(str(number))))
+    said = counted.found(storage, number)
     return EvaluationSet(chosen.name, chosen.path, said["task"], said["n"], said["in_pool"], said["near"])

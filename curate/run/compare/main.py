@@ -20,7 +20,7 @@ from curate.run.choice import ExecutorChoice
 from curate.run.compare.entries import Packed, pack_entries
 from curate.run.compare.found import Comparison
 from curate.run.compare.gather import MEAN, gather
-from curate.run.compare.overlap import CountWork, count_overlap
+from curate.run.compare.overlap import CountWork, count_overlap, print_set
 from curate.run.compare.request import SMALL, Request
 from curate.run.compare.sets import EvalSet, open_sets
 from curate.run.compare.work import Training, TrainWork, train_one
@@ -55,9 +55,9 @@ def compare(
             entries = pack_entries(request, choice, progress)
             pool = Pool.open(request.pool)
             work = train_work(request, pool, entries, sets)
-            counted = CountWork(pool.storage.url, f"judge/sets/{pool.shape()[1]}", tuple(sets))
+            counted = CountWork.of(pool, sets)
             # Sets first, alone: one that is not whole is told before anything is trained.
-            for step in (_counting(counted, pool), _training(request, work, pool)):
+            for step in (*_counting(counted, pool), _training(request, work, pool)):
                 if step.items:
                     seconds = request.config.samples * SECONDS_A_SAMPLE * len(step.items)
                     Engine([step], choice([step], seconds), progress, Rules(tries=request.recipes[0].run.tries)).run()
@@ -112,12 +112,12 @@ def _large(request: Request) -> Need:
     return Need(cpus=request.config.workers * max(1, request.gpus), gpus=request.gpus, memory_gb=32, deadline_s=MONTH_S)
 
 
-def _counting(work: CountWork, pool: Pool) -> Pass:
-    items = [str(i) for i in range(len(work.sets))]
-    return Pass(
-        "overlap", count_overlap, work, [i for i in items if not pool.storage.exists(work.file(i))],
-        Need(memory_gb=2, deadline_s=MONTH_S),
-    )  # fmt: skip
+def _counting(work: CountWork, pool: Pool) -> tuple[Pass, Pass]:
+    need = Need(memory_gb=2, deadline_s=MONTH_S)
+    return (
+        Pass("sets", print_set, work, work.to_print(pool.storage), need),
+        Pass("overlap", count_overlap, work, work.to_count(pool.storage), need),
+    )
 
 
 def _check_primary(primary: str, sets: Sequence[EvalSet]) -> None:

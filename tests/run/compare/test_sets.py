@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from compared import build_pool, held_out, small
 from PIL import Image
@@ -15,8 +15,10 @@ from PIL import Image
 from curate.errors import UserError
 from curate.pool.pool import Pool
 from curate.pool.storage import Storage
-from curate.run.compare.overlap import CountWork, count_overlap
+from curate.run.compare import overlap
+from curate.run.compare.overlap import CountWork, count_overlap, print_set
 from curate.run.compare.sets import EvalSet, open_sets
+from stages import eval_hashes
 from tests.stages.eval_pictures import encoded, facts, photo
 from tests.tiny import PIXELS_SETTINGS, add_shard, sample
 from training_smoke.evaluate.tasks import TASKS
@@ -72,10 +74,14 @@ def test_no_set_says_what_one_looks_like(tmp_path: Path, path: str) -> None:
 
 
 def counted(pool: Path, chosen: EvalSet) -> dict[str, object]:
-    work = CountWork(str(pool), "judge/sets/x", (chosen,))
-    count_overlap(work, "0")
-    found: dict[str, object] = json.loads(Storage.at(str(pool)).read(work.file("0")))
-    return found
+    storage = Storage.at(str(pool))
+    work = CountWork.of(Pool.open(str(pool)), (chosen,))
+    for number in work.to_print(storage):
+        print_set(work, number)
+    for item in work.to_count(storage):
+        count_overlap(work, item)
+    assert not [*work.to_print(storage), *work.to_count(storage)]
+    return work.found(storage, 0)
 
 
 def retrieval_set(folder: Path, images: list[bytes]) -> EvalSet:
@@ -106,6 +112,39 @@ def test_copies_count_as_decontamination_finds_them(tmp_path: Path) -> None:
     copies = [photo(0), photo(1).transpose(mirrored), photo(2).transpose(turned), photo(40), photo(41)]
     chosen = retrieval_set(tmp_path / "copies", [encoded(c) for c in copies])
     assert counted(tmp_path / "pool", chosen)["in_pool"] == 3
+
+
+def test_a_pool_is_looked_at_many_shards_at_a_time_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The set's hashes are sorted for each search: one a shard would cost as much as one for two million samples."""
+    searched: list[int] = []
+    plain = eval_hashes.nearest_hashes
+
+    def noting(queries: np.ndarray, words: np.ndarray, row: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+        searched.append(len(words))
+        return plain(queries, words, row, most)
+
+    monkeypatch.setattr(eval_hashes, "nearest_hashes", noting)
+    pool = Pool.create(str(tmp_path / "pool"), PIXELS_SETTINGS, 2)
+
+    def add(shard: int, seeds: list[int]) -> None:
+        images = [encoded(photo(seed), quality=40) for seed in seeds]
+        known = [{k: v for k, v in f.items() if k != "uid"} for f in facts(images)]
+        rows = enumerate(zip(images, known, strict=True))
+        add_shard(pool, shard, [sample(10 * shard + n, image=i, **k) for n, (i, k) in rows])
+
+    for shard in range(5):
+        add(shard, [shard, 20 + shard])
+    chosen = retrieval_set(tmp_path / "copies", [encoded(photo(seed)) for seed in (0, 3, 4, 5, 40)])
+    assert counted(tmp_path / "pool", chosen)["in_pool"] == 3
+    assert searched == [10]
+    assert counted(tmp_path / "pool", chosen)["in_pool"] == 3
+    assert searched == [10], "what was found stays"
+    monkeypatch.setattr(overlap, "ROWS", 4)  # two shards a span
+    assert counted(tmp_path / "pool", chosen)["in_pool"] == 3
+    assert searched == [10, 4, 4, 2]
+    add(7, [5, 50])
+    assert counted(tmp_path / "pool", chosen) == {"task": "retrieval", "n": 5, "in_pool": 4, "near": 48}
+    assert searched == [10, 4, 4, 2, 4], "only the last span is another one"
 
 
 def test_a_pool_without_hashes_says_so(tmp_path: Path) -> None:
