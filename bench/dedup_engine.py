@@ -161,6 +161,7 @@ def parts_of(phase: Phase) -> list[str]:
 
 def _ready(kind: str, folder: str) -> None:
     """Imports and compiled code are there before the clock starts, as in a worker that has done a part before."""
+    import stages.near_vector_kernels  # noqa: F401  thinning of crowds
     from stages.components import components
     from stages.hamming import pairs_within
     from stages.hamming_bands import band_pairs
