@@ -45,8 +45,9 @@ MOST_OF_ROW = 1 << 4
 MOST_OF_PART = 1 << 23
 """Pairs that the runs of a part keep together: 18 bytes each here, some 120 at work in what follows."""
 
-PART_ROW, PART_LEAST = 2, 1 << 20
-"""Fewer in a part of fewer hashes, since in a small pool some parts make one bucket: so many for each, or in all."""
+PART_ROW, PART_LEAST = 16, 1 << 20
+"""Fewer in a part of fewer hashes, since in a small pool some parts make one bucket: so many for each, or in all. Pools
+without crowds stay well below: no answer may hang on which runs are in one part there."""
 
 LEAST = 1 << 6
 """Pairs of a run that are never thinned: of a dozen hashes that are all near."""
