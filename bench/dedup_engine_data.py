@@ -95,7 +95,7 @@ def counted(kind: str, folder: Path) -> int:
         from stages.hamming_bands import band_pairs
 
         words = np.unique(raw[0].reshape(-1, 32), axis=0).view(">u8").astype(np.uint64)
-        return len(band_pairs(words, BARRIERS[kind].distance)[0])
+        return len(band_pairs(words, BARRIERS[kind].distance, BARRIERS[kind].bands)[0])
     hashes = raw[0].view(np.uint64)
     says = np.bitwise_count(hashes ^ np.uint64(1 << 63)) > 14  # what lies nearer to a flat picture takes no part
     return _pairs(hashes[says]) if kind == "64" else _groups(hashes[says], raw[1].reshape(-1, COLOURS)[says])
