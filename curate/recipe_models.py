@@ -21,7 +21,10 @@ def _plain_name(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_plain_name), Field(json_schema_extra={"pattern": NAME})]
-Family = Literal["clip", "siglip", "coca", "blip", "llava", "meru"]
+Family = Literal[
+    "clip", "siglip", "meru", "siglip_caption", "caption", "coca", "blip", "albef", "blip2", "blip2_generate", "llava",
+    "simvlm",
+]  # fmt: skip
 Scale = Literal["feature", "tiny", "debug", "small", "medium", "large", "xlarge"]
 
 

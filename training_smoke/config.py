@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from training_smoke.errors import TrainingError
+from training_smoke.families import NAMES, PAIRS, family
 
 Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
 class Towers:
-    """The two encoders.
+    """What the network is made of: two encoders, or what a family has in their place.
 
-    name: "feature-mlp", "tiny-conv", "tiny-vit", or any configuration of open_clip ("ViT-B-32").
+    name: "feature-mlp", "tiny-conv", "tiny-vit", or any configuration of open_clip ("ViT-B-32"); of a family: "tiny",
+    or a size that it knows.
     weights: for open_clip: a tag ("laion2b_s34b_b79k"), or a file; None: random, by the run's seed.
     image_size, context: pixels a side, tokens a text; None: what the configuration says. Smaller ones cost less.
     """
@@ -66,12 +68,17 @@ class Config:
 
     samples: the horizon, samples seen, whatever the size of the pack. batch: global. micro_batch: samples whose
     activations are held at a time, by caching features: loss and gradient stay those of the batch; None: all.
+    objective: what is trained: two towers under one of `training_smoke.objectives`, or a family of
+    `training_smoke.families`. settings: the family's own.
+    blind: all pictures are grey, in training: what is learned then was in the texts alone. A control.
     init_seed, order_seed: of the weights, and of the order of samples and texts.
     mask_duplicates: samples of one duplicate group are no negatives of each other.
     spike: a loss so many times the running mean ends the run, as NaN does; None: only NaN does.
     """
 
-    objective: Literal["clip", "siglip"] = "clip"
+    objective: str = "clip"
+    settings: dict[str, Any] = field(default_factory=dict)
+    blind: bool = False
     towers: Towers = field(default_factory=Towers)
     optimiser: Optimiser = field(default_factory=Optimiser)
     samples: int = 40_192
@@ -90,6 +97,8 @@ class Config:
     spike: float | None = 5.0
 
     def __post_init__(self) -> None:
+        if self.objective not in NAMES:
+            raise TrainingError(f"objective {self.objective!r}: there are {', '.join(NAMES)}")
         if self.batch < 1 or self.log_every < 1 or self.workers < 1:
             raise TrainingError("batch, log_every and workers must be at least 1")
         if self.samples < self.batch or self.samples % self.batch:
@@ -102,17 +111,22 @@ class Config:
         return self.samples // self.batch
 
     def but(self, **changes: Any) -> Config:
-        """This configuration with other values; `towers` and `optimiser` also as a dict of what changes in them."""
+        """This configuration with other values; `towers`, `optimiser`, `settings`: as a dict of what changes there."""
         for name in ("towers", "optimiser"):
             if isinstance(changes.get(name), dict):
                 changes[name] = dataclasses.replace(getattr(self, name), **changes[name])
+        if "settings" in changes:
+            changes["settings"] = {**self.settings, **changes["settings"]}
         try:
             return dataclasses.replace(self, **changes)
         except TypeError as e:
             raise TrainingError(f"no such setting: {e}; there are {', '.join(self.__dataclass_fields__)}") from None
 
     def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """What `load` reads. Settings that runs of two towers have not are left out where they say nothing, so that a
+        folder from before there were families is still its run's."""
+        said = dataclasses.asdict(self)
+        return {name: value for name, value in said.items() if value or name not in ("settings", "blind")}
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
@@ -168,3 +182,21 @@ The small ones clip: logits are at first of random features, magnified 14 times,
 times those that follow for half of so short a run (`tiny` on CIFAR-10, half of the captions wrong: 26 % right without
 clipping, 34 with it).
 """
+
+
+def scale(name: str, objective: str | None = None) -> Config:
+    """The configuration of a scale, with what a family changes in it; None: the scale's own objective.
+
+    Raises:
+        TrainingError: no such scale, or the family has none of this name.
+    """
+    if name not in SCALES:
+        raise TrainingError(f"scale {name!r}: there are {', '.join(SCALES)}")
+    config = SCALES[name] if objective is None else SCALES[name].but(objective=objective)
+    if config.objective in PAIRS:
+        return config
+    changes = family(config.objective).scales
+    if name not in changes:
+        there = ", ".join(changes) or "none"
+        raise TrainingError(f"{config.objective} is not trained at scale {name}; it has {there}")
+    return config.but(**changes[name])

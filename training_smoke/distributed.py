@@ -68,7 +68,11 @@ class World:
         if how == "fsdp":
             return _spread(model, self.device)
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        # Buffers of a family (queues) are made alike by every process: they need not travel at every step.
+        alike = not hasattr(model, "blocks")
+        return nn.parallel.DistributedDataParallel(
+            model, device_ids=ids, gradient_as_bucket_view=True, broadcast_buffers=alike
+        )
 
     def held_back(self, model: nn.Module) -> AbstractContextManager[object]:
         """Gradients of what happens inside stay here: they travel with the next backward pass outside of it."""
@@ -123,7 +127,8 @@ class World:
 def _spread(model: nn.Module, device: torch.device) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
-    for block in _blocks(model):
+    said = model.blocks() if hasattr(model, "blocks") else None  # type: ignore[operator]
+    for block in _blocks(model) if said is None else said:
         fully_shard(block)
     fully_shard(model).set_force_sum_reduction_for_comms(device.type == "cpu")  # gloo knows no average
     return model

@@ -32,7 +32,9 @@ from training_smoke.average import Average, averaging
 from training_smoke.card import filter_card
 from training_smoke.config import Config
 from training_smoke.errors import TrainingError
+from training_smoke.families import PAIRS
 from training_smoke.guard import Guard
+from training_smoke.models import Model
 from training_smoke.objectives import OBJECTIVES
 from training_smoke.optimiser import adamw
 from training_smoke.packs import Pack
@@ -69,6 +71,11 @@ class Plan:
     wise: float | None = None
 
     def __post_init__(self) -> None:
+        if self.config.objective not in PAIRS:
+            raise TrainingError(
+                f"a filter network has two towers, whose cosine scores pairs: objective {self.config.objective} has "
+                f"none; train {', '.join(PAIRS)}"
+            )
         if self.wise is not None and self.fine_tune is None:
             raise TrainingError("wise averages with the weights from before a fine-tune: it needs one")
         if self.wise is not None and not 0 < self.wise < 1:
@@ -159,11 +166,16 @@ def _trained(
 ) -> TwoTowers:
     """The towers after a run, or their average over it."""
     if average is None:
-        return train(folder, config, packs, device=device, quiet=quiet)
+        return _towers(train(folder, config, packs, device=device, quiet=quiet))
     with averaging(folder, config, average) as mean:
-        towers = train(folder, config, packs, device=device, quiet=quiet)
+        towers = _towers(train(folder, config, packs, device=device, quiet=quiet))
         mean.put_into(towers)
     return towers
+
+
+def _towers(model: Model) -> TwoTowers:
+    assert isinstance(model, TwoTowers)  # a plan has no other
+    return model
 
 
 def _finished(folder: Path, about: Mapping[str, Any]) -> bool:

@@ -13,18 +13,26 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training_smoke.towers import TwoTowers
+from training_smoke.families.base import Family, Moment
+from training_smoke.models import Model
 
 SIDE = {"cpu": 512, "cuda": 8192}  # of the matrices whose product is timed
 
 
-def flops_per_sample(towers: TwoTowers) -> int:
+def flops_per_sample(model: Model) -> int:
     """Of a forward and a backward pass of one pair, counted by running it."""
-    device = towers.mean.device
-    images = torch.zeros(1, 3, towers.image_size, towers.image_size, dtype=torch.uint8, device=device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        towers(images, towers.tokenize(["a word"]).to(device))
-    return 3 * int(counter.get_total_flops())
+    device, texts = model.mean.device, ["a word"]
+    if isinstance(model, Family):
+        texts = ["a word", "another"]  # hard negatives need a second one
+    images = torch.zeros(len(texts), 3, model.image_size, model.image_size, dtype=torch.uint8, device=device)
+    tokens = model.tokenize(texts).to(device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
+        if isinstance(model, Family):
+            with model.inference():
+                model(images, tokens, None, Moment(0, 1, 0))
+        else:
+            model(images, tokens)
+    return 3 * int(counter.get_total_flops()) // len(texts)
 
 
 @cache  # of a process: short runs follow each other in one

@@ -1,7 +1,8 @@
-"""Trained towers as one file, which other programs load by its path; and those of a run's folder.
+"""A trained model as one file, which other programs load by its path; and those of a run's folder.
 
-save_towers("filter.pt", towers, config.towers, about={"pack": "..."})
-towers = load_towers("filter.pt")              # or load_towers("runs/a"), the last checkpoint of a run
+save_model("towers.pt", model, config, about={"pack": "..."})
+model = load_model("towers.pt")                # or load_model("runs/a"), the last checkpoint of a run
+towers = load_towers("filter.pt")              # where nothing but two towers will do
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import torch
 from training_smoke import checkpoint
 from training_smoke.config import Config, Towers
 from training_smoke.errors import TrainingError
-from training_smoke.towers import TwoTowers, build
+from training_smoke.models import Model, build_model
+from training_smoke.towers import TwoTowers
 
 FORMAT = "curate towers 1"
 
 
-def save_towers(path: str | Path, towers: TwoTowers, config: Towers, about: Mapping[str, Any]) -> None:
+def save_towers(path: str | Path, towers: Model, config: Towers, about: Mapping[str, Any]) -> None:
     """Write weights, what they are weights of, and where they come from; the file appears whole.
 
     Args:
@@ -53,16 +55,48 @@ def load_towers(path: str | Path, device: str | torch.device | None = None) -> T
         path: a file of `save_towers`, or the folder of a run that has a checkpoint.
 
     Raises:
+        TrainingError: neither, or of a family that has no two towers.
+    """
+    model = load_model(path, device)
+    if not isinstance(model, TwoTowers):
+        raise TrainingError(f"{path} has a model of another family ({type(model).__name__}), and no two towers")
+    return model
+
+
+def save_model(path: str | Path, model: Model, config: Config, about: Mapping[str, Any]) -> None:
+    """As `save_towers`, of any model.
+
+    Args:
+        config: of its training; about: see there, and the configuration is in it too, as "config".
+    """
+    save_towers(path, model, config.towers, {**about, "config": config.as_json()})
+
+
+def load_model(path: str | Path, device: str | torch.device | None = None) -> Model:
+    """A model in evaluation mode, of whatever family.
+
+    Args:
+        path: a file of `save_model` or `save_towers`, or the folder of a run that has a checkpoint.
+
+    Raises:
         TrainingError: neither.
     """
     path = Path(path)
     if path.is_dir():
-        config, state = Config.load(path / "config.json").towers, checkpoint.load_newest(path / "checkpoints")
+        config, state = Config.load(path / "config.json"), checkpoint.load_newest(path / "checkpoints")
         if state is None:
             raise TrainingError(f"{path} has no checkpoint yet: train it to its end first")
-        return _built(dataclasses.replace(config, weights=None), state["towers"], path, device)
+        return _built(config.but(towers={"weights": None}), state["towers"], path, device)
     said = read_file(path)
-    return _built(Towers(**said["towers"]), said["state"], path, device)
+    return _built(config_of(said), said["state"], path, device)
+
+
+def config_of(said: Mapping[str, Any]) -> Config:
+    """What decides the shape of a file's model: towers, objective and settings. Of the rest it has what files say."""
+    asked = said["about"].get("config", {})
+    return Config(
+        objective=asked.get("objective", "clip"), settings=asked.get("settings", {}), towers=Towers(**said["towers"])
+    )
 
 
 def begun_from(towers: Towers) -> TwoTowers | None:
@@ -81,7 +115,10 @@ def begun_from(towers: Towers) -> TwoTowers | None:
         if value is not None and value != getattr(config, what):
             raise TrainingError(f"{path} has towers of {what} {getattr(config, what)!r}, and {value!r} is asked for")
     config = dataclasses.replace(config, checkpointing=towers.checkpointing)
-    found = _built(config, said["state"], path, None).train()
+    built = _built(config_of(said).but(towers=dataclasses.asdict(config)), said["state"], path, None)
+    if not isinstance(built, TwoTowers):
+        raise TrainingError(f"{path} has a model of another family ({type(built).__name__}), and no two towers")
+    found = built.train()
     found.learned = {name: float(value) for name, value in said["about"].get("objective", {}).items()}
     return found
 
@@ -112,10 +149,11 @@ def read_file(path: str | Path) -> dict[str, Any]:
     return said
 
 
-def _built(config: Towers, state: Mapping[str, Any], path: Path, device: str | torch.device | None) -> TwoTowers:
-    towers = build(config, seed=0)
+def _built(config: Config, state: Mapping[str, Any], path: Path, device: str | torch.device | None) -> Model:
+    model = build_model(config)
     try:
-        towers.load_state_dict(state)
+        model.load_state_dict(state)
     except RuntimeError as e:
-        raise TrainingError(f"{path}: weights do not fit towers {config.name}: {str(e).splitlines()[0]}") from e
-    return towers.to(device or "cpu").eval()
+        what = f"{config.objective}, towers {config.towers.name}"
+        raise TrainingError(f"{path}: weights do not fit {what}: {str(e).splitlines()[0]}") from e
+    return model.to(device or "cpu").eval()

@@ -1,4 +1,4 @@
-"""Train two towers on packs: one loop, on one process or many, from nothing or from where it was.
+"""Train two towers, or a family, on packs: one loop, on one process or many, from nothing or from where it was.
 
     python -m training_smoke.train runs/a --pack packs/none@0123456789ab --scale tiny
     torchrun --nproc-per-node 8 -m training_smoke.train runs/a --pack s3://bucket/packs/x --scale small
@@ -20,22 +20,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training_smoke import checkpoint
 from training_smoke.checkpoint import alone
-from training_smoke.config import SCALES, Config
+from training_smoke.config import SCALES, Config, scale
 from training_smoke.distributed import World
 from training_smoke.errors import TrainingError
+from training_smoke.families import NAMES
+from training_smoke.families.base import Losses, Moment
 from training_smoke.guard import Guard
+from training_smoke.learners import Learner, learner_of
 from training_smoke.loader import Batch, Loader
-from training_smoke.objectives import OBJECTIVES, Objective, SigLIP, cached_step
-from training_smoke.optimiser import adamw, clip, freeze, set_rate
+from training_smoke.models import Model
+from training_smoke.optimiser import adamw, clip, set_rate
 from training_smoke.packs import Pack
 from training_smoke.provenance import begin_folder
 from training_smoke.resident import ResidentLoader
 from training_smoke.speed import Speed, flops_per_sample, matmul_flops
-from training_smoke.towers import TwoTowers, build
 from training_smoke.writers import Metrics
 
 Packs = Mapping[Pack, float]
@@ -44,8 +46,8 @@ Packs = Mapping[Pack, float]
 
 def train(
     folder: Path, config: Config, packs: Packs, *, device: str | None = None, to: Sequence[str] = (), quiet: bool = True
-) -> TwoTowers:
-    """Train to the horizon; the towers, on this process's device (under FSDP its share of them: `load_towers` has all).
+) -> Model:
+    """Train to the horizon; the model, on this process's device (under FSDP its share of them: `load_towers` has all).
 
     Args:
         to: further writers of metrics: "tensorboard", "wandb".
@@ -62,33 +64,31 @@ def train(
 
         # ------------------------------------------------------------------------------ what is trained
         check_parts(config, world)
-        towers = build(config.towers, config.init_seed).to(world.device)
-        objective = begun(config.objective, towers).to(world.device)
-        modules = {"": towers, "objective": objective}
-        freeze(modules, config.optimiser)
-        flops = flops_per_sample(towers)
-        model = world.wrap(towers, config.sharding)
-        encode = torch.compile(model) if config.compile else model
-        optimiser = adamw(modules, config.optimiser)
+        learner = learner_of(config, world)
+        flops = flops_per_sample(learner.model)
+        learner.wrap()
+        optimiser = adamw(learner.modules, config.optimiser)
         guard = Guard(config.spike)
 
         # ------------------------------------------------------------------------------ where it stands
         if world.first:
             begin_folder(folder, config, {pack.url: pack.digest for pack in packs}, world)
         world.wait()
-        trained = {"towers": towers, "objective": objective, "optimiser": optimiser}
+        trained = {**learner.kept, "optimiser": optimiser}
         step = restored(folder, trained, guard, world)
         metrics = ends.enter_context(Metrics(folder, step, to, quiet)) if world.first else None
         left = config.samples - step * config.batch
         speed = Speed(flops, peak(world, config), config.batch, left)
 
         # ------------------------------------------------------------------------------ the loop
-        for batch in batches(packs, config, towers, world, start=step):
-            rate = config.optimiser.lr * config.optimiser.multiple((step + 1) * config.batch, config.samples)
+        for batch in batches(packs, config, learner.model, world, start=step):
+            rate = learner.rate((step + 1) * config.batch)
             set_rate(optimiser, rate)
             world.draw_by(config.order_seed, step)
-            loss, norm = one_step(encode, model, objective, optimiser, batch, config, world)
-            guard.step(step, loss, batch.uids)
+            losses, norm = one_step(
+                learner, optimiser, batch, Moment(step, config.steps, config.order_seed, world.group)
+            )
+            guard.step(step, losses["loss"], batch.uids)
             speed.step(batch.wait_s)
             step += 1
 
@@ -96,66 +96,38 @@ def train(
             if step % config.log_every == 0 or last:
                 loss_now = guard.look()[-1]
                 if metrics is not None:
-                    about = {"loss": loss_now, "lr": rate, "grad_norm": norm.item(), **scales(objective)}
+                    parts = {name: value.item() for name, value in losses.items() if name != "loss"}
+                    about = {"loss": loss_now, **parts, "lr": rate, "grad_norm": norm.item(), **learner.told()}
                     metrics.add(step=step, samples=step * config.batch, **about, **speed.told())
             if last or (config.save_every and step % config.save_every == 0):
                 guard.look()
                 if metrics is not None:
                     metrics.settle()
                 save(folder, step, trained, guard, world)
-        return towers
+        return learner.model
 
 
-def begun(name: str, towers: TwoTowers) -> Objective:
-    """The objective, at the scale and bias that weights were trained with, where some were loaded."""
-    objective: Objective = OBJECTIVES[name]()
-    state = objective.state_dict()
-    if state.keys() <= towers.learned.keys():  # a scale without its bias was learned by another objective
-        objective.load_state_dict({n: torch.tensor(towers.learned[n]) for n in state})
-    return objective
-
-
-def one_step(
-    encode: Any,
-    model: nn.Module,
-    objective: Objective,
-    optimiser: torch.optim.Optimizer,
-    batch: Batch,
-    config: Config,
-    world: World,
-) -> tuple[Tensor, Tensor]:
-    """Forward, backward, step; (loss of the global batch, norm of the gradient), both still on the device."""
-    batch = batch.to(world.device)
-    low = torch.autocast(world.device.type, torch.bfloat16, enabled=config.precision == "bf16")
-
-    def features(part: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        with low:
-            image_features, text_features = encode(*part)
-        return image_features, text_features
-
-    def loss_of(image_features: Tensor, text_features: Tensor) -> Tensor:
-        return objective(image_features, text_features, batch.groups, world.group)  # type: ignore[no-any-return]
-
-    rows = (config.micro_batch or config.batch) // world.size
-    parts = list(zip(batch.images.split(rows), batch.tokens.split(rows), strict=True))
-    loss = cached_step(features, parts, loss_of, no_sync=lambda: world.held_back(model))
-    norm = clip(optimiser, config.optimiser.clip_norm, world.group)
+def one_step(learner: Learner, optimiser: torch.optim.Optimizer, batch: Batch, moment: Moment) -> tuple[Losses, Tensor]:
+    """Forward, backward, step; (losses of the global batch, norm of the gradient), all still on the device."""
+    losses = learner.backward(batch, moment)
+    learner.before_update(moment)
+    norm = clip(optimiser, learner.config.optimiser.clip_norm, moment.world)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    objective.after_step()
-    return world.mean(loss), norm
+    learner.after_step(moment)
+    return losses, norm
 
 
-def batches(packs: Packs, config: Config, towers: TwoTowers, world: World, start: int) -> Iterator[Batch]:
+def batches(packs: Packs, config: Config, model: Model, world: World, start: int) -> Iterator[Batch]:
     """This process's part of each step from `start` to the horizon."""
     course: dict[str, Any] = {
         "packs": packs,
         "batch": config.batch,
-        "size": towers.image_size,
+        "size": model.image_size,
         "seed": config.order_seed,
         "steps": config.steps,
         "start_step": start,
-        "tokenize": towers.tokenize,
+        "tokenize": model.tokenize,
         "rank": world.rank,
         "world": world.size,
         "groups": config.mask_duplicates,
@@ -163,7 +135,7 @@ def batches(packs: Packs, config: Config, towers: TwoTowers, world: World, start
     }
     if not config.resident:
         return iter(Loader(**course))
-    return iter(ResidentLoader(**course, device=world.device, frozen=towers.frozen))
+    return iter(ResidentLoader(**course, device=world.device, frozen=getattr(model, "frozen", None)))
 
 
 def restored(folder: Path, trained: Mapping[str, Any], guard: Guard, world: World) -> int:
@@ -194,12 +166,6 @@ def check_parts(config: Config, world: World) -> None:
             raise TrainingError(f"{world.size} processes cannot share a {name} of {rows} equally")
 
 
-def scales(objective: Objective) -> dict[str, float]:
-    """The learned scale, as a factor, and bias."""
-    bias = {"bias": objective.logit_bias.item()} if isinstance(objective, SigLIP) else {}
-    return {"scale": objective.logit_scale.exp().item(), **bias}
-
-
 def peak(world: World, config: Config) -> float:
     """Floating-point operations a second that MFU is told of, over all processes."""
     return world.size * matmul_flops(world.device, torch.bfloat16 if config.precision == "bf16" else torch.float32)
@@ -211,14 +177,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--pack", action="append", required=True, help="path or URL; several: equal shares")
     parser.add_argument("--scale", choices=sorted(SCALES), default="tiny", help="model, batch and samples seen")
     parser.add_argument("--config", type=Path, help="a config.json in place of --scale")
-    parser.add_argument("--objective", choices=sorted(OBJECTIVES), help="default: as the scale or config has it")
+    parser.add_argument("--objective", choices=NAMES, help="what is trained; default: clip")
     parser.add_argument("--seed", type=int, help="of weights and order both")
     parser.add_argument("--to", action="append", default=[], choices=("tensorboard", "wandb"))
     said = parser.parse_args(arguments)
     try:
-        config = Config.load(said.config) if said.config else SCALES[said.scale]
-        if said.objective:
-            config = replace(config, objective=said.objective)
+        config = Config.load(said.config) if said.config else scale(said.scale, said.objective)
+        if said.config and said.objective:
+            raise TrainingError("--objective and --config: a configuration says its own objective; give one of them")
         if said.seed is not None:
             config = replace(config, init_seed=said.seed, order_seed=said.seed)
         train(said.folder, config, {Pack.open(url): 1.0 for url in said.pack}, to=said.to, quiet=False)

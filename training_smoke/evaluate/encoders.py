@@ -1,4 +1,4 @@
-"""Towers of ours as encoders: what `evaluate` takes.
+"""Models of ours as what `evaluate` takes: two towers as encoders, a family as what it is able to do.
 
 evaluate(TowerEncoders(train(...)), "evalsets/wds_cifar10_test")
 """
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from training_smoke.families.base import Family
+from training_smoke.models import Model
 from training_smoke.towers import TwoTowers
 
 
@@ -37,3 +39,16 @@ class TowerEncoders:
         """Strings -> unit vectors [n, dim] on the device."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._low):
             return self.towers.encode_texts(self.towers.tokenize(texts).to(self.device))
+
+
+Able = TowerEncoders | Family
+"""What `training_smoke.abilities` tells apart by its methods."""
+
+
+def able(model: Model, device: str | torch.device | None = None, precision: str = "fp32") -> Able:
+    """A model of ours, ready to be evaluated; device, precision: as of `TowerEncoders`."""
+    if isinstance(model, TwoTowers):
+        return TowerEncoders(model, device, precision)
+    model = (model if device is None else model.to(device)).eval()
+    model.low = precision == "bf16"
+    return model

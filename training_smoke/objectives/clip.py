@@ -79,3 +79,7 @@ class CLIP(nn.Module):
 
     def after_step(self) -> None:
         clamp_scale(self.logit_scale)
+
+    def told(self) -> dict[str, float]:
+        """The learned scale, as a factor."""
+        return {"scale": self.logit_scale.exp().item()}

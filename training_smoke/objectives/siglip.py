@@ -120,3 +120,7 @@ class SigLIP(nn.Module):
         # big_vision, the reference, lets the scale run free; open_clip clamps it for every objective. We clamp: at a
         # scale without bound one pair alone decides the gradient, and one bound for both keeps runs comparable.
         clamp_scale(self.logit_scale)
+
+    def told(self) -> dict[str, float]:
+        """The learned scale, as a factor, and bias."""
+        return {"scale": self.logit_scale.exp().item(), "bias": self.logit_bias.item()}

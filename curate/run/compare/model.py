@@ -19,10 +19,10 @@ from curate.run.prints import file_digest
 from training_smoke import checkpoint
 from training_smoke.config import Config, Towers
 from training_smoke.errors import TrainingError
-from training_smoke.evaluate.encoders import TowerEncoders
+from training_smoke.evaluate.encoders import Able, TowerEncoders, able
 from training_smoke.objectives import OBJECTIVES, Objective
 from training_smoke.towers import OURS, build
-from training_smoke.towers_file import load_towers, read_file
+from training_smoke.towers_file import load_model, read_file
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Model:
 
     name: str
     digest: str
-    encoders: TowerEncoders
+    encoders: Able
     objective: Objective | None
 
 
@@ -49,7 +49,7 @@ def open_model(said: str, device: str, precision: str = "fp32") -> Model:
     if path.is_dir():
         return Model(said, _newest(path), *_of_run(path, device, precision))
     if path.is_file():
-        return Model(said, file_digest(str(path)), *towers_of(path, device, precision))
+        return Model(said, file_digest(str(path)), *model_of(path, device, precision))
     name, colon, weights = said.partition(":")
     name = name.replace("/", "-")
     if not colon or not weights or name in OURS:
@@ -62,24 +62,24 @@ def open_model(said: str, device: str, precision: str = "fp32") -> Model:
     return Model(said, digest, TowerEncoders(towers, device, precision), None)
 
 
-def towers_of(file: Path, device: str, precision: str) -> tuple[TowerEncoders, Objective | None]:
-    """The towers of a file, and the objective as they have learned it, where the file says.
+def model_of(file: Path, device: str, precision: str) -> tuple[Able, Objective | None]:
+    """The model of a file, and of two towers the objective as they have learned it, where the file says.
 
     Raises:
         TrainingError: it is no file of towers.
     """
-    model = TowerEncoders(load_towers(file), device, precision)
+    model = able(load_model(file), device, precision)
     about = read_file(file)["about"]
-    if not {"config", "objective"} <= about.keys():
+    if not {"config", "objective"} <= about.keys() or about["config"]["objective"] not in OBJECTIVES:
         return model, None
     return model, _objective(about["config"]["objective"], about["objective"])
 
 
-def _of_run(folder: Path, device: str, precision: str) -> tuple[TowerEncoders, Objective | None]:
-    model = TowerEncoders(load_towers(folder), device, precision)
-    state = checkpoint.load_newest(folder / "checkpoints")
+def _of_run(folder: Path, device: str, precision: str) -> tuple[Able, Objective | None]:
+    model = able(load_model(folder), device, precision)
+    state, name = checkpoint.load_newest(folder / "checkpoints"), Config.load(folder / "config.json").objective
     assert state is not None  # its towers were loaded
-    return model, _objective(Config.load(folder / "config.json").objective, state["objective"])
+    return model, _objective(name, state["objective"]) if name in OBJECTIVES else None
 
 
 def _newest(folder: Path) -> str:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SMALL = ("feature", "tiny")  # scales of one CPU thread a run: as many sums in one order, however many cores there are
 CONTROLS = ("no_filter", "random", "a_a")
-FAMILIES = ("clip", "siglip")
 
 
 @dataclass(frozen=True)
@@ -114,22 +113,24 @@ def _check_recipes(recipes: Sequence[Recipe]) -> None:
 
 def _config(scale: str, judge: Judge, said: Said) -> Config:
     from training_smoke.config import SCALES
+    from training_smoke.config import scale as scale_of
     from training_smoke.errors import TrainingError
+    from training_smoke.families import NAMES
 
     if scale not in SCALES:
         raise UserError(f"--scale {scale}: there are {', '.join(SCALES)}")
     family = said.family or judge.family
-    if family not in FAMILIES:
-        raise UserError(f"family {family}: the judge trains {' and '.join(FAMILIES)}")
+    if family not in NAMES:
+        raise UserError(f"family {family}: the judge trains {', '.join(NAMES)}")
     if "objective" in judge.parameters:
         raise UserError("judge: parameters: objective: say `family:`")
-    changes: dict[str, Any] = {**judge.parameters, "objective": family}
+    changes: dict[str, Any] = dict(judge.parameters)
     towers = {n: v for n, v in (("name", judge.model), ("weights", judge.pretrained)) if v is not None}
     if towers:
         changes["towers"] = {**towers, **changes.get("towers", {})}
     seen = said.samples_seen or judge.samples_seen
     try:
-        config = SCALES[scale].but(**changes)
+        config = scale_of(scale, family).but(**changes)
         if seen is not None:
             config = config.but(samples=max(config.batch, seen // config.batch * config.batch))
     except (TrainingError, TypeError) as e:

@@ -126,29 +126,25 @@ def train_one(work: TrainWork, item: str) -> dict[str, Any]:
 def _train(storage: Storage, run: Training, folder: Path, processes: int) -> None:
     """Train, and keep weights, curve and marker; of a run that diverged, what it said."""
     from training_smoke.guard import Diverged
-    from training_smoke.objectives import OBJECTIVES
     from training_smoke.packs import Pack
-    from training_smoke.towers_file import load_towers, save_towers
+    from training_smoke.towers_file import load_model, save_model
     from training_smoke.train import train
     from training_smoke.writers import read_metrics
 
     began, url = time.perf_counter(), f"{storage.url}/{run.pack}"
     try:
         if processes == 1:
-            towers = train(folder, run.config, {Pack.open(url): 1.0}, device=run.device)
+            model = train(folder, run.config, {Pack.open(url): 1.0}, device=run.device)
         else:
             _launch(folder, run.config, url, processes)
-            towers = load_towers(folder)
+            model = load_model(folder)
     except Diverged as e:  # it would again: a result, and no reason to hold up the others
         storage.commit(f"{run.folder}/{RUN}", json.dumps({"diverged": str(e), "pack": run.pack}).encode())
         return
     seconds = time.perf_counter() - began
-    state = _last(folder)
-    objective = OBJECTIVES[run.config.objective]()
-    objective.load_state_dict(state["objective"])
-    scale = {name: value.item() for name, value in objective.state_dict().items()}
-    about = {"pack": run.pack, "digest": run.digest, "config": run.config.as_json(), "objective": scale}
-    save_towers(folder / TOWERS, towers, run.config.towers, about)
+    scale = {name: value.item() for name, value in _last(folder).get("objective", {}).items()}
+    about = {"pack": run.pack, "digest": run.digest, "objective": scale}
+    save_model(folder / TOWERS, model, run.config, about)
     metrics = read_metrics(folder)
     rates = sorted(m["samples_per_s"] for m in metrics)
     said = {
@@ -208,7 +204,7 @@ def _last(folder: Path) -> dict[str, Any]:
 
 def _evaluate(storage: Storage, run: Training, scores: Mapping[str, EvalSet]) -> int:
     """How many scores were not there and are now."""
-    from curate.run.compare.model import towers_of
+    from curate.run.compare.model import model_of
     from training_smoke.evaluate.run import evaluate, evaluate_probe, evaluate_task
     from training_smoke.evaluate.tasks import TASKS
 
@@ -216,7 +212,7 @@ def _evaluate(storage: Storage, run: Training, scores: Mapping[str, EvalSet]) ->
     if not todo or not storage.exists(f"{run.folder}/{TOWERS}"):  # a run that diverged left none
         return 0
     precision = run.config.precision if run.device == "cuda" else "fp32"
-    model, objective = towers_of(storage.local(f"{run.folder}/{TOWERS}"), run.device, precision)
+    model, objective = model_of(storage.local(f"{run.folder}/{TOWERS}"), run.device, precision)
     for file, chosen in todo.items():
         if file.endswith(PROBE):
             record: dict[str, Any] = {"dataset": chosen.name, "metrics": evaluate_probe(model, chosen.path)}
