@@ -62,7 +62,7 @@ def test_a_scale_for_gpus_says_so_where_there_is_none(folder: Path) -> None:
         (("--evaluate", "sets", "--controls", "oracle"), "--controls oracle: there are no_filter, random, a_a"),
         (("--evaluate", "sets", "--primary", "cenes/loss"), "primary metric cenes/loss: no such set"),
         (("--evaluate", "sets", "--gpus", "2", "--scale", "tiny"), "--gpus 2: a run of scale tiny is too small"),
-        (("--evaluate", "sets", "--family", "meru"), "family meru: the judge trains clip and siglip"),
+        (("--evaluate", "sets", "--family", "vilt"), "family vilt: the judge trains clip, siglip, meru, "),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_runs(folder: Path, words: Sequence[str], told: str) -> None:

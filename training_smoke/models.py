@@ -12,6 +12,9 @@ from training_smoke.towers import TwoTowers, build
 
 Model = TwoTowers | Family
 
+LENGTHS_COUNT = ("meru",)
+"""Objectives for which towers give vectors of any length."""
+
 
 def build_model(config: Config) -> Model:
     """
@@ -20,4 +23,6 @@ def build_model(config: Config) -> Model:
     """
     if config.objective in FAMILIES:
         return family(config.objective).build(config.towers, config.settings, config.init_seed)
-    return build(config.towers, config.init_seed)
+    towers = build(config.towers, config.init_seed)
+    towers.unit = config.objective not in LENGTHS_COUNT
+    return towers

@@ -1,4 +1,4 @@
-"""Two towers from pixels and tokens to unit vectors: tiny ones for a CPU, and every configuration of open_clip.
+"""Two towers from pixels and tokens to vectors: tiny ones for a CPU, and every configuration of open_clip.
 
     model = build(Towers("tiny-conv", image_size=32, context=16), seed=0)
     model.encode_images(images)          # uint8 [batch, 3, 32, 32] -> float [batch, dim], unit vectors
@@ -49,6 +49,7 @@ class TwoTowers(nn.Module, ABC):
     """What a run trains, whatever it is made of; `image_size` pixels a side, `context` tokens.
 
     frozen: what stands before `image_features` in place of normalised pixels; None: nothing does.
+    unit: vectors are brought to length one; not so where an objective gives their lengths a meaning (MERU).
     learned: where weights were loaded, what the objective had learned beside them (logit_scale, logit_bias), so that
     a training begins where theirs ended.
     """
@@ -56,6 +57,7 @@ class TwoTowers(nn.Module, ABC):
     image_size: int
     context: int
     frozen: Frozen | None = None
+    unit: bool = True
     learned: Mapping[str, float] = MappingProxyType({})
     mean: Tensor
     std: Tensor
@@ -78,12 +80,15 @@ class TwoTowers(nn.Module, ABC):
         """int64 [n, context] -> [n, dim]."""
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """uint8 [n, 3, size, size], or what `frozen` made of them, float16 [n, frozen.dim] -> unit vectors [n, dim]."""
+        """uint8 [n, 3, size, size], or what `frozen` made of them, float16 [n, frozen.dim] -> vectors [n, dim]."""
         if self.frozen is None:
             given = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
         else:
             given = self._after_frozen(self.frozen, images).to(self.mean)
-        return F.normalize(self.image_features(given), dim=-1)
+        return self._vectors(self.image_features(given))
+
+    def _vectors(self, features: Tensor) -> Tensor:
+        return F.normalize(features, dim=-1) if self.unit else features
 
     def _after_frozen(self, frozen: Frozen, images: Tensor) -> Tensor:
         """float16 [n, frozen.dim]: computed now, or by a loader long ago."""
@@ -92,8 +97,8 @@ class TwoTowers(nn.Module, ABC):
         return torch.from_numpy(frozen.run(images.permute(0, 2, 3, 1).cpu().numpy()))
 
     def encode_texts(self, tokens: Tensor) -> Tensor:
-        """int64 [n, context] -> unit vectors [n, dim]."""
-        return F.normalize(self.text_features(tokens), dim=-1)
+        """int64 [n, context] -> vectors [n, dim]."""
+        return self._vectors(self.text_features(tokens))
 
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Both, in one call: what DDP and FSDP wrap."""

@@ -184,7 +184,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = Config.load(said.config) if said.config else scale(said.scale, said.objective)
         if said.config and said.objective:
-            raise TrainingError("--objective and --config: a configuration says its own objective; give one of them")
+            config = replace(config, objective=said.objective)
         if said.seed is not None:
             config = replace(config, init_seed=said.seed, order_seed=said.seed)
         train(said.folder, config, {Pack.open(url): 1.0 for url in said.pack}, to=said.to, quiet=False)

@@ -15,8 +15,7 @@ from torch import nn
 
 from tests.training_smoke.pack_parts import thirty
 from tests.training_smoke.ranks import SMALL, Job, check_same, run, started, told
-from training_smoke import checkpoint
-from training_smoke import train as loop
+from training_smoke import checkpoint, models
 from training_smoke.checkpoint import alone
 from training_smoke.errors import TrainingError
 from training_smoke.towers import TwoTowers, build
@@ -112,7 +111,7 @@ def test_draws_go_on_too_and_are_the_runs_own(tmp_path: Path, pack: str, monkeyp
         towers.text_projection = nn.Sequential(nn.Dropout(0.5), towers.text_projection)
         return towers
 
-    monkeypatch.setattr(loop, "build", with_dropout)
+    monkeypatch.setattr(models, "build", with_dropout)
     torch.manual_seed(1)
     before = torch.get_rng_state()
     run(Job(tmp_path / "whole", SMALL), pack)
@@ -120,6 +119,6 @@ def test_draws_go_on_too_and_are_the_runs_own(tmp_path: Path, pack: str, monkeyp
     torch.manual_seed(2)
     run(Job(tmp_path / "cut", SMALL, cut=5), pack)
     check_same(tmp_path / "cut", tmp_path / "whole")
-    monkeypatch.setattr(loop, "build", build)
+    monkeypatch.setattr(models, "build", build)
     run(Job(tmp_path / "plain", SMALL), pack)
     assert told(tmp_path / "plain")[0]["loss"] != told(tmp_path / "whole")[0]["loss"]

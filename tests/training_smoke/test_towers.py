@@ -11,11 +11,11 @@ from torch import Tensor
 
 from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
+from training_smoke.learners import begun as begun_objective
 from training_smoke.open_clip_towers import check
 from training_smoke.tokens import tokenize_words
 from training_smoke.towers import build
 from training_smoke.towers_file import save_towers
-from training_smoke.train import begun as begun_objective
 
 TINY = [Towers("tiny-conv", image_size=32, context=16), Towers("tiny-vit", image_size=32, context=16)]
 OPEN = Towers("ViT-S-32", image_size=64, context=12)

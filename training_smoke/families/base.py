@@ -29,8 +29,8 @@ from training_smoke.config import Optimiser, Towers
 from training_smoke.errors import TrainingError
 
 Losses = dict[str, Tensor]
-"""Scalars by name. "loss" is what is minimised, the others are its parts. The mean of each over the processes is that of
-the global batch, and so with gradients."""
+"""Scalars by name. "loss" is what is minimised, the others are its parts. The mean of each over the processes is that
+of the global batch, and so with gradients."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Family(nn.Module, ABC):
 
     image_size: pixels a side; context: tokens a text. Settings: frozen dataclass of what else decides a training.
     separable: the loss is a mean over `weight`, no sample meets another: micro-batches are exact.
-    scales: for each scale (`training_smoke.config.SCALES`), what is other than in the table, as `Config.but` takes it; a
-    scale that is not here does not exist for the family.
+    scales: for each scale (`training_smoke.config.SCALES`), what is other than in the table, as `Config.but` takes it;
+    a scale that is not here does not exist for the family.
     """
 
     Settings: ClassVar[type] = NoSettings
@@ -157,8 +157,8 @@ class Family(nn.Module, ABC):
         return torch.tensor(float(len(tokens)), device=tokens.device)
 
     def lengths(self, tokens: Tensor) -> Tensor | None:
-        """int64 [batch], where a short text costs less: micro-batches are then made of texts of like length. The loss of
-        a separable family stays the same. None: all cost the same."""
+        """int64 [batch], where a short text costs less: micro-batches are then made of texts of like length. The loss
+        of a separable family stays the same. None: all cost the same."""
         return None
 
     def rate(self, settings: Optimiser, samples: int, horizon: int) -> float:
