@@ -44,9 +44,9 @@ Owner = Barrier | GlobalFilter
 STEPS: dict[str, Callable[[], Owner]] = {
     "equal bytes (sha256)": lambda: HashGroups(by=fact("sha256")),
     "pHash-64 within 4 bits": lambda: NearHashes(by=fact("phash64"), distance=4),
-    "pHash-256 within 31 bits": lambda: NearHashes(by=fact("phash256"), distance=31),
+    "pHash-256 within 31 bits": lambda: NearHashes(by=fact("phash256"), distance=31, bands=8),
     "vectors of 512 within .05": lambda: NearVectors(vectors=fact("vector"), epsilon=0.05),
-    "keep one of near pHash-256": lambda: KeepOne(over="pool", by=fact("phash256"), distance=31),
+    "keep one of near pHash-256": lambda: KeepOne(over="pool", by=fact("phash256"), distance=31, bands=8),
 }
 
 

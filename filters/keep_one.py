@@ -28,7 +28,7 @@ pairs is likelier than copies: lower the distance, or verify.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -88,6 +88,8 @@ class KeepOne(GlobalFilter):
     Raises:
         ValueError: neither or both of `by` and `near`; parameters that go with the other one.
     """
+
+    version: ClassVar[int] = 2  # 1 had no rule and no component in its verdicts
 
     by: Source | None = None
     near: NearVectors | None = None

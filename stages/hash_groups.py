@@ -16,6 +16,7 @@ rows of a bucket as there are spans. When the pool grows, the keys of earlier li
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -71,6 +72,8 @@ class HashGroups(Barrier):
         ValueError: min_quality or quality with another key; while it runs: a column of lists or vectors; no sample has
             the perceptual hash, as in a pool with `ingest: {phash: false}`.
     """
+
+    version: ClassVar[int] = 2  # 1 had phases of another format: its parts must not meet those of this one
 
     by: Source
     min_quality: int = Field(default=MIN_QUALITY, ge=0, le=100)
