@@ -15,9 +15,24 @@ from typing import Any
 
 from training_smoke import markdown
 from training_smoke.errors import TrainingError
+from training_smoke.families import FAMILIES
 from training_smoke.markdown import fenced, table
 from training_smoke.writers import read_metrics
 
+CALLED = {
+    "clip": "CLIP",
+    "siglip": "SigLIP",
+    "meru": "MERU",
+    "siglip_caption": "SigLIP with SigLIP 2's caption term",
+    "caption": "captioning alone (as CapPa)",
+    "coca": "CoCa",
+    "blip": "BLIP",
+    "albef": "ALBEF",
+    "blip2": "BLIP-2's first stage",
+    "blip2_generate": "BLIP-2's second stage",
+    "llava": "LLaVA",
+    "simvlm": "prefix language modelling (as SimVLM)",
+}
 SHOWN = 10  # lines of the table of a training's course
 NUMBERS = ("step", "samples", "loss", "grad_norm", "scale", "samples_per_s", "wait_share", "mfu")
 
@@ -31,7 +46,7 @@ def card(folder: Path) -> str:
     config, packs, machine = (_read(folder / name) for name in ("config.json", "packs.json", "environment.json"))
     rows = [[code(url), code(digest[:16])] for url, digest in packs.items()]
     parts = [
-        head(config["towers"]["name"]),
+        head(config["towers"]["name"], config["objective"]),
         f"# {code(folder.resolve().name)}\n",
         f"{what(config)} It was trained to compare the data that it was trained on with other data, not to be used.\n",
         f"## Data\n\n{table(['pack', 'sha256 of its manifest'], rows)}\n",
@@ -39,7 +54,7 @@ def card(folder: Path) -> str:
         scores(folder),
         settings(config),
         made_on(machine),
-        LOADING.format(path="towers.pt" if (folder / "towers.pt").exists() else "."),
+        loading("towers.pt" if (folder / "towers.pt").exists() else ".", config["objective"]),
     ]
     return "\n".join(p for p in parts if p)
 
@@ -56,7 +71,7 @@ def filter_card(folder: Path) -> str:
     if tuned is not None:
         runs.append(("Fine-tuning", "fine-tune", tuned["packs"], tuned["config"]))
     parts = [
-        head(config["towers"]["name"]),
+        head(config["towers"]["name"], config["objective"]),
         f"# Data filtering network {code(folder.resolve().name)}\n",
         f"{what(config)} Its cosine of picture and text tells pairs that match from pairs that do not: a filter for "
         "training data, after Fang et al. 2023 (Data Filtering Networks). It is no model to build on.\n",
@@ -66,7 +81,7 @@ def filter_card(folder: Path) -> str:
         *(settings(chosen, f"Settings of {name}") for _, name, _, chosen in runs),
         f"`filter.pt`: sha256 {code(about['filter.pt'])}.\n",
         made_on(machine),
-        LOADING.format(path="filter.pt"),
+        loading("filter.pt", config["objective"]),
         LIMITS,
     ]
     return "\n".join(p for p in parts if p)
@@ -75,10 +90,11 @@ def filter_card(folder: Path) -> str:
 # ---------------------------------------------------------------------------------------------- sections
 
 
-def head(towers: str) -> str:
+def head(towers: str, objective: str) -> str:
     """The block that model hubs read."""
-    tags = ["curate", "clip", "image-text", towers]
-    lines = ["pipeline_tag: zero-shot-image-classification", f"tags: {json.dumps(tags)}"]
+    tags = ["curate", objective, "image-text", towers]
+    task = "image-to-text" if objective in FAMILIES else "zero-shot-image-classification"
+    lines = [f"pipeline_tag: {task}", f"tags: {json.dumps(tags)}"]
     return "---\n" + "\n".join(lines) + "\n---\n"
 
 
@@ -87,9 +103,11 @@ def what(config: Mapping[str, Any]) -> str:
     towers = config["towers"]
     size = f" at {towers['image_size']} pixels" if towers["image_size"] else ""
     begun = f" that began with the weights {code(towers['weights'])}" if towers["weights"] else ""
-    name = {"clip": "CLIP", "siglip": "SigLIP"}.get(config["objective"], code(config["objective"]))
+    name = CALLED.get(config["objective"], code(config["objective"]))
+    blind = ", all its pictures grey, as a control," if config.get("blind") else ""
     return (
-        f"Towers {code(towers['name'])}{size}{begun}, trained with the objective of {name} on {config['samples']:,} "
+        f"Towers {code(towers['name'])}{size}{begun}, trained{blind} with the objective of {name} on "
+        f"{config['samples']:,} "
         f"samples seen, {config['batch']:,} at a time, seeds {config['init_seed']} (weights) and "
         f"{config['order_seed']} (order)."
     )
@@ -164,6 +182,12 @@ filters:
 A threshold of another model means nothing here: choose a fraction, or look at the scores (`curate report`).
 """
 
+
+def loading(path: str, objective: str) -> str:
+    """How to have the model in Python."""
+    return (LOADING_FAMILY if objective in FAMILIES else LOADING).format(path=path)
+
+
 LOADING = """\
 ## In Python
 
@@ -172,6 +196,17 @@ from training_smoke.towers_file import load_towers
 
 towers = load_towers("{path}")
 print(towers.encode_texts(towers.tokenize(["a red bicycle"])).shape)
+```
+"""
+
+LOADING_FAMILY = """\
+## In Python
+
+```python
+from training_smoke.towers_file import load_model
+
+model = load_model("{path}")      # what it can do: training_smoke.abilities
+print(type(model).__name__, model.image_size)
 ```
 """
 

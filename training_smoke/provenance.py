@@ -19,7 +19,10 @@ from training_smoke.config import Config
 from training_smoke.distributed import World
 from training_smoke.errors import TrainingError
 
-PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "opencv-python-headless", "simplejpeg")
+PACKAGES = (
+    "torch", "open_clip_torch", "transformers", "tokenizers", "peft", "numpy", "pillow", "opencv-python-headless",
+    "simplejpeg",
+)  # fmt: skip
 
 
 def begin_folder(folder: Path, config: Config, packs: dict[str, str], world: World) -> None:
