@@ -9,7 +9,7 @@ Kendall's tau, c for the experts' few grades and b for the crowd's shares, as CL
 
 A score of the text alone cannot know that a caption is another picture's: its AUROC is near 0.5, and stands here to be
 seen. What it finds are other faults. Columns that need weights which nobody trained here (aesthetic and NSFW heads,
-perplexity, toxicity) are not in the table, and HYPE and SIEVE are for later.
+perplexity, toxicity) are not in the table, HYPE needs a network of its own (docs/filters.md), and SIEVE is for later.
 """
 
 from __future__ import annotations

@@ -34,12 +34,12 @@ from train_gpu_pack import drawn_pack
 
 from training_smoke.config import Config, Optimiser, Towers
 from training_smoke.distributed import World
+from training_smoke.families.base import Moment
+from training_smoke.learners import learner_of
 from training_smoke.loader import Batch
-from training_smoke.objectives import CLIP
 from training_smoke.optimiser import adamw
 from training_smoke.packs import Pack
 from training_smoke.speed import flops_per_sample, matmul_flops
-from training_smoke.towers import build
 from training_smoke.train import one_step, train
 from training_smoke.writers import read_metrics
 
@@ -123,15 +123,15 @@ def settings(name: str, batch: int) -> Config:
 
 def our_step(config: Config, device: torch.device) -> tuple[Callable[[], object], int]:
     """(a step, FLOPs of a sample)."""
-    world = World(0, 1, device, None)
-    towers, objective = build(config.towers, 0).to(device), CLIP().to(device)
-    size, context = towers.image_size, towers.context
+    learner = learner_of(config, World(0, 1, device, None))
+    learner.wrap()
+    size, context = learner.model.image_size, learner.model.context
     images = torch.randint(0, 256, (config.batch, size, size, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
     data = Batch(0, images, texts(config.batch, context, device), [], None, 0.0)
-    flops = flops_per_sample(towers)
-    optimiser = adamw({"": towers, "objective": objective}, config.optimiser)
-    encode = torch.compile(towers)
-    return lambda: one_step(encode, towers, objective, optimiser, data, config, world), flops
+    flops = flops_per_sample(learner.model)
+    optimiser = adamw(learner.modules, config.optimiser)
+    moment = Moment(0, config.steps, 0)
+    return lambda: one_step(learner, optimiser, data, moment), flops
 
 
 def their_step(config: Config, device: torch.device) -> Callable[[], object]:

@@ -33,6 +33,8 @@ STAGES = {
     "fingerprints": "stages.fingerprints:Fingerprints",
     "clip_embedding": "stages.clip:ClipEmbedding",
     "clip_score": "stages.clip:ClipScore",
+    "hyperbolic_embedding": "stages.hyperbolic_embedding:HyperbolicEmbedding",
+    "hype": "stages.hype:Hype",
     "clip_view": "stages.clip_view:ClipView",
     "clip_view_score": "stages.clip_view:ClipViewScore",
     "text_boxes": "stages.text_boxes:TextBoxes",

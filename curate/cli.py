@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from curate.cli_evaluate import evaluate
+from curate.cli_hype import hype_reference
 from curate.cli_interchange import export_img2dataset, import_img2dataset
 from curate.cli_judge import compare
 from curate.cli_metadata import app as metadata
@@ -34,7 +35,7 @@ from curate.cli_parts import (
     interruptible,
     recipe_of,
 )
-from curate.cli_training import train_filter
+from curate.cli_training import export_model, train_filter
 from curate.errors import PartialFailure, UserError
 from curate.text import visible
 
@@ -258,7 +259,9 @@ def purge(
 app.command()(compare)
 app.command()(evaluate)
 app.command(name="train-filter")(train_filter)
+app.command(name="export-model")(export_model)
 app.command(name="train-mixer")(train_mixer)
+app.command(name="hype-reference")(hype_reference)
 app.add_typer(metadata)
 app.command(name="import-img2dataset")(import_img2dataset)
 app.command(name="export-img2dataset")(export_img2dataset)

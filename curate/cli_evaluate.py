@@ -26,10 +26,20 @@ def evaluate(
         Path | None,
         typer.Option(help="Results as CLIP_benchmark's JSON lines; a set that has one is not redone."),
     ] = None,
+    pictures: Annotated[
+        int | None, typer.Option(min=4, help="Captioned or matched at most, of models that write; default: 500.")
+    ] = None,
+    beams: Annotated[
+        int | None, typer.Option(min=1, help="Of the search for captions; 1 is greedy; default: 3.")
+    ] = None,
+    clipscore: Annotated[
+        str | None, typer.Option(help="Another model with vectors: CLIPScore of the captions by it.")
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Zero-shot classification, retrieval, DataComp's tasks, probes: what a model scores, and how sure that is."""
+    """Zero-shot classification, retrieval, DataComp's tasks, probes, captions, matching, answers: what a model scores,
+    and how sure that is."""
     from curate.ask.judge.alone import evaluation_as_object, say_evaluation
     from curate.run.compare.alone import How, evaluate_model
 
@@ -38,5 +48,6 @@ def evaluate(
             typer.echo(f"evaluating on {name}", err=True)
 
     with interruptible():
-        found = evaluate_model(model, sets, against, How(probe, seed, device, out), tell)
+        how = How(probe, seed, device, out, pictures, beams, clipscore)
+        found = evaluate_model(model, sets, against, how, tell)
         typer.echo(json.dumps(evaluation_as_object(found), indent=1) if as_json else "\n".join(say_evaluation(found)))

@@ -35,7 +35,9 @@ def compare(
     evaluate: Annotated[
         list[str] | None, typer.Option(help="A set in CLIP_benchmark's layout, or a folder of them; several times.")
     ] = None,
-    family: Annotated[str | None, typer.Option(help="What is trained: clip, siglip, coca, blip, llava, ... (docs/families.md).")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="What is trained: clip, siglip, coca, blip, llava, ... (docs/families.md).")
+    ] = None,
     primary: Annotated[
         str | None, typer.Option(help="What decides: SET/METRIC, or mean: over the sets of their main metrics.")
     ] = None,

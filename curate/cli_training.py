@@ -1,4 +1,4 @@
-"""Commands that train: `curate train-filter`."""
+"""Commands that train, and hand on what was trained: `curate train-filter`, `curate export-model`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def train_filter(
     pack: PackArg,
     out: Annotated[Path, typer.Option(help="The folder: filter.pt, its card, and the training's own folders.")],
     scale: Annotated[str | None, typer.Option(help="Model, batch and samples seen, by name; default tiny.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A config.json in place of --scale.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="clip, siglip, or meru: CLIP in hyperbolic space, for `hype`; default clip.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A config.json in place of --scale and --objective.")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Samples seen, in place of the scale's.")] = None,
     fine_tune: Annotated[
         str | None, typer.Option("--fine-tune", help="Still cleaner pairs to end with: a pack or a recipe.")
@@ -56,9 +59,9 @@ def train_filter(
         from training_smoke.filter_network import train_filter as train
 
         try:
-            chosen = _config(scale, config, samples, seed)
+            chosen = _config(scale, objective, config, samples, seed)
             mean, wise = _averages(average or [])
-            clean = {_pack(pack, quiet): 1.0}
+            clean = {pack_of(pack, quiet): 1.0}
             tuned = _fine_tune(fine_tune, fine_tune_samples, fine_tune_rate, chosen, quiet)
             path = train(out, Plan(chosen, clean, tuned, mean, wise), quiet=quiet)
         except TrainingError as e:
@@ -66,15 +69,39 @@ def train_filter(
     typer.echo(f"filter: {path}\ncard: {path.with_name('README.md')}")
 
 
-def _config(scale: str | None, path: Path | None, samples: int | None, seed: int | None) -> Config:
+def export_model(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A file (towers.pt, filter.pt), or the folder of a training run.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; it must be new or empty.")],
+) -> None:
+    """Write a trained model as open_clip or transformers loads it, tokenizer included, with no code of curate."""
+    with interruptible():
+        from training_smoke.errors import TrainingError
+        from training_smoke.export import export_model as export
+
+        try:
+            found = export(model, out)
+        except TrainingError as e:
+            raise UserError(str(e)) from e
+    typer.echo(f"model: {found}")
+
+
+def _config(
+    scale: str | None, objective: str | None, path: Path | None, samples: int | None, seed: int | None
+) -> Config:
     """What is said on the command line, over the scale or file."""
     from training_smoke.config import SCALES, Config
+    from training_smoke.families import PAIRS
 
-    if path is not None and scale is not None:
-        raise UserError("--scale and --config: give one of them")
+    for option, said in (("--scale", scale), ("--objective", objective)):
+        if path is not None and said is not None:
+            raise UserError(f"{option} and --config: give one of them")
     if path is None and (scale or "tiny") not in SCALES:
         raise UserError(f"--scale {scale}: it is one of {', '.join(SCALES)}")
-    found = SCALES[scale or "tiny"] if path is None else Config.load(path)
+    if objective is not None and objective not in PAIRS:
+        raise UserError(f"--objective {objective}: it is one of {', '.join(PAIRS)}; others have no two towers")
+    found = SCALES[scale or "tiny"].but(objective=objective or "clip") if path is None else Config.load(path)
     if samples is not None:
         found = found.but(samples=max(1, samples // found.batch) * found.batch)
     return found if seed is None else found.but(init_seed=seed, order_seed=seed)
@@ -102,10 +129,10 @@ def _fine_tune(pack: str | None, samples: int | None, rate: float, config: Confi
         if samples is not None:
             raise UserError("--fine-tune-samples: say on which pairs, with --fine-tune PACK_OR_RECIPE")
         return None
-    return FineTune({_pack(pack, quiet): 1.0}, samples or config.samples // 10, rate)
+    return FineTune({pack_of(pack, quiet): 1.0}, samples or config.samples // 10, rate)
 
 
-def _pack(name: str, quiet: bool) -> Pack:
+def pack_of(name: str, quiet: bool) -> Pack:
     """The pack of this folder or URL; of a recipe, run and packed.
 
     Raises:

@@ -189,11 +189,19 @@ class ClipEmbedding(WithClip):
 
     def run(self, batch: Batch) -> pa.Table:
         with threads(self.cpus):
-            clip, given = self.clip(), self.given(batch)
-            image, lost = self.column(batch, given.pictures, clip.image_vectors(given.squares, self.batch))
-            text, unsaid = self.column(batch, given.texts, clip.text_vectors(given.tokens, self.batch))
+            given = self.given(batch)
+            image, lost = self.column(batch, given.pictures, self.image_vectors(given.squares))
+            text, unsaid = self.column(batch, given.texts, self.text_vectors(given.tokens))
         errors = [why or _lost(a, b) for why, a, b in zip(batch.image_errors(), lost, unsaid, strict=True)]
         return pa.table([image, text, pa.array(errors, pa.string())], schema=self.writes())
+
+    def image_vectors(self, squares: np.ndarray) -> np.ndarray:
+        """uint8 (n, size, size, 3) -> float32 (n, dim)."""
+        return self.clip().image_vectors(squares, self.batch)
+
+    def text_vectors(self, tokens: np.ndarray) -> np.ndarray:
+        """int64 (n, context) -> float32 (n, dim)."""
+        return self.clip().text_vectors(tokens, self.batch)
 
     def inputs(self, batch: Batch) -> _Inputs:
         clip, images, texts = self.clip(), batch.images(), batch[TEXT].to_pylist()

@@ -70,13 +70,13 @@ class Clip:
         tokens: np.ndarray = self.texts.tokenize(list(texts)).numpy()
         return tokens
 
-    def image_vectors(self, squares: np.ndarray, batch: int) -> np.ndarray:
-        """`squares` -> float32 (n, dim), unit rows; `batch` in a forward pass."""
-        return self._vectors([_Asked(self._encode_images, squares, batch)])
+    def image_vectors(self, squares: np.ndarray, batch: int, unit: bool = True) -> np.ndarray:
+        """`squares` -> float32 (n, dim), unit rows, or as the tower gives them; `batch` in a forward pass."""
+        return self._vectors([_Asked(self._encode_images, squares, batch)], unit)
 
-    def text_vectors(self, tokens: np.ndarray, batch: int) -> np.ndarray:
-        """`tokens` -> float32 (n, dim), unit rows; `batch` of the shortest length in a forward pass, of longer ones
-        fewer, so that each has about as many tokens."""
+    def text_vectors(self, tokens: np.ndarray, batch: int, unit: bool = True) -> np.ndarray:
+        """`tokens` -> float32 (n, dim), unit rows, or as the tower gives them; `batch` of the shortest length in a
+        forward pass, of longer ones fewer, so that each has about as many tokens."""
         places = np.array([*self._encode_texts])
         which = np.searchsorted(places, lengths(self.texts, tokens))  # the shortest that holds it
         groups = [np.flatnonzero(which == i) for i in range(len(places))]
@@ -84,9 +84,9 @@ class Clip:
             _Asked(encode, tokens[group, :n], max(1, batch * int(places[0]) // n))
             for (n, encode), group in zip(self._encode_texts.items(), groups, strict=True)
         ]
-        return self._vectors(asked)[np.argsort(np.concatenate(groups), kind="stable")]
+        return self._vectors(asked, unit)[np.argsort(np.concatenate(groups), kind="stable")]
 
-    def _vectors(self, asked: Sequence[_Asked]) -> np.ndarray:
+    def _vectors(self, asked: Sequence[_Asked], unit: bool) -> np.ndarray:
         """Vectors of all that is asked, one below the other; waited for once, at the end."""
         import torch
 
@@ -95,7 +95,8 @@ class Clip:
             for encode, rows, batch in asked:
                 for start in range(0, len(rows), batch):
                     some = rows[start : start + batch]
-                    parts.append(_unit(encode(self._there(_filled(some, batch))))[: len(some)])
+                    vectors = encode(self._there(_filled(some, batch)))
+                    parts.append((_unit(vectors) if unit else vectors.float())[: len(some)])
             found: np.ndarray = torch.cat(parts).cpu().numpy()
         return found
 

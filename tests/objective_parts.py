@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training_smoke.objectives import CLIP, Objective, SigLIP, cached_step
+from training_smoke.objectives import CLIP, MERU, Objective, SigLIP, cached_step
 
 IMAGES = torch.tensor([[0.6, 0.8], [1, 0], [0, 1]], dtype=torch.float64)
 TEXTS = F.normalize(torch.tensor([[0.8, 0.6], [1, 1], [-1, 1]], dtype=torch.float64))
@@ -53,6 +53,46 @@ def siglip_by_loops(images: Tensor, texts: Tensor, scale: float, bias: float, gr
                 sign = 1 if i == j else -1
                 total += math.log1p(math.exp(-sign * (scale * float(images[i] @ texts[j]) + bias)))
     return total / len(images)
+
+
+class Lorentz(NamedTuple):
+    """What MERU learns beside its towers, as factors."""
+
+    scale: float = 1 / 0.07
+    curvature: float = 1.0
+    image: float = 1.0
+    text: float = 1.0
+
+
+def meru_by_loops(images: Tensor, texts: Tensor, groups: Tensor, at: Lorentz, weight: float = 0.2) -> float:
+    """By hyperbolic trigonometry: a pair and the origin are a triangle with two sides and an angle known."""
+    images, texts = at.image * images / math.sqrt(images.shape[1]), at.text * texts / math.sqrt(texts.shape[1])
+    n, root = len(images), math.sqrt(at.curvature)
+
+    def sides(i: int, j: int) -> tuple[float, float, float, float]:
+        """(to image, to text, between them, angle at the text), sides times root."""
+        a, b = root * float(images[i].norm()), root * float(texts[j].norm())
+        cosine = float(images[i] @ texts[j] / (images[i].norm() * texts[j].norm()))
+        d = math.acosh(max(math.cosh(a) * math.cosh(b) - math.sinh(a) * math.sinh(b) * cosine, 1.0))
+        law = (math.cosh(b) * math.cosh(d) - math.cosh(a)) / (math.sinh(b) * math.sinh(d))
+        return a, b, d, math.acos(min(max(law, -1.0), 1.0))
+
+    def one_way(odds: Callable[[int, int], float]) -> float:
+        total = 0.0
+        for i in range(n):
+            allowed = [j for j in range(n) if j == i or groups[j] != groups[i]]
+            total -= odds(i, i) - math.log(sum(math.exp(odds(i, j)) for j in allowed))
+        return total / n
+
+    def likeness(i: int, j: int) -> float:
+        return -at.scale * sides(i, j)[2] / root
+
+    outside = 0.0
+    for i in range(n):
+        _, b, _, angle = sides(i, i)
+        cone = math.asin(min(0.2 / math.sinh(b), 1.0))
+        outside += max(0.0, math.pi - angle - cone) / n
+    return (one_way(likeness) + one_way(lambda i, j: likeness(j, i))) / 2 + weight * outside
 
 
 # ------------------------------------------------------------------------------------ one training step, on many ranks
@@ -103,6 +143,7 @@ class Case(NamedTuple):
 MAKE: dict[str, Callable[[], Objective]] = {
     "clip": lambda: CLIP().double(),
     "siglip": lambda: SigLIP(init_bias=-2.0).double(),
+    "meru": lambda: MERU(init_scale=3.0, init_curvature=1.5).double(),
     "siglip-chunked": lambda: SigLIP(init_bias=-2.0, chunk=3).double(),
 }
 CASES = [Case(o, grouped, step) for o in MAKE for grouped in (False, True) for step in ("beside", "inside", "cached")]

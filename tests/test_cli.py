@@ -26,7 +26,7 @@ HEAVY = (
 COMMANDS = (
     "plan", "run", "pack", "status", "sql", "show", "diff", "report", "gc", "purge", "recipes", "schema",
     "init", "demo", "compare", "evaluate", "train-filter", "train-mixer", "metadata", "import-img2dataset",
-    "export-img2dataset",
+    "export-img2dataset", "export-model", "hype-reference",
 )  # fmt: skip
 
 RECIPE = """\

@@ -33,6 +33,18 @@ class Encoders(Protocol):
 
 
 @runtime_checkable
+class ImageVectors(Protocol):
+    """Vectors of pictures that no text is compared with: for probes, of models without `Encoders`."""
+
+    @property
+    def image_size(self) -> int: ...
+
+    def image_vectors(self, images: Tensor) -> Tensor:
+        """uint8 [n, 3, size, size] -> float [n, dim]."""
+        ...
+
+
+@runtime_checkable
 class Captioner(Protocol):
     """Writes texts for pictures, and says how likely given ones are."""
 

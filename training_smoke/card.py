@@ -73,10 +73,9 @@ def filter_card(folder: Path) -> str:
     parts = [
         head(config["towers"]["name"], config["objective"]),
         f"# Data filtering network {code(folder.resolve().name)}\n",
-        f"{what(config)} Its cosine of picture and text tells pairs that match from pairs that do not: a filter for "
-        "training data, after Fang et al. 2023 (Data Filtering Networks). It is no model to build on.\n",
+        f"{what(config)} {PURPOSE_MERU if config['objective'] == 'meru' else PURPOSE} It is no model to build on.\n",
         averaged(about),
-        IN_A_RECIPE,
+        IN_A_RECIPE_MERU if config["objective"] == "meru" else IN_A_RECIPE,
         *(f"## {title}\n\n{data(packs)}\n{course(read_metrics(folder / name), 3)}" for title, name, packs, _ in runs),
         *(settings(chosen, f"Settings of {name}") for _, name, _, chosen in runs),
         f"`filter.pt`: sha256 {code(about['filter.pt'])}.\n",
@@ -165,6 +164,15 @@ def made_on(machine: Mapping[str, Any]) -> str:
     )
 
 
+PURPOSE = (
+    "Its cosine of picture and text tells pairs that match from pairs that do not: a filter for training data, after "
+    "Fang et al. 2023 (Data Filtering Networks)."
+)
+PURPOSE_MERU = (
+    "How far apart picture and text lie in its hyperbolic space, and how specific each is, say which pairs to keep: "
+    "a filter for training data, after Kim et al. 2024 (HYPE)."
+)
+
 IN_A_RECIPE = """\
 ## In a recipe
 
@@ -180,6 +188,26 @@ filters:
 ```
 
 A threshold of another model means nothing here: choose a fraction, or look at the scores (`curate report`).
+"""
+
+
+IN_A_RECIPE_MERU = """\
+## In a recipe
+
+Specificities and distance are the columns `hype_eps_i`, `hype_eps_t` and `hype_neg_d`, measured by pairs that \
+`curate hype-reference PACK --weights filter.pt --out reference.npz` draws; their directions' cosine is `hype_cos`:
+
+```yaml
+columns:
+  - hype: {weights: filter.pt, reference: reference.npz}   # the path of filter.pt in this folder
+  - weighted_sum: {columns: {hype_eps_i: 1, hype_eps_t: 1, hype_neg_d: 1}, standardise: zscore, name: hype_score}
+filters:
+  - id: hype
+    top_fraction: {column: hype_score, fraction: 0.2, over: pool}
+    on_missing: drop   # without a text, or with a picture that does not decode
+```
+
+The built-in recipe `hype` adds a CLIP's cosine and ImageNet's clusters.
 """
 
 

@@ -129,6 +129,7 @@ class FamilyLearner(Learner):
 
     def _backward(self, batch: Batch, moment: Moment) -> Losses:
         rows = (self.config.micro_batch or self.config.batch) // self.world.size
+        batch = replace(batch, tokens=self.model.read(batch.tokens, moment))
         if rows == len(batch.tokens):
             return self._part(batch, moment, None)
         parts = self._parts(batch, rows)

@@ -30,7 +30,7 @@ from torch import Tensor
 from stages.decode import DecodeError
 from training_smoke.errors import TrainingError
 from training_smoke.files import cache_limit
-from training_smoke.order import WINDOW, Draw, Order, Texts, pick_texts
+from training_smoke.order import WINDOW, ByLength, Draw, Order, Texts, pick_texts
 from training_smoke.packs import Pack
 from training_smoke.pixels import square
 
@@ -93,7 +93,7 @@ class Course:
     def __post_init__(self) -> None:
         shares = self.packs if isinstance(self.packs, Mapping) else {self.packs: 1.0}
         self.sources = tuple(shares)
-        self.order = Order(
+        self.order: Order | ByLength = Order(
             shapes=tuple(pack.shape for pack in self.sources),
             shares=tuple(shares.values()),
             seed=self.seed,
@@ -102,7 +102,7 @@ class Course:
             world=self.world,
             window=self.window,
         )
-        self._whole = replace(self.order, rank=0, world=1)
+        self._whole: Order | ByLength = replace(self.order, rank=0, world=1)
 
     def finished(self, draw: Draw, images: Tensor, uids: list[str], tokens: Tensor) -> Batch:
         """The batch of a draw, with its groups where they are asked for."""

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from training_smoke.errors import TrainingError
+from training_smoke.towers import CLIP_MEAN, CLIP_STD
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -56,17 +57,29 @@ def write_model(
     (folder / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": pictures}, indent=2) + "\n")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of the model in a folder, as `write_model` is given it.
+def check_folder(folder: Path, config: Mapping[str, Any], name: str) -> None:
+    """Has a folder weights of the model `name`, whose configuration is `config`, prepared for pixels as CLIP's are?
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: they are another model's; what is other is named.
     """
+    said = _read(folder)
+    others = differences(config, said["model_cfg"])
+    for what, ours in (("mean", CLIP_MEAN), ("std", CLIP_STD)):
+        theirs = said.get("preprocess_cfg", {}).get(what, ours)
+        if any(abs(a - b) > 1e-6 for a, b in zip(ours, theirs, strict=True)):
+            others.append(f"{what} of pixels {tuple(theirs)} in place of {ours}")
+    if others:
+        raise TrainingError(f"{folder} has another model than {name}: {'; '.join(others)}")
+
+
+def _read(folder: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())["model_cfg"]
+        said: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        said["model_cfg"]["embed_dim"]
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise TrainingError(f"{folder} has no {CONFIG} of a model of open_clip ({type(e).__name__}: {e})") from e
-    return config
+    return said
 
 
 def weights_in(folder: Path) -> Path:
@@ -92,13 +105,15 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     be fitted, and initial values.
     """
     a, b = _flat(ours), _flat(theirs)
-    return [f"{name} {b.get(name)!r} in place of {a.get(name)!r}" for name in sorted({*a, *b}) if a.get(name) != b.get(name)]
+    return [
+        f"{name} {b.get(name)!r} in place of {a.get(name)!r}" for name in sorted({*a, *b}) if a.get(name) != b.get(name)
+    ]
 
 
 _SAYS_NOTHING = {
     "custom_text", "init_logit_scale", "init_logit_bias", "nonscalar_logit_scale", "hf_tokenizer_name",
-    "tokenizer_mode", "tokenizer_kwargs", "image_size", "context_length", "hf_model_pretrained", "timm_model_pretrained",
-    "dim_head", "n_queries",
+    "tokenizer_mode", "tokenizer_kwargs", "image_size", "context_length", "hf_model_pretrained",
+    "timm_model_pretrained", "dim_head", "n_queries",
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""Towers of open_clip: any of its configurations, weights by the name of a tag or from a file.
+"""Towers of open_clip: any of its configurations, weights by the name of a tag, or from a file or folder.
 
 towers = open_clip_towers(Towers("ViT-B-32", "laion2b_s34b_b79k"))
+towers = open_clip_towers(Towers("ViT-B-32", "exported"))       # a folder: open_clip's "local-dir:exported"
 check(Towers("ViT-B-32", "openai"))          # raises: those weights want ViT-B-32-quickgelu
 """
 
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
+from training_smoke.open_clip_files import check_folder, weights_in
 from training_smoke.towers import LEARNED, OURS, OpenClip, TwoTowers
 
 
@@ -25,17 +27,24 @@ def open_clip_towers(towers: Towers) -> TwoTowers:
     settings = open_clip.get_model_config(towers.name)
     size = towers.image_size or settings["vision_cfg"].get("image_size", 224)
     context = towers.context or settings["text_cfg"].get("context_length", 77)
+    weights = _file(towers)
+    biased = "init_logit_bias" in settings
+    # Weights of a sigmoid loss have a bias, whether or not the configuration has a place for it.
+    place = {} if biased or not _has_bias(weights) else {"init_logit_bias": 0.0}
     model = open_clip.create_model(
         towers.name,
-        pretrained=towers.weights,
+        pretrained=weights,
         force_image_size=size,
         force_context_length=context,
+        **place,
     )
     if towers.checkpointing:
         model.set_grad_checkpointing(True)
     found = OpenClip(model, open_clip.get_tokenizer(towers.name, context_length=context), size, context)
     if towers.weights is not None:
         found.learned = {n: p.item() for n in LEARNED if (p := getattr(model, n, None)) is not None}
+    if place:
+        model.logit_bias = None  # the objective has it from now on, and a file of these towers has none
     return found
 
 
@@ -58,6 +67,8 @@ def check(towers: Towers) -> None:
     tags = open_clip.list_pretrained_tags_by_model(towers.name)
     if towers.weights is None or (towers.weights not in tags and Path(towers.weights).is_file()):
         return
+    if towers.weights not in tags and Path(towers.weights).is_dir():
+        return check_folder(Path(towers.weights), open_clip.get_model_config(towers.name), towers.name)
     if towers.weights not in tags:
         said = ", ".join(tags) or "none"
         raise TrainingError(f"{towers.weights}: no such file, and no weights of {towers.name} have this tag ({said})")
@@ -69,3 +80,22 @@ def check(towers: Towers) -> None:
         raise TrainingError(
             f"{towers.weights} of {towers.name} was trained with another activation: name the towers {other!r}"
         )
+
+
+def _file(towers: Towers) -> str | None:
+    """What open_clip is told: a tag, or the file of weights that is named or lies in a folder."""
+    import open_clip
+
+    said = towers.weights
+    if said is None or said in open_clip.list_pretrained_tags_by_model(towers.name) or not Path(said).is_dir():
+        return said
+    return str(weights_in(Path(said)))
+
+
+def _has_bias(weights: str | None) -> bool:
+    """Is there a learned bias in a file of weights? Of those with a tag, the configuration says it."""
+    from open_clip.factory import load_state_dict
+
+    if weights is None or not Path(weights).is_file() or Path(weights).suffix in (".npz", ".npy"):
+        return False
+    return "logit_bias" in load_state_dict(weights)

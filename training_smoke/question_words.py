@@ -58,80 +58,80 @@ def _concept(question: str, weight: float, named: str, unsure: str) -> Concept:
 
 CONCEPTS = (
     _concept("is there a dog?", 0.8, DOGS, "animal animals pet pets"),
-    _concept("is there a person?", 300, HUMANS, f"{HIS} {HER} {LIMBS}"),
-    _concept("is there a man?", 3.4, MEN, f"{BOYS} {SOMEBODY} {HIS} {LIMBS}"),
-    _concept("is there a woman?", 0.86, WOMEN, f"{GIRLS} {SOMEBODY} {HER} {LIMBS}"),
-    _concept("is there a boy?", 2.2, BOYS, f"{MEN} {YOUNG} {SOMEBODY} {HIS} {LIMBS}"),
-    _concept("is there a girl?", 0.9, GIRLS, f"{WOMEN} {YOUNG} {SOMEBODY} {HER} {LIMBS}"),
-    _concept("is there a child?", 1.0, YOUNG, f"{BOYS} {GIRLS} {SOMEBODY} {LIMBS}"),
-    _concept("is there a horse?", 0.025, "horse horses pony", "animal animals rodeo bull cowboy jockey polo"),
+    _concept("is there a person?", 7.9, HUMANS, f"{HIS} {HER} {LIMBS}"),
+    _concept("is there a man?", 2.0, MEN, f"{BOYS} {SOMEBODY} {HIS} {LIMBS}"),
+    _concept("is there a woman?", 0.95, WOMEN, f"{GIRLS} {SOMEBODY} {HER} {LIMBS}"),
+    _concept("is there a boy?", 1.5, BOYS, f"{MEN} {YOUNG} {SOMEBODY} {HIS} {LIMBS}"),
+    _concept("is there a girl?", 1.0, GIRLS, f"{WOMEN} {YOUNG} {SOMEBODY} {HER} {LIMBS}"),
+    _concept("is there a child?", 0.95, YOUNG, f"{BOYS} {GIRLS} {SOMEBODY} {LIMBS}"),
+    _concept("is there a horse?", 0.055, "horse horses pony", "animal animals rodeo bull cowboy jockey polo"),
     _concept(
-        "is there a bird?", 0.04, "bird birds duck ducks goose geese seagull seagulls swan pigeon pigeons", "animal"
+        "is there a bird?", 0.066, "bird birds duck ducks goose geese seagull seagulls swan pigeon pigeons", "animal"
     ),
-    _concept("is there water?", 0.5, WATER, f"{BEACH} shore boat boats dock wet fishing sprinkler hose bath raft"),
-    _concept("is there snow?", 0.2, SNOW, "ice icy winter cold slope slopes mountain mountains white"),
+    _concept("is there water?", 0.53, WATER, f"{BEACH} shore boat boats dock wet fishing sprinkler hose bath raft"),
+    _concept("is there snow?", 0.31, SNOW, "ice icy winter cold slope slopes mountain mountains white"),
     _concept(
-        "is there grass?", 0.18, GRASS, "field fields park yard backyard meadow garden golf pasture lush green outside"
+        "is there grass?", 0.22, GRASS, "field fields park yard backyard meadow garden golf pasture lush green outside"
     ),
-    _concept("is there a beach?", 0.08, BEACH, f"{WATER} sand sandy shore coast"),
+    _concept("is there a beach?", 0.12, BEACH, f"{WATER} sand sandy shore coast"),
     _concept(
-        "is there a street?", 0.16, STREET, "city pavement car cars traffic corner parade downtown bus path outside"
+        "is there a street?", 0.26, STREET, "city pavement car cars traffic corner parade downtown bus path outside"
     ),
     _concept(
-        "is there a rock?", 0.17, ROCKS, "climb climbs climbing climber climbers hill stone stones wall peak canyon"
+        "is there a rock?", 0.2, ROCKS, "climb climbs climbing climber climbers hill stone stones wall peak canyon"
     ),
     _concept(
         "is there a ball?",
-        0.23,
+        0.32,
         "ball balls football basketball baseball volleyball",
         "soccer tennis rugby cricket lacrosse hockey polo golf toy object player players game catch fetch team",
     ),
     _concept(
         "is there a bike?",
-        0.2,
+        0.33,
         "bike bikes biking biker bikers bicycle bicycles cyclist cyclists bicyclist bicyclists bmx motorcycle \
 motorcycles motorbike motorcyclist",
         "rider riders riding rides ride race racing racer wheel ramp trick stunt vehicle",
     ),
     _concept(
         "is there a skateboard?",
-        0.08,
+        0.13,
         "skateboard skateboards skateboarder skateboarders skateboarding",
         "board boards skater skaters skating skate ramp trick tricks rail stunt",
     ),
     _concept(
-        "is there a boat?", 0.04, "boat boats kayak canoe raft sailboat", "river ocean lake rapids dock ship water"
+        "is there a boat?", 0.062, "boat boats kayak canoe raft sailboat", "river ocean lake rapids dock ship water"
     ),
-    _concept("is there a frisbee?", 0.03, "frisbee frisbees", "disc disk toy object catch catches catching something"),
+    _concept("is there a frisbee?", 0.058, "frisbee frisbees", "disc disk toy object catch catches catching something"),
     _concept(
         "is anyone jumping?",
-        0.3,
+        0.34,
         "jump jumps jumping jumped leap leaps leaping",
         "air midair airborne flying flies flip flips trick tricks trampoline bouncing dives diving dive catch catches \
 catching stunt ramp hurdle skateboarder skateboarders skateboarding snowboarder play plays playing over obstacle",
     ),
     _concept(
         "is anyone running?",
-        0.33,
+        0.39,
         "run runs running sprints sprinting jogging",
         "race races racing chase chases chasing play plays playing player players fetch game bounding leaps jumps \
 jumping leaping trots trotting walks walking through football soccer rugby baseball track",
     ),
     _concept(
         "is anyone sitting?",
-        0.27,
+        0.36,
         "sit sits sitting seated sat",
         "bench chair chairs couch table rides riding ride swing swinging lay lays laying lying lap boat car bike \
 bicycle motorcycle horse kayak canoe raft sled rests resting relaxing watch watches eating reading crowd group slide",
     ),
     _concept(
         "is anyone swimming?",
-        0.055,
+        0.086,
         "swim swims swimming swimmer swimmers",
         "pool wading water floating diving dives splashing ocean lake river pond surf surfing wave waves wet",
     ),
     _concept(
-        "is anyone climbing?", 0.06, "climb climbs climbing climber climbers", "rope hanging rock wall ladder scaling"
+        "is anyone climbing?", 0.1, "climb climbs climbing climber climbers", "rope hanging rock wall ladder scaling"
     ),
 )
 
@@ -154,7 +154,10 @@ BEINGS = {
 
 NUMBERS = {n: n for n in ("one", "two", "three", "four", "five", "six")} | {"a": "one", "an": "one"}
 
-COLORS = {n: n for n in ["black", "white", "brown", "red", "blue", "green", "yellow", "orange", "pink", "purple", "tan", "gray"]} | {
+COLORS = {
+    n: n
+    for n in ["black", "white", "brown", "red", "blue", "green", "yellow", "orange", "pink", "purple", "tan", "gray"]
+} | {
     "grey": "gray",
     "blond": "tan",
     "golden": "tan",

@@ -1,13 +1,13 @@
 """Questions with answers, made of captions by rules: what a model that talks is trained and examined by.
 
     questions_of("Two brown dogs run on the beach .")
-    # [("how many dogs are there?", "two"), ("is there a beach?", "yes"), ("is there a skateboard?", "no"), ...]
+    # [("how many dogs are there?", "two"), ("where is this?", "at the beach"), ..., ("is there a man?", "no")]
 
     sure_questions(all five captions of a picture)          # for held-out sets: what two of them say and none denies
     balanced(sure questions of each picture of a set)       # each yes/no question as often with yes as with no
 
-English captions of photographs, words of `training_smoke.question_words`. One caption leaves much out, so a "no" made of
-one is a guess, if a good one: what its words leave open is not asked (of "two people", not whether there is a woman).
+English captions of photographs, words of `training_smoke.question_words`. One caption leaves much out, so a "no" made
+of one is a guess, if a good one: what its words leave open is not asked (of "two people": whether there is a woman).
 All is a function of the text: the same captions, the same questions, on every machine.
 """
 
@@ -25,20 +25,25 @@ from training_smoke.question_words import BEINGS, COLORED, COLORS, CONCEPTS, DOI
 Question = tuple[str, str]
 """(question, answer)."""
 
-ASKED = 2  # of what a caption names: yes-questions, and as many with the answer no
+ASKED = 1  # of what a caption names: yes-questions, and as many with the answer no
 AGREE = 2  # captions that have to say the same of a picture
 
 _WORD = re.compile(r"[a-z]+")
 
 
 def questions_of(caption: str) -> list[Question]:
-    """What one caption answers, in an order drawn by its text: take as many from the front as there is room for."""
+    """What one caption answers, in an order drawn by its text: take as many from the front as there is room for.
+
+    Yes or no stands behind all else. It is an answer to question and picture together, and learned last; a short
+    training that spends itself on it learns neither.
+    """
     said = _words(caption)
     yes = _by_chance({c.question: 1 / c.weight for c in CONCEPTS if _named(c, said)}, f"yes/{caption}")[:ASKED]
     no = _by_chance({c.question: c.weight for c in CONCEPTS if not _open(c, said)}, f"no/{caption}")[: len(yes)]
-    answers = dict(_told(said)) | dict.fromkeys(yes[: len(no)], "yes") | dict.fromkeys(no, "no")
-    order = _by_chance(dict.fromkeys(answers, 1.0), f"order/{caption}")
-    return [(question, answers[question]) for question in order]
+    answers = dict.fromkeys(yes[: len(no)], "yes") | dict.fromkeys(no, "no")
+    parts = (dict(_told(said)), answers)
+    drawn = [(part, _by_chance(dict.fromkeys(part, 1.0), f"order/{caption}")) for part in parts]
+    return [(question, part[question]) for part, order in drawn for question in order]
 
 
 def sure_questions(captions: Sequence[str]) -> list[Question]:

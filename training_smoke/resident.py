@@ -32,7 +32,7 @@ from torch import Tensor
 from training_smoke.errors import TrainingError
 from training_smoke.files import LOCK, PARTIAL, cache_limit, cache_root, locked, trim
 from training_smoke.loader import Batch, Course, decoded, threads_of
-from training_smoke.order import Draw, Texts, pick_texts
+from training_smoke.order import ByLength, Draw, Order, Texts, pick_texts
 from training_smoke.packs import Pack
 from training_smoke.pixels import VERSION
 from training_smoke.towers import Frozen
@@ -236,6 +236,7 @@ class ResidentLoader(Course):
 
     device: where pixels are held and batches are made; tokens and groups stay on the CPU. folder, workers: see
     `resident_pixels`. frozen: the towers' first part, whose output stands in `Batch.images` then, [batch, frozen.dim].
+    lengths: of tokens, int64 [batch]; where it is not None, samples of group_steps steps are put together by it.
 
     Raises:
         TrainingError: as `Course` and `resident_pixels`.
@@ -245,9 +246,15 @@ class ResidentLoader(Course):
     folder: Path | None = None
     workers: int | None = None
     frozen: Frozen | None = None
+    lengths: Callable[[Tensor], Tensor | None] | None = None
+    group_steps: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.group_steps > 1:
+            assert isinstance(self._whole, Order)
+            self._whole = ByLength(self._whole, self._costs, self.group_steps, self.steps)
+            self.order = replace(self._whole, rank=self.rank, world=self.world)
         self._rows = [_tensor(self._resident(pack)).to(self.device) for pack in self.sources]
         self._texts = [resident_texts(pack, self.folder, self.workers) for pack in self.sources]
         self._tokens: dict[str, Tensor] = {}
@@ -256,9 +263,7 @@ class ResidentLoader(Course):
         for step in range(self.start_step, self.steps):
             asked = time.perf_counter()
             draw = self.order.draw(step)
-            where = list(zip(draw.pack.tolist(), draw.sample.tolist(), strict=True))
-            texts = pick_texts(self.seed, draw.turn, [self._texts[pack][i] for pack, i in where])
-            batch = self.finished(draw, self._images(draw), self._uids(draw), self._tokenised(texts))
+            batch = self.finished(draw, self._images(draw), self._uids(draw), self._tokens_of(draw))
             yield replace(batch, wait_s=time.perf_counter() - asked)
 
     def _resident(self, pack: Pack) -> np.ndarray:
@@ -283,6 +288,15 @@ class ResidentLoader(Course):
             mine = draw.pack == number
             uids[mine] = pack.samples.uid[draw.sample[mine]]
         return [uid.decode() for uid in uids.tolist()]
+
+    def _tokens_of(self, draw: Draw) -> Tensor:
+        where = zip(draw.pack.tolist(), draw.sample.tolist(), strict=True)
+        return self._tokenised(pick_texts(self.seed, draw.turn, [self._texts[pack][i] for pack, i in where]))
+
+    def _costs(self, draw: Draw) -> np.ndarray:
+        """int64 [batch]"""
+        found = None if self.lengths is None else self.lengths(self._tokens_of(draw))
+        return np.zeros(len(draw.turn), np.int64) if found is None else found.numpy()
 
     def _tokenised(self, texts: list[str]) -> Tensor:
         new = [text for text in dict.fromkeys(texts) if text not in self._tokens]

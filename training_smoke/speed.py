@@ -7,10 +7,13 @@ that this device's matrix product does in the same time, measured here at the st
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from training_smoke.families.base import Family, Moment
@@ -26,7 +29,7 @@ def flops_per_sample(model: Model) -> int:
         texts = ["a word", "another"]  # hard negatives need a second one
     images = torch.zeros(len(texts), 3, model.image_size, model.image_size, dtype=torch.uint8, device=device)
     tokens = model.tokenize(texts).to(device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with FlopCounterMode(display=False) as counter, _at_rest(model), torch.random.fork_rng(devices=[]):
         if isinstance(model, Family):
             with model.inference():
                 model(images, tokens, None, Moment(0, 1, 0))
@@ -79,6 +82,20 @@ class Speed:
         }
         self._began, self._steps, self._waited = now, 0, 0.0
         return said
+
+
+@contextmanager
+def _at_rest(model: nn.Module) -> Iterator[None]:
+    """Without gradient, and no parameter asks for one: the counter puts hooks on all that does."""
+    learned = [p for p in model.parameters() if p.requires_grad]
+    try:
+        for parameter in learned:
+            parameter.requires_grad_(False)
+        with torch.no_grad():
+            yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
 
 
 def _finish(device: torch.device) -> None:

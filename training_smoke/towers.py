@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from training_smoke import features
 from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
+from training_smoke.normalised import Normalised
 from training_smoke.tokens import WORDS, tokenize_words
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -45,7 +46,7 @@ class Frozen:
     run: Callable[[np.ndarray], np.ndarray]
 
 
-class TwoTowers(nn.Module, ABC):
+class TwoTowers(Normalised, ABC):
     """What a run trains, whatever it is made of; `image_size` pixels a side, `context` tokens.
 
     frozen: what stands before `image_features` in place of normalised pixels; None: nothing does.
@@ -59,13 +60,6 @@ class TwoTowers(nn.Module, ABC):
     frozen: Frozen | None = None
     unit: bool = True
     learned: Mapping[str, float] = MappingProxyType({})
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> Tensor:

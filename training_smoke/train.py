@@ -28,7 +28,7 @@ from training_smoke.config import SCALES, Config, scale
 from training_smoke.distributed import World
 from training_smoke.errors import TrainingError
 from training_smoke.families import NAMES
-from training_smoke.families.base import Losses, Moment
+from training_smoke.families.base import Family, Losses, Moment
 from training_smoke.guard import Guard
 from training_smoke.learners import Learner, learner_of
 from training_smoke.loader import Batch, Loader
@@ -135,6 +135,8 @@ def batches(packs: Packs, config: Config, model: Model, world: World, start: int
     }
     if not config.resident:
         return iter(Loader(**course))
+    if isinstance(model, Family):
+        course |= {"lengths": model.lengths, "group_steps": model.group_steps}
     return iter(ResidentLoader(**course, device=world.device, frozen=getattr(model, "frozen", None)))
 
 

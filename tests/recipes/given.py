@@ -18,6 +18,7 @@ from PIL import ImageOps
 
 from tests.conftest import SHARED
 from tests.recipes.given_engine import engine
+from tests.recipes.given_hype import hype
 from tests.recipes.material import Material, Picture
 from tests.stages.spacy_parts import save_pipeline
 from tests.stages.text_model_parts import save_causal
@@ -34,6 +35,7 @@ def make_given(folder: Path, material: Material) -> dict[str, str]:
         given |= dict(towers(folder, material.pictures, {"b32": 20, "l14": 30}))
         given |= targets(folder, material.pictures, given["l14"])
         given |= heads(folder, np.load(given["targets"]).shape[1])
+        given |= hype(folder, material.pictures)
     if find_spec("torch") and find_spec("transformers"):
         (folder / "language_model").mkdir()
         given["language_model"] = save_causal(folder / "language_model", positions=64)

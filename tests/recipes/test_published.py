@@ -41,6 +41,13 @@ LIKE_IMAGENET = ENGLISH | {
     "columns.cluster_match.clusters.spherical": False,
     "columns.cluster_match.clusters.assign": "dot",
 }
+HYPE = {
+    "columns.clip_embedding.model": L14,
+    "columns.cluster_match.clusters.k": "min(max(n/128, 1000), 100000)",
+    "columns.cluster_match.clusters.assign": "dot",
+    "columns.weighted_sum.standardise": "zscore",
+    "columns.weighted_sum.name": "hype_score",
+}
 SEMDEDUP = {
     "filters.duplicates.clusters.k": "n/9000",  # 50,000 for 440 million
     "filters.duplicates.clusters.iterations": 100,
@@ -126,6 +133,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "columns.hierarchical_kmeans.resample": 10,
         "filters.balance.pick": "closest",
     },
+    "hype": HYPE | {"filters.best.fraction": 0.2, "filters.best.over": "pool"},
+    "hype_sampler": HYPE | {"filters.copies.alpha": 0, "filters.copies.over": "pool"},
     "laion_400m": LAION | ENGLISH | {"columns.clip_score.model": B32, "filters.clip.sql": "b32_score >= 0.3"},
     "laion_2b_en": LAION | ENGLISH | {"columns.clip_score.model": B32, "filters.clip.sql": "b32_score >= 0.28"},
     "laion_2b_multi": LAION | {"filters.not_english.sql": "lang <> 'en'", "filters.clip.sql": "mclip_score >= 0.26"},

@@ -29,6 +29,7 @@ from tests.recipes import oracle_captions as captions
 from tests.recipes import oracle_clusters as clusters
 from tests.recipes import oracle_contamination as contamination
 from tests.recipes import oracle_engine as engine
+from tests.recipes import oracle_hype as hype
 from tests.recipes import oracle_models as models
 from tests.recipes import oracle_rules as rules
 from tests.recipes import oracle_scores as scores
@@ -66,6 +67,8 @@ def clip(*names: str) -> tuple[str, ...]:
 L14 = ("columns.clip_embedding.model=null", "columns.clip_embedding.weights={l14}")
 CLUSTERS = ("columns.cluster_match.target={targets}", "columns.cluster_match.clusters.k=40")
 PROFANITY = ("columns.caption_rules.profanity=[{profanity}]",)
+HYPE = (*L14, *CLUSTERS, "columns.hype.weights={meru}", "columns.hype.reference={hype_reference}")
+KNOWS_HYPE = {"meru": None, "hype_reference": None, "targets": None, "k": 40}
 METACLIP = ("filters.balance.metadata={metadata}", "filters.balance.t=20")
 
 CASES = {
@@ -224,6 +227,8 @@ CASES = {
         {"language_model": None, "most": 48},
     ),
     "diht_cat": Case(models.diht_cat, ("columns.caption_graph.model={spacy_pipeline}",)),
+    "hype": Case(hype.hype, HYPE, KNOWS_HYPE, packages=("faiss",)),
+    "hype_sampler": Case(hype.sampler, HYPE, KNOWS_HYPE, packages=("faiss",)),
     "datacomp_image": Case(vectors.datacomp_image, (*L14, *CLUSTERS), {"targets": None, "k": 40}, packages=("faiss",)),
     "datacomp_1b": Case(vectors.datacomp_1b, (*L14, *CLUSTERS), {"targets": None, "k": 40}, packages=("faiss",)),
 }

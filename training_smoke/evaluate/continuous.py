@@ -19,6 +19,7 @@ from torch import Tensor
 
 from stages.auroc import auroc as chance_above
 from training_smoke.errors import TrainingError
+from training_smoke.evaluate.hyperbolic import OnHyperboloid
 from training_smoke.evaluate.retrieval import retrieve
 
 Objective = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -35,7 +36,7 @@ def held_out_loss(
 
     Args:
         objective: the model's own, with its scale and bias.
-        image_features, text_features: float [n, dim], unit length, row i of one belonging to row i of the other.
+        image_features, text_features: float [n, dim], as encoded, row i of one belonging to row i of the other.
         groups: int64 [n] or None: pairs of one group are no negatives of each other.
 
     Raises:
@@ -72,16 +73,24 @@ def held_out(objective: Objective, image_features: Tensor, text_features: Tensor
 
     Args:
         objective: of the training, with its scale and bias; it is moved to main memory.
-        image_features, text_features: float [n, dim], unit length, row i of one belonging to row i of the other.
+        image_features, text_features: float [n, dim], as encoded, row i of one belonging to row i of the other.
+    """
+    loss = held_out_loss(objective, image_features, text_features, batch=min(batch, len(image_features)))
+    return {"loss": loss} | told_apart(image_features, text_features)
+
+
+def told_apart(image_features: Tensor, text_features: Tensor) -> dict[str, float]:
+    """The mean rank of the positive, and how well similarity tells right pairs from wrong ones.
+
+    Args:
+        image_features, text_features: float [n, dim], row i of one belonging to row i of the other.
     """
     n = len(image_features)
     right = (image_features * text_features).sum(dim=1)
     wrong = (image_features * text_features.roll(n // 2, dims=0)).sum(dim=1)
-    truth = np.arange(2 * n) < n
     return {
-        "loss": held_out_loss(objective, image_features, text_features, batch=min(batch, n)),
         "positive_rank": positive_rank(image_features, text_features),
-        "auroc": auroc(torch.cat([right, wrong]).numpy(), truth),
+        "auroc": auroc(torch.cat([right, wrong]).numpy(), np.arange(2 * n) < n),
     }
 
 
@@ -91,9 +100,12 @@ def class_loss(objective: Objective, features: Tensor, head: Tensor, labels: np.
     Args:
         features: float [n, dim]. head: float [classes, dim]. labels: int64 [n].
     """
-    scale = objective.logit_scale.detach().cpu().exp()  # type: ignore[attr-defined]
-    loss = torch.nn.functional.cross_entropy(scale * (features @ head.T), torch.from_numpy(labels))
-    return float(loss)
+    if isinstance(objective, OnHyperboloid):
+        logits = objective.logits(features, head)
+    else:
+        scale = objective.logit_scale.detach().cpu().exp()  # type: ignore[attr-defined]
+        logits = scale * (features @ head.T)
+    return float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)))
 
 
 def auroc(scores: ArrayLike, positive: ArrayLike) -> float:

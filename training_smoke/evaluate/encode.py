@@ -29,10 +29,20 @@ from training_smoke.evaluate.ranks import require_finite
 BATCH = 256
 
 
+class ImageEncoder(Protocol):
+    """A model that has vectors of pictures, if only for probes; see `Encoders`."""
+
+    @property
+    def image_size(self) -> int: ...
+
+    def encode_images(self, images: Tensor) -> Tensor: ...
+
+
 class Encoders(Protocol):
     """A model with two towers, whatever stands behind them: ours, open_clip's, transformers'; in evaluation mode.
 
     image_size: pixels a side that `encode_images` takes. Tensors may come back on any device and in any float type.
+    Where it has an attribute `unit` that is False, the lengths of its vectors count, and they are left as they are.
     """
 
     @property
@@ -48,9 +58,9 @@ class Encoders(Protocol):
 
 
 def image_batches(
-    model: Encoders, samples: Iterable[Sample], batch: int = BATCH
+    model: ImageEncoder, samples: Iterable[Sample], batch: int = BATCH
 ) -> Iterator[tuple[Tensor, list[Sample]]]:
-    """Features of all samples, in order: float32 [up to batch, dim], unit length, in main memory.
+    """Features of all samples, in order: float32 [up to batch, dim], in main memory; of unit length, see `Encoders`.
 
     One batch is decoded while another is encoded; no more than two are held.
 
@@ -69,13 +79,14 @@ def image_batches(
 
 
 def encode_texts(model: Encoders, texts: Sequence[str], batch: int = BATCH) -> Tensor:
-    """Features of texts: float32 [n, dim], unit length, in main memory.
+    """Features of texts: float32 [n, dim], in main memory; of unit length, see `Encoders`.
 
     Raises:
         TrainingError: features are NaN or infinite.
     """
     with torch.no_grad():
-        return torch.cat([_unit(model.encode_texts(texts[i : i + batch])) for i in range(0, len(texts), batch)])
+        parts = [texts[i : i + batch] for i in range(0, len(texts), batch)]
+        return torch.cat([_checked(model, model.encode_texts(part)) for part in parts])
 
 
 def pixels(sample: Sample, size: int) -> np.ndarray:
@@ -96,14 +107,17 @@ def pixels(sample: Sample, size: int) -> np.ndarray:
     return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
 
 
-def _encoded(model: Encoders, samples: list[Sample], decoded: list[Future[np.ndarray]]) -> tuple[Tensor, list[Sample]]:
+def _encoded(
+    model: ImageEncoder, samples: list[Sample], decoded: list[Future[np.ndarray]]
+) -> tuple[Tensor, list[Sample]]:
     images = torch.from_numpy(np.stack([d.result() for d in decoded]))  # uint8 [n, 3, size, size]
     with torch.no_grad():
-        return _unit(model.encode_images(images)), samples
+        return _checked(model, model.encode_images(images)), samples
 
 
-def _unit(features: Tensor) -> Tensor:
-    """float32 [n, dim] in main memory, rows of length one whatever precision they were made in."""
-    features = F.normalize(features.float(), dim=-1).cpu()
+def _checked(model: ImageEncoder | Encoders, features: Tensor) -> Tensor:
+    """float32 [n, dim] in main memory; rows of length one, whatever precision they were made in, where that is it."""
+    features = features.float()
+    features = (F.normalize(features, dim=-1) if getattr(model, "unit", True) else features).cpu()
     require_finite(features)
     return features

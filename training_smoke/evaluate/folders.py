@@ -6,18 +6,20 @@
 
     classnames.txt                              one a line, in the order of the labels
     zeroshot_classification_templates.txt       one a line, {c} stands for the class name
-    dataset_type.txt                            "retrieval" or "multilabel"; absent: classification
+    dataset_type.txt                            "retrieval", "multilabel" or "vqa"; absent: classification
     test/nshards.txt  test/0.tar ...            <key>.webp|png|jpg|jpeg with .cls, an integer; .txt, one caption a line;
-                                                or .npy, an indicator of the classes. Beside .cls, .npy has metadata
+                                                or .npy, an indicator of the classes. Beside .cls, .npy has metadata;
+                                                or .json, [{"question": ..., "answers": [..., ...]}, ...]
 
 The layout is that of LAION-AI/CLIP_benchmark (datasets/builder.py, build_wds_dataset; webdataset_builder.py writes it),
-and mlfoundations/datacomp's download_evalsets.py fetches such folders.
+and mlfoundations/datacomp's download_evalsets.py fetches such folders. The kind "vqa" is ours.
 """
 
 from __future__ import annotations
 
 import io
 import itertools
+import json
 import re
 import tarfile
 from collections.abc import Iterator
@@ -29,9 +31,21 @@ import numpy as np
 
 from training_smoke.errors import TrainingError
 
-Kind = Literal["classification", "multilabel", "retrieval"]
-Answer = int | np.ndarray | tuple[str, ...]
-"""A class; float [classes], 1 where a class applies; or captions."""
+Kind = Literal["classification", "multilabel", "retrieval", "vqa"]
+ANSWERS = {"classification": "cls", "multilabel": "npy", "retrieval": "txt", "vqa": "json"}
+"""Kind of set -> the member of a sample that has its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """About a picture, and what people answered: one answer, or one of each of several people."""
+
+    question: str
+    answers: tuple[str, ...]
+
+
+Answer = int | np.ndarray | tuple[str, ...] | tuple[Question, ...]
+"""A class; float [classes], 1 where a class applies; captions; or questions."""
 
 IMAGES = ("webp", "png", "jpg", "jpeg")
 MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")  # webdataset's: the key ends at the first dot of the file name
@@ -49,7 +63,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Folder:
-    """An evaluation set. Class names and templates are empty for retrieval."""
+    """An evaluation set. Class names and templates are empty for retrieval and for questions."""
 
     path: str
     kind: Kind
@@ -65,10 +79,10 @@ class Folder:
         path = path.rstrip("/")
         said = _lines(path, "dataset_type.txt") or ("classification",)
         kind = said[0].lower()
-        if kind == "retrieval":
-            return cls(path, "retrieval")
-        if kind not in ("classification", "multilabel"):
-            raise TrainingError(f"{path}/dataset_type.txt says {kind!r}; known: classification, multilabel, retrieval")
+        if kind in ("retrieval", "vqa"):
+            return cls(path, cast(Kind, kind))
+        if kind not in ANSWERS:
+            raise TrainingError(f"{path}/dataset_type.txt says {kind!r}; known: {', '.join(ANSWERS)}")
         classnames, templates = (
             _lines(path, name, needed=True) for name in ("classnames.txt", "zeroshot_classification_templates.txt")
         )
@@ -93,18 +107,27 @@ class Folder:
 
     def _sample(self, name: str, files: dict[str, bytes]) -> Sample:
         image = next((files[e] for e in IMAGES if e in files), None)
-        wanted = {"classification": "cls", "multilabel": "npy", "retrieval": "txt"}[self.kind]
+        wanted = ANSWERS[self.kind]
         if image is None or wanted not in files:
             raise TrainingError(f"{name} has {', '.join(files)}; needed: .{wanted} and one of .{', .'.join(IMAGES)}")
         try:
             if self.kind == "retrieval":
                 return Sample(name, image, tuple(files["txt"].decode().splitlines()))
+            if self.kind == "vqa":
+                return Sample(name, image, _questions(files["json"]))
             array = np.load(io.BytesIO(files["npy"]), allow_pickle=False) if "npy" in files else None
             if self.kind == "multilabel":
                 return Sample(name, image, np.asarray(array, np.float64))
             return Sample(name, image, int(files["cls"]), array)
-        except (ValueError, EOFError) as e:
+        except (ValueError, EOFError, KeyError, TypeError) as e:
             raise TrainingError(f"{name}: .{wanted} cannot be read: {e}") from e
+
+
+def _questions(data: bytes) -> tuple[Question, ...]:
+    said = json.loads(data)
+    if not said or any(isinstance(q["answers"], str) or not q["answers"] for q in said):
+        raise ValueError("there must be questions, each with a list of one answer or more")
+    return tuple(Question(str(q["question"]), tuple(map(str, q["answers"]))) for q in said)
 
 
 def _lines(folder: str, name: str, *, needed: bool = False) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ off for the choice of test items?
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,14 @@ from torch import Tensor
 
 from training_smoke.errors import TrainingError
 from training_smoke.evaluate import winogavil
-from training_smoke.evaluate.continuous import Objective, average_precision, class_loss, held_out
-from training_smoke.evaluate.encode import Encoders, encode_texts, image_batches
+from training_smoke.evaluate.continuous import Objective, average_precision, class_loss, held_out, told_apart
+from training_smoke.evaluate.encode import Encoders, ImageEncoder, encode_texts, image_batches
 from training_smoke.evaluate.folders import Folder, Sample
 from training_smoke.evaluate.groups import worst_group
+from training_smoke.evaluate.hyperbolic import HyperbolicEncoders
+from training_smoke.evaluate.measured import Measured
+from training_smoke.evaluate.pictures import grey_sample, rolled
+from training_smoke.evaluate.rerank import Pairs
 from training_smoke.evaluate.retrieval import Retrieved, retrieve
 from training_smoke.evaluate.tables import CaptionTable, Instance
 from training_smoke.evaluate.tasks import WORST_GROUP
@@ -44,16 +48,7 @@ class Encoded:
     metadata: list[np.ndarray | None]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """metrics: by name. items: of metrics that are means over items, one number an item, float64 [n], whose mean is the
-    metric; macro-F1, average precision and worst groups are none."""
-
-    metrics: dict[str, Any]
-    items: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-
-def encode(model: Encoders, samples: Iterable[Sample]) -> Encoded:
+def encode(model: ImageEncoder, samples: Iterable[Sample]) -> Encoded:
     """Features of a whole split in memory; the pictures are let go.
 
     Raises:
@@ -100,7 +95,8 @@ def classified(model: Encoders, folder: Folder, split: str = "test") -> tuple[Pr
 def classifier(model: Encoders, folder: Folder) -> Tensor:
     """The zero-shot head of a folder's class names and templates: float32 [classes, dim]."""
     features = encode_texts(model, prompts(folder.classnames, folder.templates))
-    return zero_shot_head(features.view(len(folder.classnames), len(folder.templates), -1))
+    features = features.view(len(folder.classnames), len(folder.templates), -1)
+    return model.class_vectors(features) if isinstance(model, HyperbolicEncoders) else zero_shot_head(features)
 
 
 def multilabel(model: Encoders, folder: Folder, split: str, objective: Objective | None) -> Measured:
@@ -133,17 +129,37 @@ def worst_group_accuracy(model: Encoders, folder: Folder, main: str) -> Measured
 
 
 def retrieval(model: Encoders, source: Captioned, split: str, objective: Objective | None) -> Measured:
-    """Both ways over all pictures and all their captions; held-out measures over each picture's first caption."""
+    """As `retrieved`, of a set that is not encoded yet."""
+    return retrieved(encode_pairs(model, source, split), objective)
+
+
+def encode_pairs(model: Encoders, source: Captioned, split: str) -> Pairs:
+    """Features of all pictures, of all their captions, and of a grey picture.
+
+    Raises:
+        TrainingError: as `encode`.
+    """
     encoded = encode(model, source.samples(split))
     captions = [caption for captions in encoded.answers for caption in captions]
-    image_of_text = np.repeat(np.arange(len(encoded.answers)), [len(c) for c in encoded.answers])
-    texts = encode_texts(model, captions)
-    found = retrieve(encoded.features, texts, image_of_text)
-    metrics = found.metrics() | {"n": len(encoded.answers)}
-    if objective is not None:
-        first = np.unique(image_of_text, return_index=True)[1]
-        metrics |= held_out(objective, encoded.features, texts[torch.from_numpy(first)])
-    return Measured(metrics, items_of_pictures(found, image_of_text))
+    owner = np.repeat(np.arange(len(encoded.answers)), [len(c) for c in encoded.answers])
+    blind = encode(model, [grey_sample(model.image_size)]).features[0]
+    return Pairs(encoded.features, encode_texts(model, captions), captions, owner, blind)
+
+
+def retrieved(pairs: Pairs, objective: Objective | None) -> Measured:
+    """Both ways over all pictures and all their captions; held-out measures over each picture's first caption; and what
+    is found when every picture is grey, or the one half the set away."""
+    n, owner = len(pairs.images), pairs.image_of_text
+    first = pairs.texts[torch.from_numpy(np.unique(owner, return_index=True)[1])]
+    found = retrieve(pairs.images, pairs.texts, owner)
+    apart = told_apart(pairs.images, first) if objective is None else held_out(objective, pairs.images, first)
+    metrics = found.metrics() | {"n": n} | apart
+    items = items_of_pictures(found, owner)
+    for control, images in (("_blind", pairs.blind.expand(n, -1)), ("_shuffled", rolled(pairs.images))):
+        of_control = items_of_pictures(retrieve(images, pairs.texts, owner), owner)
+        items |= {f"{name}{control}": values for name, values in of_control.items()}
+    metrics |= {name: float(values.mean()) for name, values in items.items() if name not in metrics}
+    return Measured(metrics, items)
 
 
 def items_of_pictures(found: Retrieved, image_of_text: np.ndarray) -> dict[str, np.ndarray]:
@@ -177,12 +193,3 @@ def associate(model: Encoders, instances: Iterable[Instance]) -> Measured:
     sizes = np.array([len(digests) for _, digests, _ in asked])
     metrics = winogavil.metrics(scores, sizes) | {"n": len(asked)}
     return Measured(metrics, {"jaccard_score_10-12": np.asarray(scores, np.float64)[sizes >= 10]})
-
-
-Measure = Callable[[Encoders, Any, str, Objective | None], Measured]
-MEASURES: dict[str, tuple[str, str, Measure]] = {
-    "classification": ("zeroshot_classification", "acc1", classification),
-    "multilabel": ("zeroshot_classification", "mean_average_precision", multilabel),
-    "retrieval": ("zeroshot_retrieval", "mean_recall@1", retrieval),
-}
-"""Kind of set -> CLIP_benchmark's name of the task, the main metric, and how all are measured."""

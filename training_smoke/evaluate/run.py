@@ -1,6 +1,7 @@
 """Evaluate a model on a folder, on one of the 38 tasks, or on all that lie below a root.
 
     evaluate(model, "evalsets/wds_cifar10_test")                  # {"dataset": ..., "task": ..., "metrics": {...}}
+    evaluate(captioner, "evalsets/wds_flickr8k", effort=Effort(pictures=1000))
     summary, why = evaluate_tasks(model, "evalsets", "run/results.jsonl", checkpoint="<digest>")
 
 Lines are those of CLIP_benchmark and DataComp, so that DataComp's aggregate_scores.py reads them too. Killed and
@@ -9,20 +10,26 @@ started again, `evaluate_tasks` goes on with the next task.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import numpy as np
+from torch import Tensor
 
+from training_smoke.abilities import Encoders, ImageVectors
 from training_smoke.errors import TrainingError
 from training_smoke.evaluate.aggregate import Record, Summary, read_results, summarise, write_results
 from training_smoke.evaluate.continuous import Objective
-from training_smoke.evaluate.encode import Encoders
+from training_smoke.evaluate.effort import Effort
+from training_smoke.evaluate.encode import ImageEncoder
 from training_smoke.evaluate.folders import Folder
-from training_smoke.evaluate.measures import MEASURES, Captioned, Measured, associate, encode, worst_group_accuracy
+from training_smoke.evaluate.hyperbolic import HyperbolicEncoders
+from training_smoke.evaluate.kinds import Asked, NotAble, by_vectors, measured
+from training_smoke.evaluate.measured import Measured
+from training_smoke.evaluate.measures import Captioned, associate, encode, worst_group_accuracy
 from training_smoke.evaluate.probe import knn, linear_probe
 from training_smoke.evaluate.tables import AssociationTable, CaptionTable
 from training_smoke.evaluate.tasks import TASKS, WORST_GROUP, Task
@@ -34,56 +41,64 @@ Source = Captioned | AssociationTable
 @dataclass(frozen=True)
 class Evaluated:
     """record: the line of results. items: float64 [n], one number an item, whose mean is the main metric; None where
-    that is no mean over items."""
+    that is no mean over items. every: the same by metric, of all that are, controls too."""
 
     record: Record
     items: np.ndarray | None
+    every: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 # ---- one set
 
 
 def evaluate(
-    model: Encoders,
+    model: object,
     source: str | Captioned,
     *,
     split: str = "test",
     name: str | None = None,
     objective: Objective | None = None,
+    effort: Effort | None = None,
+    second: Encoders | None = None,
 ) -> Record:
-    """Zero-shot metrics of the kind that the set is of; main_metric is acc1, mean_average_precision or mean_recall@1.
+    """All metrics of the kind that the set is of and the model able to; see `training_smoke.evaluate.kinds`.
 
     Args:
+        model: whatever has some of the methods of `training_smoke.abilities`.
         source: a folder by path or URL, or opened.
         name: what the line calls the set; its path where not given.
         objective: the one that the model was trained with: measures that move before accuracy does stand beside, see
             `continuous.held_out`.
+        effort: how much is generated.
+        second: another model, with whose vectors captions are scored (CLIPScore).
 
     Raises:
-        TrainingError: the folder, a sample or the model's features are not as they should be.
+        NotAble: the model can do nothing that the set asks for.
+        TrainingError: the folder, a sample or what the model says is not as it should be.
     """
-    return evaluated(model, source, split=split, name=name, objective=objective).record
+    return evaluated(model, source, split=split, name=name, objective=objective, effort=effort, second=second).record
 
 
 def evaluated(
-    model: Encoders,
+    model: object,
     source: str | Captioned,
     *,
     split: str = "test",
     name: str | None = None,
     objective: Objective | None = None,
+    effort: Effort | None = None,
+    second: Encoders | None = None,
 ) -> Evaluated:
-    """As `evaluate`, with what stands behind the main metric of each item."""
+    """As `evaluate`, with what stands behind each metric of each item."""
     source = Folder.open(source) if isinstance(source, str) else source
-    kind = source.kind if isinstance(source, Folder) else "retrieval"
-    task, main, measure = MEASURES[kind]
-    found = measure(model, source, split, objective)
-    metrics = found.metrics | {"main_metric": found.metrics[main]}
-    return Evaluated({"dataset": name or source.path, "task": task, "metrics": metrics}, found.items.get(main))
+    answer = measured(model, Asked(source, split, objective, effort or Effort(), second))
+    metrics = answer.found.metrics | {"main_metric": answer.found.metrics[answer.main]}
+    record = {"dataset": name or source.path, "task": answer.task, "metrics": metrics}
+    return Evaluated(record, answer.found.items.get(answer.main), answer.found.items)
 
 
 def evaluate_probe(
-    model: Encoders, folder: str | Folder, *, seed: int = 0, neighbours: int | None = None
+    model: object, folder: str | Folder, *, seed: int = 0, neighbours: int | None = None
 ) -> dict[str, Any]:
     """Linear probe and nearest neighbours on train/, measured on test/; names as CLIP_benchmark's (lp_acc1, ...).
 
@@ -92,12 +107,14 @@ def evaluate_probe(
         neighbours: that vote; default 20, or all of train/ where it has fewer.
 
     Raises:
+        NotAble: the model has no vectors.
         TrainingError: the folder has no train/, is no classification, or as `evaluate`.
     """
+    encoder = _for_probes(model)
     folder = Folder.open(folder) if isinstance(folder, str) else folder
     if folder.kind != "classification":
         raise TrainingError(f"{folder.path} is for {folder.kind}: a probe needs classes")
-    train, test = (encode(model, folder.samples(split)) for split in ("train", "test"))
+    train, test = (encode(encoder, folder.samples(split)) for split in ("train", "test"))
     labels, right, classes = np.asarray(train.answers), np.asarray(test.answers), len(folder.classnames)
     fitted = linear_probe(train.features, labels, classes=classes, seed=seed)
     found = {f"lp_{name}": value for name, value in fitted.predict(test.features, right).metrics().items()}
@@ -110,10 +127,34 @@ def evaluate_probe(
     }
 
 
+@dataclass(frozen=True)
+class _Looking:
+    """A model without vectors of texts, as an encoder of pictures."""
+
+    model: ImageVectors
+
+    @property
+    def image_size(self) -> int:
+        return self.model.image_size
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        return self.model.image_vectors(images)
+
+
+def _for_probes(model: object) -> ImageEncoder:
+    if isinstance(model, HyperbolicEncoders):
+        return model.flat
+    if isinstance(model, Encoders):
+        return model
+    if isinstance(model, ImageVectors):
+        return _Looking(model)
+    raise NotAble("probes look at vectors of pictures, and the model has none")
+
+
 # ---- the 38
 
 
-def evaluate_task(model: Encoders, task: Task, root: str) -> Record:
+def evaluate_task(model: object, task: Task, root: str) -> Record:
     """One of the 38, from where it lies below the root.
 
     Where the main metric is a worst group's, the same over groups of at least 100 stands beside it as <metric>_min100:
@@ -125,7 +166,7 @@ def evaluate_task(model: Encoders, task: Task, root: str) -> Record:
     return evaluated_task(model, task, root).record
 
 
-def evaluated_task(model: Encoders, task: Task, root: str) -> Evaluated:
+def evaluated_task(model: object, task: Task, root: str) -> Evaluated:
     """As `evaluate_task`, with what stands behind the main metric of each item."""
     source = find(task, root)
     kind, found = _measured(model, task, source)
@@ -137,17 +178,19 @@ def evaluated_task(model: Encoders, task: Task, root: str) -> Evaluated:
         raise TrainingError(f"{source.path} holds {found.metrics['n']:,} of the {task.size:,} samples of {task.name}")
     metrics = found.metrics | {"main_metric": found.metrics[task.main_metric]}
     record = {"key": task.key, "dataset": task.name, "task": kind, "metrics": metrics}
-    return Evaluated(record, found.items.get(task.main_metric))
+    return Evaluated(record, found.items.get(task.main_metric), found.items)
 
 
-def _measured(model: Encoders, task: Task, source: Source) -> tuple[str, Measured]:
+def _measured(model: object, task: Task, source: Source) -> tuple[str, Measured]:
     """(CLIP_benchmark's name of the kind of task, what was found)."""
+    if not isinstance(model, Encoders):
+        raise NotAble(f"{task.name} is measured by vectors of pictures and texts, and the model has none")
     if isinstance(source, AssociationTable):
         return "winogavil", associate(model, source.instances())
     if task.main_metric in WORST_GROUP and isinstance(source, Folder):
         return "zeroshot_classification", worst_group_accuracy(model, source, task.main_metric)
-    kind, _, measure = MEASURES[source.kind if isinstance(source, Folder) else "retrieval"]
-    return kind, measure(model, source, "test", None)
+    answer = by_vectors(model, Asked(source))
+    return answer.task, answer.found
 
 
 def find(task: Task, root: str) -> Source:
@@ -167,7 +210,12 @@ def find(task: Task, root: str) -> Source:
 
 
 def evaluate_tasks(
-    model: Encoders, root: str, results: str | Path, *, checkpoint: str, tasks: Collection[Task] = tuple(TASKS.values())
+    model: object,
+    root: str,
+    results: str | Path,
+    *,
+    checkpoint: str,
+    tasks: Collection[Task] = tuple(TASKS.values()),
 ) -> tuple[Summary, dict[str, str]]:
     """All tasks that are whole below the root; a line is written as each is done, and those with a line are not redone.
 

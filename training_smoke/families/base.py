@@ -27,6 +27,7 @@ from torch.distributed import ProcessGroup
 
 from training_smoke.config import Optimiser, Towers
 from training_smoke.errors import TrainingError
+from training_smoke.normalised import Normalised
 
 Losses = dict[str, Tensor]
 """Scalars by name. "loss" is what is minimised, the others are its parts. The mean of each over the processes is that
@@ -71,7 +72,7 @@ class NoSettings:
     """Of a family without any."""
 
 
-class Family(nn.Module, ABC):
+class Family(Normalised, ABC):
     """A model with its loss.
 
     image_size: pixels a side; context: tokens a text. Settings: frozen dataclass of what else decides a training.
@@ -85,15 +86,9 @@ class Family(nn.Module, ABC):
     separable: ClassVar[bool] = False
     image_size: int
     context: int
-    mean: Tensor
-    std: Tensor
     settings: Any
+    group_steps: int = 1  # of so many steps the samples are put together by `lengths`, where pixels are resident
     low: bool = False  # whether `inference` computes in bfloat16
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     # ------------------------------------------------------------------------------------------ how it is made
 
@@ -150,6 +145,11 @@ class Family(nn.Module, ABC):
             group are no negatives of each other. moment: draws come from it, or from torch's generators where other
             draws on another number of processes are no harm.
         """
+
+    def read(self, tokens: Tensor, moment: Moment) -> Tensor:
+        """Of what `tokenize` made, what this step trains on; `forward` takes either. Here all of it; other where stages
+        of a run read a text differently."""
+        return tokens
 
     def weight(self, tokens: Tensor) -> Tensor:
         """How much a part of a batch counts in the loss of a separable family: a scalar, of a batch's parts the sum

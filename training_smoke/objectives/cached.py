@@ -18,8 +18,8 @@ from training_smoke.errors import TrainingError
 MicroBatch = TypeVar("MicroBatch")
 Features = tuple[Tensor, Tensor]
 
-# How far an entry of a unit vector may lie from itself when computed with and without gradient: bf16 resolves 0.004,
-# and compiled code rounds elsewhere. Another draw of dropout is well beyond.
+# How far an entry may lie from itself when computed with and without gradient, of a unit vector or else as a share of
+# the largest entry: bf16 resolves 0.004, and compiled code rounds elsewhere. Another draw of dropout is well beyond.
 SAME = 0.05
 
 
@@ -117,7 +117,8 @@ def _backward_from(features: Features, gradients: Features) -> None:
 
 
 def _distance(features: Features, others: Features) -> Tensor:
-    return torch.stack([(f.detach() - o).abs().max() for f, o in zip(features, others, strict=True)]).max()
+    apart = [(f.detach() - o).abs().max() / o.abs().max().clamp(min=1) for f, o in zip(features, others, strict=True)]
+    return torch.stack(apart).max()
 
 
 def _check_same(drift: Tensor) -> None:

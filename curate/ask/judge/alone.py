@@ -16,6 +16,8 @@ from training_smoke.statistics import Interval
 
 NAME = 30  # columns of a set's name
 PROBES = {"lp_acc1": "linear probe", "knn_acc1": "kNN"}
+CONTROLS = {"_blind": "grey", "_shuffled": "others'"}  # what pictures were shown in place of the right ones
+WRITTEN = ("cider", "exact_match")  # main metrics that texts alone go far in
 
 
 def say_evaluation(found: Evaluation) -> list[str]:
@@ -26,9 +28,11 @@ def say_evaluation(found: Evaluation) -> list[str]:
     probes = [name for name in PROBES if any(name in s.metrics for s in found.sets)]
     head = [("set", False), ("metric", False), ("items", True), ("score", True), (f"{percent_level()} of items", True)]
     head += [(PROBES[name], True) for name in probes]
+    controls = list(CONTROLS) if any(s.main in WRITTEN for s in found.sets) else []
+    head += [(CONTROLS[control], True) for control in controls]
     if found.against is not None:
         head += [("other", True), ("difference", True)]
-    rows = [_row(found, s, probes) for s in found.sets]
+    rows = [_row(found, s, probes, controls) for s in found.sets]
     rows += [[name, "mean", "", _share(value), *[""] * (len(head) - 4)] for name, value in found.datacomp.items()]
     lines = table(head, rows, NAME)
     if found.against is not None:
@@ -38,9 +42,10 @@ def say_evaluation(found: Evaluation) -> list[str]:
     return lines
 
 
-def _row(found: Evaluation, one: OneSet, probes: list[str]) -> list[str]:
+def _row(found: Evaluation, one: OneSet, probes: list[str], controls: list[str]) -> list[str]:
     cells = [one.name, one.main, f"{one.n:,}", _share(one.score), _interval(one.interval)]
-    cells += [_share(one.metrics[name]) if name in one.metrics else "" for name in probes]
+    names = [*probes, *(one.main + control for control in controls)]
+    cells += [_share(one.metrics[name]) if name in one.metrics else "" for name in names]
     if found.against is not None:
         cells += ["" if one.other is None else _share(one.other), _difference(one)]
     return cells

@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.errors import UserError
+from curate.pool.layout import short_hash
 from curate.run.compare.gather import of_datacomp
 from curate.run.compare.sets import EvalSet, open_sets
 
 if TYPE_CHECKING:
     from curate.run.compare.model import Model
+    from training_smoke.abilities import Encoders
+    from training_smoke.evaluate import Effort
     from training_smoke.evaluate.run import Evaluated
     from training_smoke.statistics import Interval
 
@@ -62,12 +65,24 @@ class Evaluation:
 @dataclass(frozen=True)
 class How:
     """probe: also a linear probe and nearest neighbours, on sets with a train/. seed: of the bootstrap and of what a
-    probe holds out. out: results as lines of JSON; sets that have a line of this model there are not done again."""
+    probe holds out. out: results as lines of JSON; sets that have a line of this model there are not done again.
+
+    Of models that write: pictures: at most so many are captioned or matched; beams: 1 writes greedily; None: as
+    `training_smoke.evaluate.Effort`. clipscore: another model, whose vectors score the captions."""
 
     probe: bool = False
     seed: int = 0
     device: str | None = None
     out: Path | None = None
+    pictures: int | None = None
+    beams: int | None = None
+    clipscore: str | None = None
+
+    def effort(self) -> Effort:
+        from training_smoke.evaluate import Effort
+
+        said = {"pictures": self.pictures, "beams": self.beams}
+        return Effort(**{name: value for name, value in said.items() if value is not None})
 
 
 def evaluate_model(
@@ -94,11 +109,13 @@ def evaluate_model(
         )
     ours, theirs = (None if name is None else _opened(name, how) for name in (model, against))
     assert ours is not None
-    found = _Found(ours, theirs, how)
+    found = _Found(ours, theirs, how, None if how.clipscore is None else _second(how.clipscore, how))
     for chosen in sets:
         tell(chosen.name)
-        if reason := found.add(chosen):
+        if reason := found.add(chosen, alone=len(sets) == 1):
             missing = {**missing, chosen.name: reason}
+    if not found.sets:
+        raise UserError(f"{model} cannot be evaluated on any of the sets: {'; '.join(map(': '.join, missing.items()))}")
     means = of_datacomp({"dataset": s.name, "metrics": {"main_metric": s.score}} for s in found.sets)
     return Evaluation(model, ours.digest, against, tuple(found.sets), missing, means)
 
@@ -118,6 +135,16 @@ def _opened(name: str, how: How) -> Model:
         raise UserError(str(e)) from e
 
 
+def _second(name: str, how: How) -> tuple[Encoders, str]:
+    """A model whose cosines score captions, and its digest."""
+    from training_smoke.abilities import Encoders
+
+    model = _opened(name, how)
+    if not isinstance(model.encoders, Encoders) or not getattr(model.encoders, "unit", True):
+        raise UserError(f"--clipscore {name}: the model compares no pictures and texts by the cosine of their vectors")
+    return model.encoders, model.digest
+
+
 def _gpus() -> str:
     import torch
 
@@ -127,25 +154,29 @@ def _gpus() -> str:
 class _Found:
     """What has been found so far, here and in the file of results."""
 
-    def __init__(self, ours: Model, theirs: Model | None, how: How) -> None:
+    def __init__(self, ours: Model, theirs: Model | None, how: How, second: tuple[Encoders, str] | None) -> None:
         from training_smoke.errors import TrainingError
         from training_smoke.evaluate import read_results
 
-        self.ours, self.theirs, self.how = ours, theirs, how
+        self.ours, self.theirs, self.how, self.second = ours, theirs, how, second
+        asked = [how.pictures, how.beams, None if second is None else second[1]]
+        self.asked = short_hash(asked) if any(asked) else None
         self.sets: list[OneSet] = []
         try:
             self.records = [] if how.out is None else read_results(how.out)
         except TrainingError as e:
             raise UserError(str(e)) from e
 
-    def add(self, chosen: EvalSet) -> str | None:
-        """Evaluate a set; why it has no score, where it is one of DataComp's."""
+    def add(self, chosen: EvalSet, alone: bool) -> str | None:
+        """Evaluate a set; why it has no score, where it is one of DataComp's, or one of several and asks for what the
+        model is not able to do."""
         from training_smoke.errors import TrainingError
+        from training_smoke.evaluate import NotAble
 
         try:
             self.sets.append(self._known(chosen) or self._new(chosen))
         except TrainingError as e:
-            if chosen.task is None:
+            if chosen.task is None and (alone or not isinstance(e, NotAble)):
                 raise UserError(f"evaluation set {chosen.name}: {e}") from e
             return str(e)
         return None
@@ -153,7 +184,7 @@ class _Found:
     def _new(self, chosen: EvalSet) -> OneSet:
         from training_smoke.evaluate.run import evaluate_probe
 
-        mine = _evaluated(self.ours, chosen)
+        mine = self._evaluated(self.ours, chosen)
         record = dict(mine.record)
         if self.how.probe and chosen.probed:
             record["metrics"] |= evaluate_probe(self.ours.encoders, chosen.path, seed=self.how.seed)
@@ -161,11 +192,31 @@ class _Found:
             record["interval"] = [interval.low, interval.high, self.how.seed]
         self._keep(chosen, record)
         one = _one(chosen, record)
-        if self.theirs is None:
-            return one
-        other = _evaluated(self.theirs, chosen)
-        difference = None if other.items is None else self._bootstrap(mine.items, other.items)
-        return replace(one, other=float(other.record["metrics"]["main_metric"]), difference=difference)
+        return one if self.theirs is None else self._against(self.theirs, chosen, one, mine)
+
+    def _against(self, theirs: Model, chosen: EvalSet, one: OneSet, mine: Evaluated) -> OneSet:
+        """Beside the other model, in the main metric that both have.
+
+        Raises:
+            TrainingError: they have none in common.
+        """
+        from training_smoke.errors import TrainingError
+        from training_smoke.evaluate.kinds import MAIN
+
+        other = self._evaluated(theirs, chosen)
+        ours, others = mine.record["metrics"], other.record["metrics"]
+        main = next((name for name in (one.main, *MAIN) if name in ours and name in others), None)
+        if main is None:
+            raise TrainingError(f"{self.ours.name} is measured by {one.main}, which {theirs.name} does not have")
+        a, b = mine.every.get(main), other.every.get(main)
+        return replace(
+            one,
+            main=main,
+            score=float(ours[main]),
+            interval=one.interval if main == one.main else self._bootstrap(a),
+            other=float(others[main]),
+            difference=None if b is None else self._bootstrap(a, b),
+        )
 
     def _known(self, chosen: EvalSet) -> OneSet | None:
         """The line of an earlier time, where it says all that is asked for; single items stand in no line."""
@@ -182,11 +233,28 @@ class _Found:
 
         if self.how.out is not None:
             others = [r for r in self.records if not self._same(r, chosen)]
-            self.records = [*others, {**record, "checkpoint": self.ours.digest, "set": chosen.digest}]
+            asked = {} if self.asked is None else {"asked": self.asked}
+            self.records = [*others, {**record, "checkpoint": self.ours.digest, "set": chosen.digest, **asked}]
             write_results(self.how.out, self.records)
 
     def _same(self, record: Mapping[str, Any], chosen: EvalSet) -> bool:
-        return (record.get("checkpoint"), record.get("set")) == (self.ours.digest, chosen.digest)
+        said = (record.get("checkpoint"), record.get("set"), record.get("asked"))
+        return said == (self.ours.digest, chosen.digest, self.asked)
+
+    def _evaluated(self, model: Model, chosen: EvalSet) -> Evaluated:
+        from training_smoke.evaluate.run import evaluated, evaluated_task
+        from training_smoke.evaluate.tasks import TASKS
+
+        if chosen.task is not None:
+            return evaluated_task(model.encoders, TASKS[chosen.task], chosen.path.rsplit("/", 1)[0])
+        return evaluated(
+            model.encoders,
+            chosen.path,
+            name=chosen.name,
+            objective=model.objective,
+            effort=self.how.effort(),
+            second=None if self.second is None else self.second[0],
+        )
 
     def _bootstrap(self, a: np.ndarray | None, b: np.ndarray | float = 0.0) -> Interval | None:
         from training_smoke.statistics import bootstrap_items
@@ -208,17 +276,9 @@ def _one(chosen: EvalSet, record: Mapping[str, Any]) -> OneSet:
 
 def main_of(chosen: EvalSet, record: Mapping[str, Any]) -> str:
     """The name of the main metric."""
+    from training_smoke.evaluate.kinds import MAIN
     from training_smoke.evaluate.tasks import TASKS
 
     if chosen.task is not None:
         return TASKS[chosen.task].main_metric
-    return next(name for name in ("acc1", "mean_recall@1", "mean_average_precision") if name in record["metrics"])
-
-
-def _evaluated(model: Model, chosen: EvalSet) -> Evaluated:
-    from training_smoke.evaluate.run import evaluated, evaluated_task
-    from training_smoke.evaluate.tasks import TASKS
-
-    if chosen.task is not None:
-        return evaluated_task(model.encoders, TASKS[chosen.task], chosen.path.rsplit("/", 1)[0])
-    return evaluated(model.encoders, chosen.path, name=chosen.name, objective=model.objective)
+    return next(name for name in MAIN if name in record["metrics"])

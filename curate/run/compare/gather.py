@@ -30,7 +30,10 @@ MEAN = "mean"
 LOWER = ("loss", "rank")  # what such a metric's name ends with
 DATACOMP = ("average", "imagenet", "imagenet_shifts", "vtab", "retrieval", "above_chance")
 DECIDING = ("source", "packages", "device", "machine", "processes", "sharding")  # of an environment
-NO_METRIC = ("n", "main_metric", "lp_strength", "lp_converged")
+NO_METRIC = ("n", "main_metric", "lp_strength", "lp_converged", "templates")
+COUNTS = "n_"  # what such a name begins with is how many were asked
+CONTROLS = ("_blind", "_shuffled")  # of one model: recipes are not better at what no picture was looked at for
+PLAIN = ("words",)  # no shares
 
 
 def gather(
@@ -106,13 +109,15 @@ def of_datacomp(records: Iterable[dict[str, Any]]) -> dict[str, float]:
 
 
 def _counts(name: str, value: Any) -> bool:
-    return name not in NO_METRIC and isinstance(value, int | float) and math.isfinite(value)
+    """Controls, too, have no part in what is compared; they stand in the files of scores."""
+    asked = name in NO_METRIC or name.startswith(COUNTS)
+    return not asked and not name.endswith(CONTROLS) and isinstance(value, int | float) and math.isfinite(value)
 
 
 def _metrics(found: Mapping[str, RunFound]) -> dict[str, Metric]:
     """Those that every run has."""
     names = [n for n in next(iter(found.values())).scores if all(n in run.scores for run in found.values())]
-    return {n: Metric(n, lower=n.endswith(LOWER), percent=not n.endswith(LOWER)) for n in names}
+    return {n: Metric(n, lower=n.endswith(LOWER), percent=not n.endswith(LOWER + PLAIN)) for n in names}
 
 
 def _entry(

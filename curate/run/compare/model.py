@@ -20,7 +20,8 @@ from training_smoke import checkpoint
 from training_smoke.config import Config, Towers
 from training_smoke.errors import TrainingError
 from training_smoke.evaluate.encoders import Able, TowerEncoders, able
-from training_smoke.objectives import OBJECTIVES, Objective
+from training_smoke.evaluate.hyperbolic import HyperbolicEncoders, on_hyperboloid
+from training_smoke.objectives import MERU, OBJECTIVES, Objective
 from training_smoke.towers import OURS, build
 from training_smoke.towers_file import load_model, read_file
 
@@ -31,7 +32,7 @@ class Model:
 
     name: str
     digest: str
-    encoders: Able
+    encoders: Able | HyperbolicEncoders
     objective: Objective | None
 
 
@@ -62,7 +63,7 @@ def open_model(said: str, device: str, precision: str = "fp32") -> Model:
     return Model(said, digest, TowerEncoders(towers, device, precision), None)
 
 
-def model_of(file: Path, device: str, precision: str) -> tuple[Able, Objective | None]:
+def model_of(file: Path, device: str, precision: str) -> tuple[Able | HyperbolicEncoders, Objective | None]:
     """The model of a file, and of two towers the objective as they have learned it, where the file says.
 
     Raises:
@@ -72,14 +73,21 @@ def model_of(file: Path, device: str, precision: str) -> tuple[Able, Objective |
     about = read_file(file)["about"]
     if not {"config", "objective"} <= about.keys() or about["config"]["objective"] not in OBJECTIVES:
         return model, None
-    return model, _objective(about["config"]["objective"], about["objective"])
+    return _measured(model, _objective(about["config"]["objective"], about["objective"]))
 
 
-def _of_run(folder: Path, device: str, precision: str) -> tuple[Able, Objective | None]:
+def _of_run(folder: Path, device: str, precision: str) -> tuple[Able | HyperbolicEncoders, Objective | None]:
     model = able(load_model(folder), device, precision)
     state, name = checkpoint.load_newest(folder / "checkpoints"), Config.load(folder / "config.json").objective
     assert state is not None  # its towers were loaded
-    return model, _objective(name, state["objective"]) if name in OBJECTIVES else None
+    return _measured(model, _objective(name, state["objective"])) if name in OBJECTIVES else (model, None)
+
+
+def _measured(model: Able, objective: Objective) -> tuple[Able | HyperbolicEncoders, Objective]:
+    """Both as `evaluate` takes them: what was trained in hyperbolic space is compared there."""
+    if isinstance(objective, MERU) and isinstance(model, TowerEncoders):
+        return on_hyperboloid(model, objective)
+    return model, objective
 
 
 def _newest(folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from curate.run.compare.found import Entry, Kind, RunFound
-from curate.run.compare.gather import _families, _paired, of_datacomp
+from curate.run.compare.gather import _counts, _families, _metrics, _paired, of_datacomp
 from training_smoke.evaluate.tasks import RETRIEVAL, TASKS
 
 
@@ -48,3 +48,15 @@ def test_differences_are_over_the_seeds_that_both_have() -> None:
     assert found is not None
     assert (found.n, found.mean) == (2, 3.0)
     assert _paired({0: 3.0}, {1: 1.0}) is None
+
+
+def test_what_is_compared_of_a_record() -> None:
+    """Counts and controls of one model are no measures of a recipe."""
+    said = {
+        "cider": 0.5, "cider_blind": 0.1, "cider_shuffled": 0.2, "n": 9, "n_captioned": 9, "main_metric": 0.5,
+        "caption_loss": 3.0, "caption_words": 9.5, "acc5": None, "templates": 2, "loss": float("nan"),
+    }  # fmt: skip
+    assert [name for name, value in said.items() if _counts(name, value)] == ["cider", "caption_loss", "caption_words"]
+    run = RunFound(0, "judge/x", 0.5, {"a/cider": 0.5, "a/caption_loss": 3.0, "a/caption_words": 9.5}, (), 1.0, 100.0)
+    metrics = _metrics({"none/0": run})
+    assert [(m.lower, m.percent) for m in metrics.values()] == [(False, True), (True, False), (False, False)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import fsspec
@@ -11,7 +12,7 @@ import webdataset
 
 from tests.training_smoke.evaluate.evalsets import COLOURS, coloured, npy, picture, write_folder, write_tar
 from training_smoke.errors import TrainingError
-from training_smoke.evaluate.folders import Folder
+from training_smoke.evaluate.folders import Folder, Question
 
 
 def test_classification(tmp_path: Path) -> None:
@@ -101,6 +102,28 @@ def test_files_that_say_nonsense(tmp_path: Path) -> None:
     (tmp_path / "dataset_type.txt").write_text("segmentation\n")
     with pytest.raises(TrainingError, match="'segmentation'; known: classification"):
         Folder.open(path)
+
+
+def asked(folder: Path, said: object) -> Folder:
+    sample = {"png": picture((1, 2, 3)), "json": json.dumps(said).encode()}
+    return Folder.open(write_folder(folder, [sample], kind="vqa", shards=1))
+
+
+def test_questions(tmp_path: Path) -> None:
+    folder = asked(
+        tmp_path, [{"question": "How many?", "answers": [2]}, {"question": "Who?", "answers": ["he", "she"]}]
+    )
+    (tmp_path / "classnames.txt").unlink()  # not needed
+    assert Folder.open(str(tmp_path)).kind == folder.kind == "vqa"
+    (sample,) = folder.samples()
+    assert sample.answer == (Question("How many?", ("2",)), Question("Who?", ("he", "she")))
+
+
+@pytest.mark.parametrize("said", [[], {}, [{"question": "?"}], [{"question": "?", "answers": []}],
+                                  [{"question": "?", "answers": "yes"}], ["what?"], 3])  # fmt: skip
+def test_questions_that_are_none(tmp_path: Path, said: object) -> None:
+    with pytest.raises(TrainingError, match=r"s0000000: \.json cannot be read"):
+        list(asked(tmp_path, said).samples())
 
 
 def test_shards_that_are_not_as_counted(tmp_path: Path) -> None:

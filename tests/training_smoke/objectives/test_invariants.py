@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from objective_parts import clip_by_loops, siglip_by_loops, unit_rows
 from torch import Tensor, nn
 
-from training_smoke.objectives import CLIP, OBJECTIVES, SigLIP
+from training_smoke.objectives import OBJECTIVES
 
 NAMES = sorted(OBJECTIVES)
+SYMMETRIC = [name for name in NAMES if name != "meru"]  # a text may say less than its picture, not the other way round
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -45,7 +46,7 @@ def test_order_of_pairs_does_not_matter_but_pairing_does(name: str, batch: int, 
     assert abs(loss(name, images.roll(1, 0), texts) - loss(name, images, texts)) > 1e-6
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SYMMETRIC)
 @given(seed=SEEDS)
 @settings(max_examples=25, deadline=None)
 def test_images_and_texts_may_change_places(name: str, seed: int) -> None:
@@ -114,7 +115,7 @@ def test_after_a_step_the_scale_is_held(name: str, start: float, end: float) -> 
     assert objective.logit_scale.requires_grad
 
 
-@pytest.mark.parametrize("objective", [CLIP(), SigLIP()], ids=NAMES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("images", "texts", "groups"),
     [
@@ -127,10 +128,10 @@ def test_after_a_step_the_scale_is_held(name: str, start: float, end: float) -> 
     ids=["rows", "dim", "one vector", "empty", "groups"],
 )
 def test_features_of_other_pairs_are_refused(
-    objective: nn.Module, images: tuple[int, ...], texts: tuple[int, ...], groups: tuple[int, ...] | None
+    name: str, images: tuple[int, ...], texts: tuple[int, ...], groups: tuple[int, ...] | None
 ) -> None:
     with pytest.raises(ValueError, match="must"):
-        objective(torch.ones(images), torch.ones(texts), None if groups is None else torch.zeros(groups))
+        OBJECTIVES[name]()(torch.ones(images), torch.ones(texts), None if groups is None else torch.zeros(groups))
 
 
 @pytest.mark.parametrize("name", NAMES)

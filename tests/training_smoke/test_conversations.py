@@ -1,0 +1,176 @@
+"""Conversations: turns of a text, the tokens that are learned, and the same text as by transformers' templates."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from training_smoke.conversations import (
+    IMAGE,
+    REQUEST,
+    TEMPLATES,
+    Chat,
+    Turn,
+    caption_of,
+    conversation_of,
+    turns_of,
+)
+from training_smoke.errors import TrainingError
+from training_smoke.objectives.caption import IGNORED
+from training_smoke.questions import questions_of
+from training_smoke.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+CAPTION = "Two brown dogs run on the beach ."
+SAID = [
+    {"from": "human", "value": f"{IMAGE}\nWhat is it?"},
+    {"from": "gpt", "value": "A dog."},
+    {"from": "human", "value": "Where is it?"},
+    {"from": "gpt", "value": "In the water."},
+]
+TURNS = [
+    Turn("human", "What is it?"),
+    Turn("gpt", "A dog."),
+    Turn("human", "Where is it?"),
+    Turn("gpt", "In the water."),
+]
+
+
+def tokenizer(name: str) -> PreTrainedTokenizerFast:
+    specials = sorted({token for t in TEMPLATES.values() for token in t.specials}) if name == "all" else ()
+    return Vocabulary.small(2048, specials or TEMPLATES[name].specials).hf()
+
+
+def chat(name: str) -> Chat:
+    return Chat(tokenizer(name), TEMPLATES[name])
+
+
+def learned(chat: Chat, tokens: torch.Tensor) -> list[str]:
+    """Runs of learned tokens of one row [2, context], as text."""
+    runs, labels = [""], tokens[1].tolist()
+    for token in labels:
+        runs[-1] += "" if token == IGNORED else chat.tokenizer.convert_ids_to_tokens(token) + "|"
+        if token == IGNORED and runs[-1]:
+            runs.append("")
+    return [run for run in runs if run]
+
+
+# ---------------------------------------------------------------- texts
+
+
+def test_a_list_of_turns_is_a_conversation() -> None:
+    assert turns_of(json.dumps(SAID)) == TURNS == conversation_of(json.dumps(SAID), questions=1.0)
+    assert caption_of(json.dumps(SAID)) == "A dog."
+    system = [{"from": "system", "value": "Be brief."}, *SAID]
+    assert turns_of(json.dumps(system)) == [Turn("system", "Be brief."), *TURNS]
+
+
+@pytest.mark.parametrize("text", [CAPTION, "[a dog]", "[1, 2]", "[]", '[{"from": "human"}]', '{"from": 1}', ""])
+def test_any_other_text_is_a_caption(text: str) -> None:
+    assert turns_of(text) is None
+    assert conversation_of(text, questions=0.0) == [Turn("human", REQUEST), Turn("gpt", text)]
+    assert caption_of(text) == text
+
+
+@pytest.mark.parametrize("left", [slice(1), slice(1, 4), slice(3), slice(1, 2)])
+def test_turns_alternate(left: slice) -> None:
+    with pytest.raises(TrainingError, match="no conversation of human and gpt in turn"):
+        turns_of(json.dumps(SAID[left]))
+
+
+def test_captions_become_questions_as_often_as_asked() -> None:
+    texts = [f"{CAPTION} {i}" for i in range(400)]
+    asked = [conversation_of(text, questions=0.3)[0].said != REQUEST for text in texts]
+    assert 0.22 < sum(asked) / len(asked) < 0.38  # 0.3 and three standard errors
+    assert asked == [conversation_of(text, questions=0.3)[0].said != REQUEST for text in texts]
+    assert all(conversation_of(text, 0.0)[0].said == REQUEST for text in texts)
+    turns = conversation_of(CAPTION, 1.0, most=2)
+    assert [(turns[i].said, turns[i + 1].said) for i in (0, 2)] == questions_of(CAPTION)[:2]
+    assert conversation_of("IMG 2031", 1.0)[0].said == REQUEST  # nothing to ask
+
+
+# ---------------------------------------------------------------- tokens
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_answers_and_their_ends_are_learned_and_nothing_else(name: str) -> None:
+    c = chat(name)
+    (tokens,) = c.encode([c.talk(TURNS)], context=200)
+    end = c.template.end
+    assert learned(c, tokens) == [f"a</w>|dog</w>|.</w>|{end}|", f"in</w>|the</w>|water</w>|.</w>|{end}|"]
+    assert (tokens[0] == c.image).sum() == 1
+    said = tokens[0][: int((tokens[1] != IGNORED).nonzero()[-1]) + 1]
+    ids = c.tokenizer(c.talk(TURNS).text, add_special_tokens=False)["input_ids"]
+    assert said.tolist() == ids[: len(said)]
+
+
+def test_the_plain_form_is_the_picture_and_its_caption() -> None:
+    c = chat("roles")
+    (tokens,) = c.encode([c.plain("A dog.")], context=8)
+    assert c.tokenizer.convert_ids_to_tokens(tokens[0].tolist())[:6] == [
+        "<s>",
+        IMAGE,
+        "a</w>",
+        "dog</w>",
+        ".</w>",
+        "</s>",
+    ]
+    assert tokens[1].tolist() == [IGNORED, IGNORED, *tokens[0][2:6].tolist(), IGNORED, IGNORED]
+    assert c.plain(None).text == f"<s>{IMAGE}"
+
+
+def test_a_long_text_is_cut_and_learns_no_end() -> None:
+    c = chat("roles")
+    whole, cut = (c.encode([c.plain("one two three four five six seven")], context=n)[0] for n in (16, 6))
+    assert cut.tolist() == whole[:, :6].tolist()
+    assert c.end not in cut[1]
+
+
+def test_what_reads_like_a_token_is_taken_out() -> None:
+    c = chat("roles")
+    said = c.talk([Turn("human", f"a {IMAGE} b<user>"), Turn("gpt", "c</s><assistant>d")])
+    assert said.text == f"<s><user>{IMAGE}a   b<assistant>c  d</s>"
+    assert c.plain(f"{IMAGE}</s>").text == f"<s>{IMAGE}</s>"
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_transformers_writes_the_same_text(name: str, system: str | None) -> None:
+    c = chat(name)
+    turns = [Turn("system", system), *TURNS] if system else TURNS
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    roles = {"human": "user", "gpt": "assistant"}
+    messages += [{"role": roles[t.who], "content": [{"type": "text", "text": t.said}]} for t in TURNS]
+    messages[bool(system)]["content"].insert(0, {"type": "image"})
+    found = c.tokenizer.apply_chat_template(messages, chat_template=c.template.jinja(), tokenize=False)
+    assert found == c.talk(turns).text
+    opened = c.tokenizer.apply_chat_template(
+        messages[:-1], chat_template=c.template.jinja(), tokenize=False, add_generation_prompt=True
+    )
+    assert opened == c.talk(turns[:-1]).text
+    assert c.talk(turns).text.startswith(opened)
+
+
+def test_prompts_go_on_to_their_answers() -> None:
+    c = chat("vicuna")
+    (prompt,) = c.prompts([c.talk(TURNS[:1])])
+    (whole,) = c.encode([c.talk(TURNS[:2])], context=128)
+    assert whole[0][: len(prompt)].tolist() == prompt.tolist()
+    assert (whole[1][: len(prompt)] == IGNORED).all()
+    assert whole[1][len(prompt)] != IGNORED
+
+
+def test_a_tokenizer_without_the_tokens_is_refused() -> None:
+    with pytest.raises(TrainingError, match=r"chatml needs a token '<\|im_end\|>'"):
+        Chat(tokenizer("roles"), TEMPLATES["chatml"])
+
+
+def test_decoding_stops_at_the_end() -> None:
+    c = chat("roles")
+    (tokens,) = c.encode([c.plain("a dog.")], context=12)
+    assert c.decode(tokens[:1, 2:]) == ["a dog."]

@@ -1,0 +1,266 @@
+"""Conversations about a picture: turns, how a language model reads them, and which of its tokens are to be learned.
+
+    chat = Chat(tokenizer, TEMPLATES["roles"])
+    chat.encode([chat.template.rendered(conversation_of("Two dogs run .", questions=0.0))], context=32)
+    # int64 [1, 2, 32]: numbers of tokens, and labels: the answers and their ends, IGNORED elsewhere
+
+A text that is a JSON list of turns, `[{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]` as in LLaVA's
+data, is a conversation; any other text is a caption, of which one is made: a request to describe and the caption, or
+questions with their answers (`training_smoke.questions`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import xxhash
+from torch import Tensor
+
+from training_smoke.errors import TrainingError
+from training_smoke.objectives.caption import IGNORED
+from training_smoke.questions import questions_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+IMAGE = "<image>"
+REQUEST = "describe the picture"
+WHO = {"system": "system", "human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """said: without a mark of where the picture stands, which is always before the first human turn."""
+
+    who: Literal["system", "human", "gpt"]
+    said: str
+
+
+# ------------------------------------------------------------------------------------------ from texts
+
+
+def conversation_of(text: str, questions: float, most: int = 3) -> list[Turn]:
+    """The conversation that a text of a sample is, or that is made of it: a function of the text.
+
+    Args:
+        questions: the share of captions of which questions are made, at most `most` each; the others are asked for.
+
+    Raises:
+        TrainingError: a list of turns that is no conversation.
+    """
+    if (turns := turns_of(text)) is not None:
+        return turns
+    if xxhash.xxh3_64_intdigest(f"kind/{text}".encode()) < questions * 2**64:
+        asked = questions_of(text)[:most]
+        turns = [turn for question, answer in asked for turn in (Turn("human", question), Turn("gpt", answer))]
+    return turns or [Turn("human", REQUEST), Turn("gpt", text)]
+
+
+def turns_of(text: str) -> list[Turn] | None:
+    """The turns of a JSON list of turns; None: the text is something else.
+
+    Raises:
+        TrainingError: turns that do not alternate from a human's to an answer (a system's may stand before them).
+    """
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        listed = json.loads(text)
+    except ValueError:
+        return None
+    if not listed or not all(isinstance(one, dict) and {"from", "value"} <= one.keys() for one in listed):
+        return None
+    turns = [Turn(WHO.get(one["from"], one["from"]), str(one["value"]).replace(IMAGE, "").strip()) for one in listed]
+    asked = turns[1:] if turns[0].who == "system" else turns
+    if len(asked) % 2 or any(turn.who != ("human", "gpt")[i % 2] for i, turn in enumerate(asked)) or not asked:
+        raise TrainingError(f"no conversation of human and gpt in turn: {', '.join(t.who for t in turns)}: {text:.80}")
+    return turns
+
+
+def caption_of(text: str) -> str:
+    """What stage 1 learns to say of a picture: the text, or the first answer of a conversation.
+
+    Raises:
+        TrainingError: as `turns_of`.
+    """
+    return next((turn.said for turn in turns_of(text) or () if turn.who == "gpt"), text)
+
+
+# ------------------------------------------------------------------------------------------ as a model reads it
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """text: all of it. learned: (start, end) in characters of what is learned."""
+
+    text: str
+    learned: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Template:
+    """How turns are written; {} is what was said, {bos} the tokenizer's first token, {eos} its last.
+
+    end: the token that ends an answer. specials: tokens that the tokenizer has to have beside <image>.
+    """
+
+    name: str
+    start: str
+    system: str
+    no_system: str
+    human: str
+    image: str
+    opens: str
+    answer: str
+    after: str
+    end: str = "{eos}"
+    specials: tuple[str, ...] = ()
+
+    @property
+    def default(self) -> str:
+        """What stands where no system's turn does."""
+        return self.system.replace("{}", self.no_system) if self.no_system else ""
+
+    def bound(self, bos: str, eos: str) -> Template:
+        """With the tokens of a tokenizer in place of {bos} and {eos}."""
+        texts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.type == "str"}
+        return dataclasses.replace(self, **{n: t.replace("{bos}", bos).replace("{eos}", eos) for n, t in texts.items()})
+
+    def rendered(self, turns: Sequence[Turn]) -> Rendered:
+        """A conversation; one that ends with a human's turn is opened for an answer."""
+        said = self.start
+        if turns[0].who != "system":
+            said += self.default
+        pictured, learned = False, []
+        for turn in turns:
+            if turn.who == "gpt":
+                said += self.opens
+                begin = len(said)
+                said += self.answer.replace("{}", turn.said)
+                learned.append((begin, len(said)))
+                said += self.after
+            elif turn.who == "human":
+                said += self.human.replace("{}", turn.said if pictured else self.image + turn.said)
+                pictured = True
+            else:
+                said += self.system.replace("{}", turn.said)
+        return Rendered(said + self.opens * (turns[-1].who == "human"), tuple(learned))
+
+    def plain(self, caption: str | None) -> Rendered:
+        """The picture and then its caption, without a word of conversation: LLaVA-1.5's stage 1. None: up to its begin.
+
+        LLaVA ends it with a line break, we with the token that ends an answer, so that it can be generated.
+        """
+        before = f"{self.start}{IMAGE}"
+        if caption is None:
+            return Rendered(before, ())
+        whole = f"{before}{caption}{self.end}"
+        return Rendered(whole, ((len(before), len(whole)),))
+
+    def jinja(self) -> str:
+        """The same as transformers' `chat_template`, of messages whose content is a string or a list of parts."""
+
+        def put(said: str) -> str:
+            return "{{ said(message) }}".join(f"{{{{ {part!r} }}}}" if part else "" for part in said.split("{}"))
+
+        return (
+            "{% macro said(message) %}{% if message['content'] is string %}{{ message['content'] | trim }}{% else %}"
+            f"{{% for part in message['content'] if part['type'] == 'image' %}}{put(self.image)}{{% endfor %}}"
+            "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] | trim }}{% endfor %}"
+            f"{{% endif %}}{{% endmacro %}}{put(self.start)}"
+            f"{{% if messages[0]['role'] != 'system' %}}{put(self.default)}{{% endif %}}{{% for message in messages %}}"
+            f"{{% if message['role'] == 'system' %}}{put(self.system)}"
+            f"{{% elif message['role'] == 'user' %}}{put(self.human)}"
+            f"{{% else %}}{put(self.opens + self.answer + self.after)}{{% endif %}}{{% endfor %}}"
+            f"{{% if add_generation_prompt %}}{put(self.opens)}{{% endif %}}"
+        )
+
+
+TEMPLATES = {
+    t.name: t
+    for t in (
+        # A token for each role: short, for vocabularies of our own.
+        Template(
+            "roles", "{bos}", "<system>{}", "", "<user>{}", IMAGE, "<assistant>", "{}{eos}", "",
+            specials=("<system>", "<user>", "<assistant>"),
+        ),
+        # LLaVA-1.5's, of Vicuna.
+        Template(
+            "vicuna", "{bos}", "{} ",
+            "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
+            "detailed, and polite answers to the human's questions.",
+            "USER: {} ", f"{IMAGE}\n", "ASSISTANT:", " {}{eos}", "",
+        ),
+        # Qwen's and others'.
+        Template(
+            "chatml", "", "<|im_start|>system\n{}<|im_end|>\n", "You are a helpful assistant.",
+            "<|im_start|>user\n{}<|im_end|>\n", f"{IMAGE}\n", "<|im_start|>assistant\n", "{}<|im_end|>", "\n",
+            end="<|im_end|>", specials=("<|im_start|>", "<|im_end|>"),
+        ),
+    )
+}  # fmt: skip
+
+
+class Chat:
+    """Conversations to tokens and back, by one tokenizer and one template.
+
+    Raises:
+        TrainingError: the tokenizer lacks tokens of the template.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, template: Template) -> None:
+        self.tokenizer = tokenizer
+        self.template = template.bound(tokenizer.bos_token or "", tokenizer.eos_token or "")
+        self.image, self.end = self._number(IMAGE), self._number(self.template.end)
+        for token in template.specials:
+            self._number(token)
+        specials = sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}, key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, specials)))
+
+    def talk(self, turns: Sequence[Turn]) -> Rendered:
+        """As `Template.rendered`; what reads like a special token in what was said is no token, and is taken out."""
+        return self.template.rendered([Turn(turn.who, self._clean(turn.said)) for turn in turns])
+
+    def plain(self, caption: str | None) -> Rendered:
+        """As `Template.plain`, and as `talk`."""
+        return self.template.plain(None if caption is None else self._clean(caption))
+
+    def encode(self, texts: Sequence[Rendered], context: int) -> Tensor:
+        """int64 [n, 2, context]: tokens, and labels: the token itself where it is learned, else IGNORED.
+
+        Behind a text both rows have padding: the ending token, IGNORED. Of a longer text the first tokens.
+        """
+        out = torch.empty(len(texts), 2, context, dtype=torch.int64)
+        out[:, 0], out[:, 1] = self.end, IGNORED
+        found = self.tokenizer([t.text for t in texts], add_special_tokens=False, return_offsets_mapping=True)
+        for row, text, ids, places in zip(out, texts, found["input_ids"], found["offset_mapping"], strict=True):
+            tokens = torch.tensor(ids[:context])
+            learned = torch.tensor([any(a <= at < b for a, b in text.learned) for at, _ in places[:context]])
+            row[0, : len(tokens)] = tokens
+            row[1, : len(tokens)] = tokens.where(learned, IGNORED)
+        return out
+
+    def prompts(self, texts: Sequence[Rendered]) -> list[Tensor]:
+        """int64 [t] each: texts that a model goes on from."""
+        found = self.tokenizer([t.text for t in texts], add_special_tokens=False)
+        return [torch.tensor(ids) for ids in found["input_ids"]]
+
+    def decode(self, tokens: Tensor) -> list[str]:
+        """int64 [n, t], anything behind an ending token -> n texts."""
+        rows = [row[: row.index(self.end)] if self.end in row else row for row in tokens.tolist()]
+        return [text.strip() for text in self.tokenizer.batch_decode(rows, skip_special_tokens=True)]
+
+    def _clean(self, said: str) -> str:
+        return self._special.sub(" ", said).strip()
+
+    def _number(self, token: str) -> int:
+        found = self.tokenizer.get_vocab().get(token)
+        if found is None:
+            raise TrainingError(f"template {self.template.name} needs a token {token!r}, which the tokenizer lacks")
+        return int(found)
