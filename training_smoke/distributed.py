@@ -8,6 +8,7 @@ torchrun, Ray Train and Slurm's launchers set these alike, so that the same file
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,6 +23,9 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from training_smoke.errors import TrainingError
+
+_PARAMETERS = inspect.signature(nn.parallel.DistributedDataParallel.__init__).parameters
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"  # before 2.13
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,8 @@ class World:
             return _spread(model, self.device)
         ids = [self.device.index] if self.device.type == "cuda" else None
         # Buffers of a family (queues) are made alike by every process: they need not travel at every step.
-        alike = not hasattr(model, "blocks")
-        return nn.parallel.DistributedDataParallel(
-            model, device_ids=ids, gradient_as_bucket_view=True, broadcast_buffers=alike
-        )
+        travel = {_SYNC_BUFFERS: not hasattr(model, "blocks")}
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True, **travel)  # type: ignore[arg-type]
 
     def held_back(self, model: nn.Module) -> AbstractContextManager[object]:
         """Gradients of what happens inside stay here: they travel with the next backward pass outside of it."""

@@ -28,9 +28,10 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from stages.decode import DecodeError
+from training_smoke.by_length import ByLength
 from training_smoke.errors import TrainingError
 from training_smoke.files import cache_limit
-from training_smoke.order import WINDOW, ByLength, Draw, Order, Texts, pick_texts
+from training_smoke.order import WINDOW, Draw, Order, Texts, pick_texts
 from training_smoke.packs import Pack
 from training_smoke.pixels import square
 

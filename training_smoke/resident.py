@@ -29,10 +29,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from training_smoke.by_length import ByLength
 from training_smoke.errors import TrainingError
 from training_smoke.files import LOCK, PARTIAL, cache_limit, cache_root, locked, trim
 from training_smoke.loader import Batch, Course, decoded, threads_of
-from training_smoke.order import ByLength, Draw, Order, Texts, pick_texts
+from training_smoke.order import Draw, Order, Texts, pick_texts
 from training_smoke.packs import Pack
 from training_smoke.pixels import VERSION
 from training_smoke.towers import Frozen

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tests.training_smoke.pack_parts import codes, thirty, words
+from training_smoke.by_length import ByLength
 from training_smoke.errors import TrainingError
-from training_smoke.order import ByLength, Draw, Order, Shape
+from training_smoke.order import Draw, Order, Shape
 from training_smoke.packs import Pack
 from training_smoke.resident import ResidentLoader
 
