@@ -16,7 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training_smoke.objectives import CLIP, MERU, Objective, SigLIP, cached_step
+from training_smoke.objectives import CLIP, MERU, SigLIP, cached_step
+from training_smoke.objectives.blip2 import query_contrast
+from training_smoke.objectives.caption import caption_loss
+from training_smoke.objectives.coca import coca_loss
+from training_smoke.objectives.gather import Shards
+from training_smoke.objectives.itc import Contrast, itc_loss
+from training_smoke.objectives.itm import hard_negatives, itm_loss
+from training_smoke.objectives.mlm import mlm_loss
 
 IMAGES = torch.tensor([[0.6, 0.8], [1, 0], [0, 1]], dtype=torch.float64)
 TEXTS = F.normalize(torch.tensor([[0.8, 0.6], [1, 1], [-1, 1]], dtype=torch.float64))
@@ -120,7 +127,7 @@ class LinearTowers(nn.Module):
 class Whole(nn.Module):
     """Towers and objective as one module with a loss, as one may give it to DDP."""
 
-    def __init__(self, towers: nn.Module, objective: Objective) -> None:
+    def __init__(self, towers: nn.Module, objective: nn.Module) -> None:
         super().__init__()
         self.towers, self.objective = towers, objective
 
@@ -140,18 +147,92 @@ class Case(NamedTuple):
         return f"{self.objective} {'groups' if self.grouped else 'plain'} {self.step}"
 
 
-MAKE: dict[str, Callable[[], Objective]] = {
+class Written(nn.Module):
+    """A loss of families as an objective on features: what else it reads are functions of each pair."""
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(
+        self, images: Tensor, texts: Tensor, groups: Tensor | None = None, world: dist.ProcessGroup | None = None
+    ) -> Tensor:
+        return self.loss(images, texts, groups, world)
+
+
+def _contrast(images: Tensor, texts: Tensor, groups: Tensor | None, world: dist.ProcessGroup | None) -> Contrast:
+    slow = [F.normalize(side.detach() + 0.4 * side.detach().roll(1, 1)) for side in (images, texts)]
+    queues = {"image_queue": unit_rows(4, 5, seed=7), "text_queue": unit_rows(4, 5, seed=8)}
+    return itc_loss(images, texts, *slow, double(0.3), alpha=0.3, groups=groups, world=world, **queues)
+
+
+def _itc(images: Tensor, texts: Tensor, groups: Tensor | None, world: dist.ProcessGroup | None) -> Tensor:
+    return _contrast(images, texts, groups, world).loss
+
+
+def _itm(images: Tensor, texts: Tensor, groups: Tensor | None, world: dist.ProcessGroup | None) -> Tensor:
+    """Head and fusion are a product; negatives are drawn, by a number that each text gives, and gathered."""
+    uniform = texts.detach().abs()[:, :2].clamp(max=0.999)
+    wrong = hard_negatives(_contrast(images, texts, groups, world), uniform, groups=groups, world=world)
+    shards = Shards(world)
+    all_images, all_texts = shards.gather(images), shards.gather(texts)
+    seen = torch.cat([images, all_images[wrong.images], images])
+    read = torch.cat([texts, texts, all_texts[wrong.texts]])
+    match = 3 * (seen * read).sum(dim=1)
+    return itm_loss(torch.stack([-match, match], dim=1), wrong.labels, world=world)
+
+
+def _caption(images: Tensor, texts: Tensor, groups: Tensor | None, world: dist.ProcessGroup | None) -> Tensor:
+    """Two places a sample, one of them without a label in some: ranks have different numbers of labels."""
+    return caption_loss(*_said(images, texts), smoothing=0.1, world=world)
+
+
+def _mlm(images: Tensor, texts: Tensor, groups: Tensor | None, world: dist.ProcessGroup | None) -> Tensor:
+    logits, labels = _said(images, texts)
+    return mlm_loss(logits, labels, logits.detach().roll(1, 2), alpha=0.4, world=world)
+
+
+def _said(images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+    logits = 4 * torch.stack([images, images * texts], dim=1)  # [batch, 2, vocabulary]
+    labels = torch.stack([texts, images], dim=1).detach().argmax(dim=2)
+    labels[:, 1].masked_fill_(texts[:, 0].detach() > 0, -100)
+    return logits, labels
+
+
+def _queries(images: Tensor, texts: Tensor, groups: Tensor | None, world: dist.ProcessGroup | None) -> Tensor:
+    queries = torch.stack([images, F.normalize(images.roll(1, 1) + images)], dim=1)
+    return query_contrast(queries, texts, double(0.2), groups=groups, world=world).loss
+
+
+def _coca(images: Tensor, texts: Tensor, groups: Tensor | None, world: dist.ProcessGroup | None) -> Tensor:
+    return coca_loss(images, texts, double(1.5), *_said(images, texts), groups=groups, world=world).loss
+
+
+MAKE: dict[str, Callable[[], nn.Module]] = {
     "clip": lambda: CLIP().double(),
     "siglip": lambda: SigLIP(init_bias=-2.0).double(),
     "meru": lambda: MERU(init_scale=3.0, init_curvature=1.5).double(),
     "siglip-chunked": lambda: SigLIP(init_bias=-2.0, chunk=3).double(),
 }
-CASES = [Case(o, grouped, step) for o in MAKE for grouped in (False, True) for step in ("beside", "inside", "cached")]
+OF_FAMILIES: dict[str, Callable[[], nn.Module]] = {
+    "itc": lambda: Written(_itc),
+    "itm": lambda: Written(_itm),
+    "caption": lambda: Written(_caption),
+    "mlm": lambda: Written(_mlm),
+    "blip2": lambda: Written(_queries),
+    "coca": lambda: Written(_coca),
+}
+CASES = [
+    Case(o, grouped, step)
+    for o in (*MAKE, *OF_FAMILIES)
+    for grouped in (False, True)
+    for step in ("beside", "inside", "cached")
+]
 
 
 def step_alone(case: Case) -> dict[str, Tensor]:
     """The loss of the whole batch and its gradient in every parameter, in one process, without a cache."""
-    towers, objective = LinearTowers(), MAKE[case.objective]()
+    towers, objective = LinearTowers(), (MAKE | OF_FAMILIES)[case.objective]()
     loss = objective(*towers(PIXELS, WORDS), GROUPS if case.grouped else None)
     loss.backward()
     return {"loss": loss.detach()} | _gradients(towers, objective)
@@ -159,7 +240,7 @@ def step_alone(case: Case) -> dict[str, Tensor]:
 
 def step_sharded(case: Case, world: dist.ProcessGroup) -> dict[str, Tensor]:
     """The same, as a rank of `world` sees it after its step."""
-    towers, objective = LinearTowers(), MAKE[case.objective]()
+    towers, objective = LinearTowers(), (MAKE | OF_FAMILIES)[case.objective]()
     batch, rank = BATCH // dist.get_world_size(world), dist.get_rank(world)
     rows = slice(rank * batch, (rank + 1) * batch)
     pixels, words, groups = PIXELS[rows], WORDS[rows], GROUPS[rows] if case.grouped else None

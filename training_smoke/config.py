@@ -99,8 +99,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.objective not in NAMES:
             raise TrainingError(f"objective {self.objective!r}: there are {', '.join(NAMES)}")
-        if self.batch < 1 or self.log_every < 1 or self.workers < 1:
-            raise TrainingError("batch, log_every and workers must be at least 1")
+        if min(self.batch, self.log_every, self.workers, 1 if self.micro_batch is None else self.micro_batch) < 1:
+            raise TrainingError("batch, micro_batch, log_every and workers must be at least 1")
         if self.samples < self.batch or self.samples % self.batch:
             raise TrainingError(f"samples ({self.samples}) must be a multiple of batch ({self.batch})")
         if self.micro_batch is not None and self.batch % self.micro_batch:
@@ -116,7 +116,7 @@ class Config:
             if isinstance(changes.get(name), dict):
                 changes[name] = dataclasses.replace(getattr(self, name), **changes[name])
         if "settings" in changes:
-            changes["settings"] = {**self.settings, **changes["settings"]}
+            changes["settings"] = {**self.settings, **(changes["settings"] or {})}
         try:
             return dataclasses.replace(self, **changes)
         except TypeError as e:

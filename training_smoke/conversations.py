@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import xxhash
@@ -72,15 +72,27 @@ def turns_of(text: str) -> list[Turn] | None:
         return None
     try:
         listed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of thousands of brackets within each other
         return None
-    if not listed or not all(isinstance(one, dict) and {"from", "value"} <= one.keys() for one in listed):
+    if not listed or not all(map(_is_turn, listed)):
         return None
-    turns = [Turn(WHO.get(one["from"], one["from"]), str(one["value"]).replace(IMAGE, "").strip()) for one in listed]
+    turns = [Turn(WHO.get(one["from"], one["from"]), _said(one["value"])) for one in listed]
     asked = turns[1:] if turns[0].who == "system" else turns
     if len(asked) % 2 or any(turn.who != ("human", "gpt")[i % 2] for i, turn in enumerate(asked)) or not asked:
-        raise TrainingError(f"no conversation of human and gpt in turn: {', '.join(t.who for t in turns)}: {text:.80}")
+        raise TrainingError(
+            f"no conversation of human and gpt in turn: {', '.join(t.who for t in turns):.80}, of the text {text:.80}: "
+            "leave the sample out, or let each turn of a human be followed by one of gpt (a system's may stand first)"
+        )
     return turns
+
+
+def _is_turn(one: Any) -> bool:
+    return isinstance(one, dict) and all(isinstance(one.get(field), str) for field in ("from", "value"))
+
+
+def _said(value: str) -> str:
+    """Without the mark of the picture; half a character of UTF-16, which JSON can have, is no text."""
+    return value.encode("utf-8", "replace").decode().replace(IMAGE, "").strip()
 
 
 def caption_of(text: str) -> str:
@@ -235,16 +247,30 @@ class Chat:
         """int64 [n, 2, context]: tokens, and labels: the token itself where it is learned, else IGNORED.
 
         Behind a text both rows have padding: the ending token, IGNORED. Of a longer text the first tokens.
+
+        Raises:
+            TrainingError: the picture has no place among them.
         """
         out = torch.empty(len(texts), 2, context, dtype=torch.int64)
         out[:, 0], out[:, 1] = self.end, IGNORED
         found = self.tokenizer([t.text for t in texts], add_special_tokens=False, return_offsets_mapping=True)
         for row, text, ids, places in zip(out, texts, found["input_ids"], found["offset_mapping"], strict=True):
+            if self.image not in ids[:context]:
+                raise TrainingError(
+                    f"a context of {context} tokens has no place for the picture of the text {text.text!r:.120}, which "
+                    f"has {len(ids)}: raise towers.context, or leave the sample out"
+                )
             tokens = torch.tensor(ids[:context])
             learned = torch.tensor([any(a <= at < b for a, b in text.learned) for at, _ in places[:context]])
             row[0, : len(tokens)] = tokens
             row[1, : len(tokens)] = tokens.where(learned, IGNORED)
         return out
+
+    @property
+    def least(self) -> int:
+        """Tokens of the shortest conversation that anything is learned of: a request, and a word in answer."""
+        (tokens,) = self.prompts([self.talk([Turn("human", REQUEST), Turn("gpt", "a")])])
+        return len(tokens)
 
     def prompts(self, texts: Sequence[Rendered]) -> list[Tensor]:
         """int64 [t] each: texts that a model goes on from."""

@@ -9,7 +9,10 @@ learned scale and bias inside.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -22,30 +25,47 @@ from training_smoke.errors import TrainingError
 from training_smoke.families.base import Family
 from training_smoke.open_clip_files import write_model
 from training_smoke.towers import LEARNED, OpenClip
-from training_smoke.towers_file import config_of, load_model, read_file
+from training_smoke.towers_file import config_of, load_model, read_file, whole_in
 
 
 def export_model(path: str | Path, out: str | Path) -> Path:
-    """Write the model of a run's folder, or of a file (towers.pt, filter.pt), into a new folder; its path.
+    """Write the model of a run's folder, or of a file (towers.pt, filter.pt), into a new folder, which appears whole;
+    its path.
+
+    Args:
+        path: of a folder with such a file in it (of `curate train-filter`, of a run of a comparison) it is that file's.
 
     Raises:
         TrainingError: no such model, no other program knows its kind, or the folder has files.
     """
-    path, out = Path(path), Path(out)
+    path, out = whole_in(path), Path(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise TrainingError(f"{out} is there already: a model is written into a new folder")
     model = load_model(path)
-    if isinstance(model, Family):
-        model.export(out)
-    elif isinstance(model, OpenClip):
-        towers, learned = _learned(path)
-        _write_towers(model, towers, learned, path, out)
-    else:
-        raise TrainingError(
-            f"{path} has towers that curate alone knows ({type(model).__name__}): no library has such. "
-            "Train with towers of open_clip (`towers: {name: ViT-B-32}`), or evaluate the file with `curate evaluate`"
-        )
+    with _beside(out) as part:
+        if isinstance(model, Family):
+            model.export(part)
+        elif isinstance(model, OpenClip):
+            towers, learned = _learned(path)
+            _write_towers(model, towers, learned, path, part)
+        else:
+            raise TrainingError(
+                f"{path} has towers that curate alone knows ({type(model).__name__}): no library has such. Train "
+                "with towers of open_clip (`towers: {name: ViT-B-32}`), or evaluate the file with `curate evaluate`"
+            )
     return out
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A folder to be written, not there yet; it takes the place of `out` at the end, and goes where something failed."""
+    part = out.with_name(f"{out.name}.part-{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        yield part
+        part.replace(out)  # which is not there, or an empty folder
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _learned(path: Path) -> tuple[Towers, dict[str, float]]:

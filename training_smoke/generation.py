@@ -17,6 +17,7 @@ import torch
 import xxhash
 from torch import Tensor
 
+from training_smoke.errors import TrainingError
 from training_smoke.objectives.pairs import wide
 from training_smoke.sampling import Sampling
 
@@ -86,16 +87,44 @@ def generate(
 
     Raises:
         ValueError: other numbers of keys or prefixes than rows
+        TrainingError: logits that are NaN or infinite: of them any rule would still pick a token
     """
     if len(keys) != rows or (prefix is not None and (prefix.ndim != 2 or len(prefix) != rows or not prefix.shape[1])):
         raise ValueError(f"{rows} rows need as many keys and prefixes of at least one token, not {len(keys)} keys")
     if rows == 0:
         return torch.full((0, 1), eos)
+    decoder = _Watched(decoder)
     state, logits = _fed(decoder, torch.full((rows, 1), bos) if prefix is None else prefix)
     rules = _Rules(how, eos, tuple({bos, pad} - {eos}))
     search = _beams if how.kind == "beam" else _one_by_one
     said = search(decoder, state, logits, rules, list(keys))  # [rows, max_tokens], anything behind an eos
+    if not decoder.sound:
+        raise TrainingError("logits of the next token have NaN or infinity: this model writes no text; see its loss")
     return _ended(said, eos, pad)
+
+
+class _Watched:
+    """A decoder, and whether all that it said are numbers; on a GPU nothing waits for that until it is asked."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self._sound: Tensor | None = None
+
+    def begin(self) -> Any:
+        return self.decoder.begin()
+
+    def next(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        logits, state = self.decoder.next(tokens, state)
+        sound = logits.amax(dim=1).isfinite().all()  # a token that is ruled out may have -inf
+        self._sound = sound if self._sound is None else self._sound & sound
+        return logits, state
+
+    def rows(self, state: Any, index: Tensor) -> Any:
+        return self.decoder.rows(state, index)
+
+    @property
+    def sound(self) -> bool:
+        return bool(self._sound)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ the origin has space components only. What generalises lies near the origin: beh
 half-aperture asin(2K / (sqrt(c) |x|)), and what lies within it is a case of x (Ganea et al. 2018, arXiv:1804.01882,
 section 3; Le et al. 2019, arXiv:1902.00913). Formulas as in MERU (Desai et al. 2023, arXiv:2304.09172, section 3).
 
-Computed in the type that comes in; nothing becomes NaN for tangent vectors of length 1e4, in float32 too. Functions
+Computed in the type that comes in, distances in float64 (they are small differences of large numbers: in float32 those
+of two near points five from the origin were noise); nothing becomes NaN for tangent vectors of length 1e4. Functions
 named in the plural are of all pairs, [n, dim], [m, dim] -> [n, m]; the others go row by row.
 """
 
@@ -85,16 +86,19 @@ def distance(x: Tensor, y: Tensor, curvature: Tensor | float) -> Tensor:
     >>> round(distance(a, b, 1.0).item(), 5), round(distance(a, other, 1.0).item(), 5), distance(a, a, 1.0).item()
     (1.0, 2.44443, 0.0)
     """
+    given, (x, y) = x.dtype, (x.double(), y.double())
     apart = (x - y).square().sum(-1) - (time(x, curvature) - time(y, curvature)).square()
-    return _arc(curvature * apart / 2) / _root(curvature)
+    return (_arc(curvature * apart / 2, 1.0) / _root(curvature)).to(given)
 
 
 def distances(x: Tensor, y: Tensor, curvature: Tensor | float) -> Tensor:
     """`distance` of all pairs: [n, dim], [m, dim] -> [n, m]. Gradients are finite where points coincide, and 0."""
+    given, (x, y) = x.dtype, (x.double(), y.double())
     # sqrt(c) x_t = 1 + a, with a known to all digits near the origin too, where 1 would swallow it.
     a, b = (curvature * p.square().sum(-1) / (_root(curvature) * time(p, curvature) + 1) for p in (x, y))
+    times = torch.outer(1 + a, 1 + b)
     excess = a[:, None] + b + torch.outer(a, b) - curvature * (x @ y.T)  # -c <x, y> - 1
-    return _arc(excess) / _root(curvature)
+    return (_arc(excess, times.detach()) / _root(curvature)).to(given)
 
 
 def aperture(points: Tensor, curvature: Tensor | float, min_radius: float = MIN_RADIUS) -> Tensor:
@@ -158,13 +162,13 @@ def _length(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
 
-def _arc(excess: Tensor) -> Tensor:
+def _arc(excess: Tensor, of: Tensor | float) -> Tensor:
     """acosh(1 + excess), by the half angle: acosh itself has few digits where its argument is near 1.
 
-    Rounding makes of two equal points an excess of some eps, or one below 0: up to eps it counts as 0, where the slope
-    would be infinite.
+    Rounding makes of two equal points an excess of some eps, or one below 0: up to 4 eps of the numbers that it is the
+    difference `of`, it counts as 0, where the slope would be infinite.
     """
-    apart = excess > torch.finfo(excess.dtype).eps
+    apart = excess > 4 * torch.finfo(excess.dtype).eps * of
     return torch.where(apart, 2 * (torch.where(apart, excess, 1) / 2).sqrt().asinh(), 0)
 
 

@@ -134,7 +134,7 @@ class FamilyLearner(Learner):
             return self._part(batch, moment, None)
         parts = self._parts(batch, rows)
         weights = self.world.mean(torch.stack([self.model.weight(part.tokens).float() for part in parts]))
-        shares = weights / weights.sum().clamp(min=1)
+        shares = weights / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)  # 0, where nothing is learned
         total: Losses = {}
         for number, part in enumerate(parts):
             now = replace(moment, part=number, parts=len(parts))
@@ -193,7 +193,9 @@ def begun(name: str, towers: TwoTowers) -> Objective:
     """The objective, at the scale and bias that weights were trained with, where some were loaded."""
     objective: Objective = OBJECTIVES[name]()
     state = objective.state_dict()
-    if state.keys() <= towers.learned.keys():  # a scale without its bias was learned by another objective
+    there, asked = towers.learned.keys(), state.keys()
+    # A scale without the bias asked for is of another objective; one beside a curvature is of distances, no cosines.
+    if asked <= there and there - asked <= {"logit_bias"}:
         objective.load_state_dict({n: torch.tensor(towers.learned[n]) for n in state})
     return objective
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from training_smoke.errors import TrainingError
@@ -49,12 +51,48 @@ def write_model(
     if folder.exists() and any(folder.iterdir()):
         raise TrainingError(f"{folder} is not empty: a model is written into a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, folder / WEIGHTS[0])
+    save_file(_apart(state), folder / WEIGHTS[0])
     if save_tokenizer is not None:
         save_tokenizer(folder)
     # As our evaluation prepares pictures: the shorter side by Pillow's bicubic filter, the centre.
     pictures = {"mean": list(mean), "std": list(std), "interpolation": "bicubic", "resize_mode": "shortest"}
     (folder / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": pictures}, indent=2) + "\n")
+
+
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies where tensors lie in one memory (weights that are tied): safetensors has no names for that."""
+    found, seen = {}, set()
+    for name, value in state.items():
+        value = value.detach().cpu().contiguous()
+        place = value.untyped_storage().data_ptr()
+        found[name] = value.clone() if place in seen else value
+        seen.add(place)
+    return found
+
+
+def names_in(weights: Path) -> set[str]:
+    """Names of the tensors in a checkpoint, as open_clip reads it; next to none of its bytes are read where its format
+    allows.
+
+    Raises:
+        TrainingError: it is no checkpoint.
+    """
+    if weights.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(weights, "pt") as file:
+            return set(file.keys())
+    try:
+        try:
+            said = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+        except (RuntimeError, ValueError):  # of before torch 1.6, or an archive of TorchScript: no memory to map
+            from open_clip.factory import load_state_dict
+
+            said = load_state_dict(str(weights))
+        said = said.get("state_dict", said)
+        return {name.removeprefix("module.") for name in said}
+    except (OSError, RuntimeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError) as e:
+        raise TrainingError(f"{weights} is no checkpoint of open_clip ({type(e).__name__}: {e})") from e
 
 
 def check_folder(folder: Path, config: Mapping[str, Any], name: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
-from training_smoke.open_clip_files import check_folder, weights_in
+from training_smoke.open_clip_files import check_folder, names_in, weights_in
 from training_smoke.towers import LEARNED, OURS, OpenClip, TwoTowers
 
 
@@ -94,8 +94,6 @@ def _file(towers: Towers) -> str | None:
 
 def _has_bias(weights: str | None) -> bool:
     """Is there a learned bias in a file of weights? Of those with a tag, the configuration says it."""
-    from open_clip.factory import load_state_dict
-
     if weights is None or not Path(weights).is_file() or Path(weights).suffix in (".npz", ".npy"):
         return False
-    return "logit_bias" in load_state_dict(weights)
+    return "logit_bias" in names_in(Path(weights))

@@ -5,7 +5,7 @@ Sampling("nucleus", p=0.9, max_tokens=20, seed=3)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from training_smoke.errors import TrainingError
@@ -42,3 +42,7 @@ class Sampling:
             raise TrainingError(f"{self}: p lies in (0, 1], k and beams are at least 1, temperature is above 0")
         if not 0 <= self.min_tokens <= self.max_tokens or self.max_tokens < 1 or not self.repetition_penalty > 0:
             raise TrainingError(f"{self}: 0 <= min_tokens <= max_tokens, and repetition_penalty is above 0")
+
+    def within(self, most: int) -> Sampling:
+        """The same, of a model that has places for `most` tokens of a text."""
+        return replace(self, min_tokens=min(self.min_tokens, most), max_tokens=min(self.max_tokens, most))

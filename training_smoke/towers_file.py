@@ -23,6 +23,15 @@ from training_smoke.models import Model, build_model
 from training_smoke.towers import TwoTowers
 
 FORMAT = "curate towers 1"
+WHOLE = ("filter.pt", "towers.pt")
+"""Names of files of models in the folders of `curate train-filter` and of a comparison's runs, whose checkpoints are
+gone."""
+
+
+def whole_in(path: str | Path) -> Path:
+    """The file of a model that lies in this folder; the path itself, where it is a file, or a folder without one."""
+    path = Path(path)
+    return next((path / name for name in WHOLE if (path / name).is_file()), path)
 
 
 def save_towers(path: str | Path, towers: Model, config: Towers, about: Mapping[str, Any]) -> None:

@@ -96,8 +96,7 @@ def train(
             if step % config.log_every == 0 or last:
                 loss_now = guard.look()[-1]
                 if metrics is not None:
-                    parts = {name: value.item() for name, value in losses.items() if name != "loss"}
-                    about = {"loss": loss_now, **parts, "lr": rate, "grad_norm": norm.item(), **learner.told()}
+                    about = {**told(losses), "loss": loss_now, "lr": rate, "grad_norm": norm.item(), **learner.told()}
                     metrics.add(step=step, samples=step * config.batch, **about, **speed.told())
             if last or (config.save_every and step % config.save_every == 0):
                 guard.look()
@@ -116,6 +115,11 @@ def one_step(learner: Learner, optimiser: torch.optim.Optimizer, batch: Batch, m
     optimiser.zero_grad(set_to_none=True)
     learner.after_step(moment)
     return losses, norm
+
+
+def told(losses: Losses) -> dict[str, float]:
+    """Of a step, for the log; the device is waited for."""
+    return {name: value.item() for name, value in losses.items()}
 
 
 def batches(packs: Packs, config: Config, model: Model, world: World, start: int) -> Iterator[Batch]:

@@ -104,8 +104,12 @@ class Vocabulary:
         texts: list[str] = self._tokenizer.decode_batch(rows, skip_special_tokens=True)
         return texts
 
-    def hf(self) -> PreTrainedTokenizerFast:
-        """The same numbers for transformers. Special tokens that stand in a text are such there, as usual for chats."""
+    def hf(self, around: bool = False) -> PreTrainedTokenizerFast:
+        """The same numbers for transformers. Special tokens that stand in a text are such there, as usual for chats.
+
+        Args:
+            around: whether bos is put before each text and eos behind it, as by `encode`, where special tokens are asked for.
+        """
         from transformers import PreTrainedTokenizerFast
 
         named = dict(zip(("pad_token", "bos_token", "eos_token", "mask_token"), SPECIALS, strict=False))
@@ -115,6 +119,13 @@ class Vocabulary:
             clean_up_tokenization_spaces=False,
             **named,
         )
+        if around:
+            from tokenizers.processors import TemplateProcessing
+
+            bos, eos = SPECIALS[self.bos], SPECIALS[self.eos]
+            found.backend_tokenizer.post_processor = TemplateProcessing(
+                single=f"{bos} $A {eos}", special_tokens=[(bos, self.bos), (eos, self.eos)]
+            )
         return found
 
     @property

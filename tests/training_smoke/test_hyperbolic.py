@@ -180,3 +180,17 @@ def test_examples_in_the_docstrings() -> None:
     found = doctest.testmod(hyperbolic)
     assert found.failed == 0
     assert found.attempted > 8
+
+
+def test_distances_of_near_points_hold_far_from_the_origin() -> None:
+    """They are the positive pairs of a trained model: in float32 the matrix of them was noise from radius 3 on."""
+    away = torch.tensor([[3.0, 0.0, 4.0]]).repeat(3, 1)
+    away[1] *= 1 + 0.001  # 0.005 farther out
+    away[2, 1] += 1e-4
+    points = expm0(away, 1.0)
+    exact = distances(expm0(away.double(), 1.0), expm0(away.double(), 1.0), 1.0)
+    found = distances(points, points, 1.0)
+    assert found.dtype == torch.float32
+    assert torch.equal(found.diagonal(), torch.zeros(3))
+    torch.testing.assert_close(found.double(), exact, rtol=2e-2, atol=1e-5)
+    torch.testing.assert_close(distance(points[:1], points[1:2], 1.0).double(), exact[0, 1:2], rtol=2e-2, atol=1e-5)

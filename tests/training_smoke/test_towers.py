@@ -126,6 +126,8 @@ def test_a_training_begins_where_a_file_of_towers_ends(tmp_path: Path) -> None:
     assert clip.logit_scale.item() == 3.5
     assert (siglip.logit_scale.item(), siglip.logit_bias.item()) == (3.5, -7.0)
     assert begun_objective("clip", trained).logit_scale.item() == pytest.approx(math.log(1 / 0.07))
+    begun.learned = {"logit_scale": 1.0, "log_curvature": 0.5, "image_scale": 0.1, "text_scale": 0.1}  # MERU's
+    assert begun_objective("clip", begun).logit_scale.item() == pytest.approx(math.log(1 / 0.07))
 
 
 def test_weights_of_other_towers_are_refused(tmp_path: Path) -> None:

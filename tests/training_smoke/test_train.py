@@ -155,6 +155,8 @@ def test_the_rate_warms_up_and_goes_to_nothing() -> None:
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(TrainingError, match="must be a multiple of batch"):
         SMALL.but(samples=97)
+    with pytest.raises(TrainingError, match="micro_batch, log_every and workers must be at least 1"):
+        SMALL.but(micro_batch=0)
     with pytest.raises(TrainingError, match="must divide batch"):
         SMALL.but(micro_batch=3)
     with pytest.raises(TrainingError, match="no such setting"):

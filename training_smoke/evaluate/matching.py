@@ -23,9 +23,10 @@ def matching(model: Matcher, some: Pictures) -> Measured:
     p >= 1/2 a model that sees nothing is right on half of them. Items are pictures.
 
     Right pairs are pictures with their first caption, wrong ones with that of the picture a third of the set away; the
-    pictures of the shuffled control are half the set away, and so belong to neither. itm_accuracy is at p >= 1/2 as it
-    comes: trained on two wrong pairs for a right one, a model of little knowledge says no to all, and is right on half.
-    itm_pair_accuracy asks which of a picture's two texts is its own (equal ones count half), whatever the prior.
+    pictures of the shuffled control are half the set away, and so belong to neither. itm_accuracy is at p >= 1/2 of
+    `Matcher.match`, which answers for as many right pairs as wrong ones: families that learn from two wrong pairs for a
+    right one take that out (`training_smoke.objectives.itm.balanced`). itm_pair_accuracy asks which of a picture's two
+    texts is its own (equal ones count half), whatever the prior.
 
     Raises:
         TrainingError: probabilities that are none.

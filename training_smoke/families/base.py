@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from types import UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 import torch.distributed as dist
@@ -125,6 +126,10 @@ class Family(Normalised, ABC):
             there = ", ".join(fields) or "none"
             raise TrainingError(f"{cls.__name__} has no settings {', '.join(unknown)}; there are {there}")
         values = {n: tuple(v) if isinstance(v, list) else v for n, v in settings.items()}
+        hints = get_type_hints(cls.Settings)
+        for name, value in values.items():
+            if not _fits(value, hints[name]):
+                raise TrainingError(f"settings of {cls.__name__}: {name} is {value!r}, and no {fields[name].type}")
         try:
             return cls.Settings(**values)
         except (TypeError, ValueError) as e:
@@ -207,6 +212,18 @@ class Family(Normalised, ABC):
             TrainingError: no library knows such a model.
         """
         raise TrainingError(f"no library has models like {type(self).__name__}: use towers.pt with curate")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Is a value of a configuration file of this type? An integer is a number too, and a truth value is none."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    kind = get_origin(hint) or hint
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return kind is Any or isinstance(value, kind)
 
 
 def token_mean(sums: Tensor, count: Tensor, world: ProcessGroup | None) -> Tensor:

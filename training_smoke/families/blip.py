@@ -79,7 +79,7 @@ class Blip(Family):
                 "groups": ((r"^tau", 0.1), (r"^decoder|word_embeddings|crossattention|^matching", 3.0)),
             },
             "batch": 64,
-            "samples": 64 * 300,
+            "samples": 64 * 600,
         },
         "small": _GPU | {"towers": _PAPER, "optimiser": _RATE | {"warmup": 500 * 2048}},
         "medium": _GPU | {"towers": _PAPER, "optimiser": _RATE | {"warmup": 3000 * 2048}},
@@ -251,8 +251,7 @@ class Blip(Family):
 
     def caption(self, images: Tensor, how: Sampling, keys: Sequence[str]) -> list[str]:
         """As `training_smoke.abilities.Captioner` has it; no longer than texts are in training."""
-        most = min(how.max_tokens, self.context - 2)
-        how = replace(how, max_tokens=most, min_tokens=min(how.min_tokens, most))
+        how = how.within(self.context - 2)
         with self.inference():
             writer = Writer(self.decoder, self.encoders.images(self.normalised(images))[0])
             w = self.words

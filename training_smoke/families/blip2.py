@@ -36,7 +36,7 @@ from training_smoke.objectives.blip2 import hard_negatives, query_contrast
 from training_smoke.objectives.caption import IGNORED, caption_loss, caption_losses, next_labels
 from training_smoke.objectives.gather import Shards
 from training_smoke.objectives.itc import Contrast
-from training_smoke.objectives.itm import NO_PAIR, itm_loss
+from training_smoke.objectives.itm import NO_PAIR, balanced, itm_loss
 from training_smoke.objectives.pairs import wide
 from training_smoke.sampling import Sampling
 
@@ -232,13 +232,13 @@ class Blip2(Blip2Family):
             return self._text_vectors(self._tokens(texts)).cpu()
 
     def match(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """See `abilities.Matcher`."""
+        """See `abilities.Matcher`: as likely as if half of the pairs were true."""
         with self.inference():
-            return self._match(self.see(images), self._tokens(texts)).softmax(dim=1)[:, 1].float().cpu()
+            return balanced(self._match(self.see(images), self._tokens(texts))).cpu()
 
     def caption(self, images: Tensor, how: Sampling, keys: Sequence[str]) -> list[str]:
         """See `abilities.Captioner`."""
-        how = replace(how, max_tokens=min(how.max_tokens, self.model.config.qformer_config.max_position_embeddings - 1))
+        how = how.within(self.model.config.qformer_config.max_position_embeddings - 1)
         with self.inference():
             decoder = CachedWriting(self.model, self.writer, self.see(images))
             begin = torch.full((len(images), 1), self.words.begin, device=self.mean.device)

@@ -13,6 +13,7 @@ from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
 from training_smoke.families.blip2_parts import size_of, usable_init
 from training_smoke.families.blip_text import Words, trained_words
+from training_smoke.families.published import published
 from training_smoke.vocabulary import Vocabulary
 
 DECODE = "<decode>"  # first token of a text that is to be written, as [DEC] of the reference
@@ -38,7 +39,7 @@ def _of_folder(towers: Towers) -> tuple[Any, Words, int]:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        config, tokenizer = (kind.from_pretrained(towers.name) for kind in (AutoConfig, AutoTokenizer))
+        config, tokenizer = (published(kind, towers.name) for kind in (AutoConfig, AutoTokenizer))
     except (OSError, ValueError) as e:
         raise TrainingError(f"towers.name {towers.name}: no model and tokenizer: {str(e).splitlines()[0]}") from e
     if config.model_type != "blip-2" or not config.qformer_config.use_qformer_text_input:

@@ -12,6 +12,7 @@ from typing import Any
 from training_smoke.errors import TrainingError
 from training_smoke.families.blip2_parts import Size
 from training_smoke.families.blip_text import Words
+from training_smoke.families.published import published
 from training_smoke.vocabulary import Vocabulary
 
 IMAGE = "<image>"  # stands for a query in texts that transformers' processor makes
@@ -97,8 +98,8 @@ def language_of(source: str) -> Language:
     import transformers
 
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-        model = transformers.AutoModelForCausalLM.from_pretrained(source)
+        tokenizer = published(transformers.AutoTokenizer, source)
+        model = published(transformers.AutoModelForCausalLM, source)
     except (OSError, ValueError) as e:
         raise TrainingError(f"settings.language {source}: {str(e).splitlines()[0]}") from e
     image = _with_image(tokenizer)
@@ -116,8 +117,8 @@ def language_of_folder(folder: str) -> tuple[Any, Language]:
     import transformers
 
     try:
-        config = transformers.AutoConfig.from_pretrained(folder)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        config = published(transformers.AutoConfig, folder)
+        tokenizer = published(transformers.AutoTokenizer, folder)
     except (OSError, ValueError) as e:
         raise TrainingError(f"towers.name {folder}: no model and tokenizer: {str(e).splitlines()[0]}") from e
     if config.model_type != "blip-2" or not config.use_decoder_only_language_model:

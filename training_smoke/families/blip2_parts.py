@@ -23,6 +23,7 @@ from training_smoke.config import Config, Towers
 from training_smoke.errors import TrainingError
 from training_smoke.families.base import Family
 from training_smoke.families.blip_text import Words
+from training_smoke.families.published import published
 from training_smoke.towers import CLIP_MEAN, CLIP_STD
 from training_smoke.towers_file import is_ours, read_file
 
@@ -129,8 +130,11 @@ def size_of(name: str) -> Size:
 
 
 def usable_init(config: Any) -> None:
-    """Let random weights of a published configuration be such that they can learn: see `Size.init`."""
+    """Let random weights of a published configuration be such that they can learn: see `Size.init`; and in single
+    precision, whatever they were saved in."""
     config.vision_config.initializer_range = max(config.vision_config.initializer_range, 0.02)
+    for part in (config, config.vision_config, config.qformer_config, config.text_config):
+        part.dtype = torch.float32
 
 
 class Blip2Family(Family):
@@ -209,9 +213,10 @@ class Weights:
 
     @property
     def vision(self) -> str:
-        """What stands before the names of the image encoder's tensors; of several, such as a momentum encoder's, the
-        shortest, and of equally short ones the first."""
-        before = sorted((n.removesuffix(SEEN) for n in self.values if n.endswith(SEEN)), key=lambda n: (len(n), n))
+        """What stands before the names of the image encoder's tensors, which is not the momentum encoder of BLIP and
+        ALBEF; of several the shortest, and of equally short ones the first."""
+        found = (n.removesuffix(SEEN) for n in self.values if n.endswith(SEEN) and not n.startswith("slow."))
+        before = sorted(found, key=lambda n: (len(n), n))
         if not before:
             raise TrainingError(f"{self.source} has no image encoder of BLIP's or BLIP-2's make")
         return before[0]
@@ -246,7 +251,7 @@ def _published(source: str) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        config = transformers.AutoConfig.from_pretrained(source)
+        config = published(transformers.AutoConfig, source)
         name = (config.architectures or [""])[0]
         if not name.startswith("Blip"):
             raise TrainingError(f"{source} is a {name or config.model_type}: no model of BLIP or BLIP-2")

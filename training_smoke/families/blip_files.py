@@ -28,6 +28,7 @@ from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
 from training_smoke.families.blip_parts import Plan, layers_of
 from training_smoke.families.blip_text import Words, trained_words
+from training_smoke.families.published import published
 
 if TYPE_CHECKING:
     from training_smoke.families.blip import Blip, BlipSettings
@@ -88,7 +89,7 @@ def loaded(towers: Towers, settings: BlipSettings) -> Blip:
 
     found = [_read(place) for place in _places(str(towers.weights))]
     plan, first = Plan.of(found[0].config), _places(str(towers.weights))[0]
-    words = Words.theirs(AutoTokenizer.from_pretrained(first), plan.text)
+    words = Words.theirs(published(AutoTokenizer, first), plan.text)
     size = plan.vision.image_size
     if towers.image_size not in (None, size):
         raise TrainingError(f"image_size {towers.image_size} is asked for, and {towers.weights} is for {size}")

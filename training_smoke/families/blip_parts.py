@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,6 @@ from training_smoke.families.blip_text import Words
 from training_smoke.families.momentum import slow_copy
 from training_smoke.vocabulary import Vocabulary
 
-INIT = float(os.environ.get("C_INIT", "0.02"))
 MIN_TAU, MAX_TAU = 0.001, 0.5
 """Bounds of the learned temperature, of ALBEF's code and BLIP's."""
 

@@ -39,14 +39,9 @@ class Words:
     def ours(cls, vocabulary: Vocabulary) -> Words:
         """Texts begin alike for all three uses: transformers' classes take the tokenizer's first token for reading with
         a picture, where BLIP's code has [ENC], so that a model with another one would be asked wrongly there."""
-        from tokenizers.processors import TemplateProcessing
-
-        tokenizer, v = vocabulary.hf(), vocabulary
-        # So that `tokenizer(text)` of who loads an export is what the model has seen.
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single="<s> $A </s>", special_tokens=[("<s>", v.bos), ("</s>", v.eos)]
-        )
-        return cls(_plain(tokenizer), v.pad, v.bos, v.bos, v.bos, v.eos, v.mask)
+        v = vocabulary
+        # `tokenizer(text)` of who loads an export is what the model has seen.
+        return cls(_plain(v.hf(around=True)), v.pad, v.bos, v.bos, v.bos, v.eos, v.mask)
 
     @classmethod
     def theirs(cls, tokenizer: PreTrainedTokenizerBase, config: BlipTextConfig) -> Words:

@@ -94,7 +94,7 @@ class Captioning(Family):
 
     def caption(self, images: Tensor, how: Sampling, keys: Sequence[str]) -> list[str]:
         """A text for each picture, of at most context - 2 tokens: see `training_smoke.abilities.Captioner`."""
-        how = replace(how, max_tokens=min(how.max_tokens, self.context - 2))
+        how = how.within(self.context - 2)
         v = self.vocabulary
         with self.inference():
             tokens = generate(Writer(self.decoder, self.memory(images)), len(images), how, keys, v.bos, v.eos, v.pad)

@@ -54,7 +54,7 @@ class CoCa(Family):
         "tiny": {
             "towers": {"name": "tiny", "image_size": 64, "context": 20},
             "optimiser": {"lr": 3e-3, "weight_decay": 0.1, "warmup": 3_200, "clip_norm": 1.0},
-            "samples": 44_800,
+            "samples": 57_600,
             "batch": 64,
         },
         "debug": {"towers": {"name": "coca_ViT-B-32"}},
@@ -136,8 +136,7 @@ class CoCa(Family):
 
     def caption(self, images: Tensor, how: Sampling, keys: Sequence[str]) -> list[str]:
         """A text for each picture, of at most two tokens less than the model's context: its start and end are there."""
-        most = min(how.max_tokens, self.context - 2)
-        how = replace(how, max_tokens=most, min_tokens=min(how.min_tokens, most))
+        how = how.within(self.context - 2)
         with self.inference():
             decoder = CachedDecoder(self.model, self.model.visual(self.normalised(images))[1])
             words = self.words
@@ -182,13 +181,5 @@ class CoCa(Family):
 
     def _save_words(self, folder: Path) -> None:
         """For transformers' tokenizers, which open_clip asks; with a start and an end around every text."""
-        from tokenizers.processors import TemplateProcessing
-
         assert isinstance(self.words, Vocabulary)
-        tokenizer = self.words.hf()
-        start, end = tokenizer.bos_token, tokenizer.eos_token
-        around = TemplateProcessing(
-            single=f"{start} $A {end}", special_tokens=[(start, self.words.bos), (end, self.words.eos)]
-        )
-        tokenizer.backend_tokenizer.post_processor = around
-        tokenizer.save_pretrained(folder)
+        self.words.hf(around=True).save_pretrained(folder)

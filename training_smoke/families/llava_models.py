@@ -17,6 +17,7 @@ from training_smoke.config import Towers
 from training_smoke.conversations import IMAGE, TEMPLATES, Chat
 from training_smoke.errors import TrainingError
 from training_smoke.families.llava_settings import SIZES, LlavaSettings
+from training_smoke.families.published import published
 from training_smoke.towers import CLIP_MEAN, CLIP_STD
 from training_smoke.vocabulary import Vocabulary
 
@@ -123,7 +124,7 @@ def _of_folder(towers: Towers, settings: LlavaSettings) -> tuple[LlavaConfig, Pr
 
     if settings.vision is not None or settings.language is not None:
         raise TrainingError(f"{towers.name} is a whole LLaVA: vision and language are settings of {', '.join(SIZES)}")
-    config = AutoConfig.from_pretrained(towers.name)
+    config = published(AutoConfig, towers.name)
     if not isinstance(config, LlavaConfig):
         raise TrainingError(
             f"{towers.name} is a {config.model_type} and no llava: see the settings vision and language"
@@ -147,7 +148,7 @@ def _config(name: str, part: str) -> Any:
     """The configuration of a model, or of that part of it (CLIP's has one of its vision tower)."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(name)
+    config = published(AutoConfig, name)
     return getattr(config, part, config)
 
 
@@ -169,7 +170,7 @@ def _pixels_of(name: str) -> Pixels:
 def _tokenizer(name: str) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    found = AutoTokenizer.from_pretrained(name)
+    found = published(AutoTokenizer, name)
     if not isinstance(found, PreTrainedTokenizerFast):
         raise TrainingError(
             f"{name}: labels need a tokenizer that knows the places of its tokens in a text (a fast one)"
@@ -211,7 +212,7 @@ def _load_halves(model: LlavaForConditionalGeneration, settings: LlavaSettings) 
         tower = kind.from_pretrained(settings.vision, config=config, dtype=torch.float32)
         model.model.vision_tower.load_state_dict(tower.state_dict())
     if settings.language is not None and not _random(settings.language):
-        found = AutoModelForCausalLM.from_pretrained(settings.language, dtype=torch.float32)
+        found = published(AutoModelForCausalLM, settings.language, dtype=torch.float32)
         words: Any = model.get_input_embeddings()
         found.resize_token_embeddings(words.num_embeddings, mean_resizing=False)
         model.model.language_model.load_state_dict(found.base_model.state_dict())

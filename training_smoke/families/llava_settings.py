@@ -104,7 +104,7 @@ SCALES: dict[str, dict[str, Any]] = {
     "tiny": {
         "towers": {"name": "tiny", "image_size": 48, "context": 40},
         "settings": {"alignment": 0.0, "train_vision": True, "layer": -1, "questions": 1.0},
-        "samples": 28_672,
+        "samples": 40_960,
         "batch": 32,
         "optimiser": {"lr": 1e-3, "weight_decay": 0.1, "warmup": 1_280, "clip_norm": 1.0},
     },

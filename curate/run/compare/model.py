@@ -23,7 +23,7 @@ from training_smoke.evaluate.encoders import Able, TowerEncoders, able
 from training_smoke.evaluate.hyperbolic import HyperbolicEncoders, on_hyperboloid
 from training_smoke.objectives import MERU, OBJECTIVES, Objective
 from training_smoke.towers import OURS, build
-from training_smoke.towers_file import load_model, read_file
+from training_smoke.towers_file import load_model, read_file, whole_in
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,7 @@ def open_model(said: str, device: str, precision: str = "fp32") -> Model:
     Raises:
         TrainingError: it is none of these.
     """
-    path = Path(said).expanduser()
-    if path.is_dir():
-        path = next((path / name for name in ("filter.pt", "towers.pt") if (path / name).is_file()), path)
+    path = whole_in(Path(said).expanduser())
     if path.is_dir():
         return Model(said, _newest(path), *_of_run(path, device, precision))
     if path.is_file():

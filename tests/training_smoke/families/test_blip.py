@@ -1,4 +1,4 @@
-"""BLIP: its parts against loops and against transformers, and its weights both ways."""
+"""BLIP: its parts against loops and against transformers."""
 
 from __future__ import annotations
 
@@ -12,56 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 pytest.importorskip("transformers")
-from transformers import (
-    BertTokenizerFast,
-    BlipConfig,
-    BlipForConditionalGeneration,
-    BlipForImageTextRetrieval,
-    BlipProcessor,
-)
+from transformers import BlipForConditionalGeneration
 
+from tests.training_smoke.families.blip_cases import CAPTIONS, MOMENT, made, moved, pictures
 from training_smoke.abilities import Captioner, Encoders, Matcher
-from training_smoke.config import Config, Towers, scale
-from training_smoke.errors import TrainingError
-from training_smoke.families import family
-from training_smoke.families.base import Moment
+from training_smoke.config import Towers, scale
 from training_smoke.families.blip import Blip
 from training_smoke.families.blip_text import Words
-from training_smoke.objectives.caption import IGNORED
 from training_smoke.sampling import Sampling
-from training_smoke.towers_file import load_model, save_model
-
-SETTINGS = {"width": 32, "layers": 2, "image_layers": 2, "queue": 8, "patch": 8, "momentum": 0.9}
-TOWERS = Towers("tiny", image_size=16, context=12)
-CAPTIONS = ["A dog runs over the grass.", "Two men.", "The red car is on the street", "a dog runs over the grass."]
-MOMENT = Moment(step=5, steps=100, seed=0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def made(towers: Towers = TOWERS, **settings: object) -> Blip:
-    built = family("blip").build(towers, SETTINGS | settings, seed=0)
-    assert isinstance(built, Blip)
-    return built
-
-
-def pictures(count: int = 4, size: int = 16) -> Tensor:
-    draws = torch.Generator().manual_seed(1)
-    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=draws)
-
-
-def moved(model: Blip, by: float = 0.05) -> Blip:
-    """Weights of which no two parts are alike: decoder, encoder, momentum encoders, gains and biases."""
-    draws = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += by * torch.randn(parameter.shape, generator=draws)
-        model.tau.fill_(0.1)
-    return model
-
 
 # ------------------------------------------------------------------------------------------- the loss
 
@@ -298,154 +256,6 @@ def test_captions_are_transformers(tmp_path: Path, how: Sampling) -> None:
     )  # fmt: skip
     assert ours == model.words.decode(said[:, 1:])
     assert len(set(ours)) > 1
-
-
-# ------------------------------------------------------------------------------------------- files
-
-
-def fair(p: Tensor) -> Tensor:
-    """Theirs is of a world with two wrong pairs to a true one, as in training: odds doubled."""
-    return 2 * p / (1 + p)
-
-
-def by_transformers(folder: Path, images: Tensor, captions: list[str]) -> dict[str, Tensor]:
-    """What transformers makes of an export, from pictures and strings, without any code of ours."""
-    retrieval = BlipForImageTextRetrieval.from_pretrained(folder / "retrieval").eval()
-    captioning = BlipForConditionalGeneration.from_pretrained(folder / "captioning").eval()
-    processor = BlipProcessor.from_pretrained(folder / "captioning")
-    given = processor(
-        images=[i.permute(1, 2, 0).numpy() for i in images], text=captions, padding=True, return_tensors="pt"
-    )
-    with torch.no_grad():
-        return {
-            "match": fair(retrieval(**given).itm_score.softmax(1)[:, 1]),
-            "similarity": retrieval(**given, use_itm_head=False).itm_score,
-            "logits": captioning(**given).logits,
-        }
-
-
-def by_us(model: Blip, images: Tensor, captions: list[str]) -> dict[str, Tensor]:
-    tokens = model._tokens(captions)
-    with model.inference():
-        hidden, labels = model._written(model.encoders.images(model.normalised(images))[0], tokens)
-        logits = model.decoder.cls(hidden)
-    assert (labels == IGNORED).any()
-    similarity = model.encode_images(images) @ model.encode_texts(captions).T
-    return {"match": model.match(images, captions), "similarity": similarity, "logits": logits}
-
-
-def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    places = ours["logits"].shape[1]
-    for name, found in ours.items():
-        expected = theirs[name][:, :places] if name == "logits" else theirs[name]
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
-
-
-def test_transformers_loads_ours(tmp_path: Path) -> None:
-    model = moved(made()).eval()
-    model.export(tmp_path)
-    assert_same(by_us(model, pictures(), CAPTIONS), by_transformers(tmp_path, pictures(), CAPTIONS))
-
-
-def test_ours_come_back(tmp_path: Path) -> None:
-    model = moved(made()).eval()
-    model.export(tmp_path)
-    again = made(Towers("tiny", weights=str(tmp_path), context=12)).eval()
-    assert_same(by_us(again, pictures(), CAPTIONS), by_us(model, pictures(), CAPTIONS))
-    for name, slow in again.slow.named_parameters():
-        assert torch.equal(slow, again.encoders.get_parameter(name))
-
-
-def theirs_with_berts_words(folder: Path) -> BlipForImageTextRetrieval:
-    """As on the hub: a tokenizer of BERT's kind that does not know [DEC] and [ENC], the last two of the embeddings."""
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        "a",
-        "dog",
-        "runs",
-        "over",
-        "the",
-        "grass",
-        "two",
-        "men",
-        ".",
-    ]
-    (folder / "vocab.txt").write_text("\n".join(pieces))
-    tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"))
-    n = len(tokenizer)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ids = {"vocab_size": n + 2, "bos_token_id": n, "sep_token_id": 3, "pad_token_id": 0}
-    config = BlipConfig(
-        text_config=shape | ids | {"max_position_embeddings": 16},
-        vision_config=shape | {"image_size": 16, "patch_size": 8, "initializer_range": 0.2},
-        image_text_hidden_size=24,
-    )
-    torch.manual_seed(3)
-    model = BlipForImageTextRetrieval(config).eval()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return model
-
-
-def test_theirs_load_here(tmp_path: Path) -> None:
-    theirs = theirs_with_berts_words(tmp_path)
-    with pytest.warns(UserWarning, match="has no writing head"):
-        model = made(Towers("base", weights=str(tmp_path), context=10)).eval()
-    w = model.words
-    assert (w.pad, w.first, w.begin, w.fused, w.end) == (0, 2, 14, 15, 3)
-    tokens = model.tokenize(["A dog runs over the grass."])
-    assert tokens.tolist() == [[2, 5, 6, 7, 8, 9, 10, 13, 3, 0]]
-    assert w.decode(tokens) == ["a dog runs over the grass."]
-    pixels = model.normalised(pictures(1))
-    there, fused = w.there(tokens), tokens.clone()
-    fused[:, 0] = 15
-    with torch.no_grad():
-        score = theirs(input_ids=fused, pixel_values=pixels, attention_mask=there).itm_score.softmax(1)[:, 1]
-        score = fair(score)
-        similarity = theirs(input_ids=tokens, pixel_values=pixels, attention_mask=there, use_itm_head=False).itm_score
-    torch.testing.assert_close(model.match(pictures(1), ["a dog runs over the grass."]), score, rtol=0, atol=1e-5)
-    ours = model.encode_images(pictures(1)) @ model.encode_texts(["a dog runs over the grass."]).T
-    torch.testing.assert_close(ours, similarity, rtol=0, atol=1e-5)
-
-
-def test_a_file_of_ours_needs_no_folder_of_theirs(tmp_path: Path) -> None:
-    (tmp_path / "theirs").mkdir()
-    theirs_with_berts_words(tmp_path / "theirs")
-    towers = Towers("tiny", weights=str(tmp_path / "theirs"), context=10)
-    config = Config(objective="blip", settings=SETTINGS, towers=towers)
-    with pytest.warns(UserWarning, match="has no writing head"):
-        model = made(towers).eval()
-    save_model(tmp_path / "towers.pt", model, config, {})
-    (tmp_path / "theirs" / "model.safetensors").unlink()
-    again = load_model(tmp_path / "towers.pt")
-    assert isinstance(again, Blip)
-    captions = ["a dog runs", "two men."]
-    assert again.tokenize(captions).tolist() == model.tokenize(captions).tolist()
-    assert torch.equal(again.match(pictures(2), captions), model.match(pictures(2), captions))
-
-
-def test_what_is_no_blip_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="is no model of transformers"):
-        made(Towers("base", weights=str(tmp_path / "nothing")))
-    with pytest.raises(TrainingError, match="is of class none"):
-        made(Towers("base", weights=str(tmp_path)))
-    (tmp_path / "config.json").write_text('{"model_type": "blip", "architectures": ["BlipForQuestionAnswering"]}')
-    with pytest.raises(TrainingError, match="is of class BlipForQuestionAnswering"):
-        made(Towers("base", weights=str(tmp_path)))
-    with pytest.raises(TrainingError, match="towers 'huge'"):
-        made(Towers("huge"))
-    with pytest.raises(TrainingError, match="multiple of the patch"):
-        made(Towers("tiny", image_size=20))
-    with pytest.raises(TrainingError, match="a context of 400"):
-        made(Towers("tiny", image_size=16, context=400))
-    with pytest.raises(TrainingError, match="tau lies in"):
-        made(tau=2.0)
-    with pytest.raises(TrainingError, match="momentum and alpha"):
-        made(momentum=1.5)
 
 
 def test_a_text_of_the_web_ends_where_it_ends() -> None:

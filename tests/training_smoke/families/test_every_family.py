@@ -202,6 +202,20 @@ def test_settings_that_are_none_are_refused(name: str) -> None:
         family(name).checked({"no_such_thing": 1})
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [("llava", "train_vision", "false"), ("llava", "lora", 1.5), ("blip", "queue", True), ("blip2", "itc", "1")],
+)
+def test_settings_of_another_type_are_refused(name: str, setting: str, value: Any) -> None:
+    """A word in quotes is no truth value, which "false" would else be."""
+    with pytest.raises(TrainingError, match=f"{setting} is {value!r}, and no "):
+        family(name).checked({setting: value})
+
+
+def test_whole_numbers_are_numbers() -> None:
+    assert family("llava").checked({"questions": 1, "vision": None}).questions == 1
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_scale_of_a_family_is_a_configuration(name: str) -> None:
     """Of each the settings are the family's, and the file of a run keeps them."""
