@@ -10,6 +10,7 @@ again it goes on where it was, as `curate compare` does.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,8 +25,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common import ROOT, SHARED, WORK, Bar, at_least, bar, environment, finish
-from families_page import document, put_into
-from families_runs import CAPTIONS, FOLDER, QUESTIONS, chance, questions
+from families_data import CAPTIONS, FOLDER, QUESTIONS, chance, digest, questions
+from families_page import NONE, document, of, put_into
 from judge_compare_pool import NETWORK, make
 from judge_compare_recipes import POOL, ran, recipe_file
 from judge_data import split
@@ -41,6 +42,7 @@ FILTERED: dict[str, Any] = {
 }
 ORACLE: dict[str, Any] = {"filters": [{"where": "truth = 'clean'"}]}
 RECIPES = ("random", "filtered", "oracle")
+POOL_MAKERS = ("bench/judge_compare_pool.py", "bench/judge_compare_recipes.py")
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def measure(quick: bool) -> dict[str, Bar]:
     print(text)
     if "--write" in sys.argv and not quick:
         put_into(ROOT / "docs" / "families.md", "compare", text)
-    bars = {"families_compared": bar(len(found), 5, None) if quick else at_least(len(found), len(FAMILIES), 0)}
+    whole = sum(is_whole(f, 1 if quick else SEEDS) for f in found.values())
+    bars = {"families_compared": bar(whole, 5, None) if quick else at_least(whole, len(FAMILIES), 0)}
     for family, f in found.items():
         for recipe in RECIPES:
             bars[f"{family}_{recipe}_over_none"] = bar(told(f, recipe), None, None)
@@ -83,11 +86,10 @@ def measure(quick: bool) -> dict[str, Bar]:
 
 
 def prepared(folder: Path = HERE) -> None:
-    """Pool, network, held-out sets and recipes in the folder; made once. Trainings of an older source go."""
-    from training_smoke.provenance import source_digest
-
-    source = folder / "source"
-    if not source.exists():
+    """Pool, network, held-out sets and recipes in the folder; made once, and anew with all trainings where what makes
+    them has changed."""
+    made_by, source = folder / "made_by", made_of()
+    if not made_by.exists() or made_by.read_text() != source:
         shutil.rmtree(folder, ignore_errors=True)
         counts = make(SHARED, folder, FIRST).counts
         print(f"pool: {counts}", flush=True)
@@ -96,10 +98,15 @@ def prepared(folder: Path = HERE) -> None:
             train_network()
             questions(Path("held_out"), chance(split("flickr8k", SHARED)[0]))
             write_recipes()
-    elif source.read_text() != source_digest():
-        print("another source of training_smoke/: trainings are made anew", flush=True)
-        shutil.rmtree(folder / "pool" / "judge", ignore_errors=True)
-    source.write_text(source_digest())
+        made_by.write_text(source)
+
+
+def made_of() -> str:
+    """What decides pool, network, recipes and trainings: their code, and what is asked of it here."""
+    from training_smoke.provenance import source_digest
+
+    said = json.dumps([FIRST, POOL, NETWORK, FILTERED, ORACLE, RECIPES], sort_keys=True, default=str)
+    return f"{source_digest()} {digest(POOL_MAKERS)} {hashlib.sha256(said.encode()).hexdigest()[:16]}"
 
 
 def train_network() -> None:
@@ -153,8 +160,14 @@ def command(family: str, seeds: int, seen: int | None, sets: Sequence[str] = ())
     ]  # fmt: skip
 
 
+def is_whole(found: Mapping[str, Any], seeds: int) -> bool:
+    """Has every recipe, and no filter, a score for every seed? A training that diverged has none."""
+    scores = {e["name"]: len(of(e)) for e in found["entries"]}
+    return scores == dict.fromkeys([*RECIPES, NONE], seeds)
+
+
 def told(found: Mapping[str, Any], recipe: str) -> str:
-    pair = next(d for d in found["differences"] if (d["a"], d["b"]) == (recipe, "no_filter"))
+    pair = next(d for d in found["differences"] if (d["a"], d["b"]) == (recipe, NONE))
     c = pair["comparison"]
     interval = "" if c["low"] is None else f" [{c['low']:+.3g}, {c['high']:+.3g}]"
     return f"{c['mean']:+.3g}{interval}"

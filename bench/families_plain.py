@@ -127,6 +127,10 @@ class PlainBlip(Plain):
         return tokens[:, :longest], there[:, :longest].long()
 
     def loss_of(self, images: Tensor, *inputs: Tensor) -> Tensor:
+        found = self.parts(images, *inputs)
+        return found["itc"] + found["itm"] + found["lm"]
+
+    def parts(self, images: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
         tokens, there = inputs
         with torch.no_grad():
             self.temp.clamp_(0.001, 0.5)
@@ -136,7 +140,7 @@ class PlainBlip(Plain):
         text = F.normalize(self.text_proj(said[:, 0]), dim=-1)
         contrast, from_image, from_text = self.contrast(images, tokens, there, image, text)
         matching = self.matching(pictures, tokens, there, from_image, from_text)
-        return contrast + matching + self.writing(pictures, tokens, there)
+        return {"itc": contrast, "itm": matching, "lm": self.writing(pictures, tokens, there)}
 
     def contrast(
         self, images: Tensor, tokens: Tensor, there: Tensor, image: Tensor, text: Tensor

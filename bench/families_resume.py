@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common import SHARED, WORK, Bar, bar, environment, finish, wait_until
 from families_compare import FAMILIES, HERE, command, prepared
-from families_runs import CAPTIONS, FOLDER, chance, questions
+from families_data import CAPTIONS, FOLDER, chance, questions
 from jobs import family as family_of
 from jobs import leftovers
 from judge_crash import numbers

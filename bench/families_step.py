@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from common import WORK, Bar, alternated, at_least, finish, fresh
-from families_plain import PLAIN, plain_of
+from families_plain import PLAIN, PlainBlip, plain_of
 from judge_step import LOOK, made_pack, of_ours, rounded
 from torch import Tensor
 
@@ -29,7 +29,7 @@ from training_smoke.models import build_model
 from training_smoke.packs import Pack
 from training_smoke.resident import resident_pixels
 
-DRAWN = ("blip",)  # hard negatives, and a queue that begins with random features
+UNDRAWN = {"blip": ("itc", "lm")}  # parts of a loss in whose others there are draws, of hard negatives
 LIBRARY = {"coca": "open_clip", "blip": "transformers", "llava": "transformers"}
 
 
@@ -74,7 +74,8 @@ def compared(name: str, config: Config, pack: Pack, passes: int) -> dict[str, Ba
 
 
 def check_same(name: str, config: Config, pack: Pack, images: Tensor, tokens: Tensor) -> None:
-    """Both sides have one model: as many learned numbers, and, where nothing is drawn, one loss of the same pairs.
+    """Both sides have one model: as many learned numbers, and the same loss of the same pairs, or those parts of it
+    in which nothing is drawn.
 
     Raises:
         ValueError: they have not; a ratio would say nothing.
@@ -83,10 +84,17 @@ def check_same(name: str, config: Config, pack: Pack, images: Tensor, tokens: Te
     plain = plain_of(name, family, config, fresh("families-plain") / "model")
     sizes = [sum(p.numel() for p in model.parameters() if p.requires_grad) for model in (family, plain)]
     pixels = torch.from_numpy(resident_pixels(pack, family.image_size)[:16].copy()).permute(0, 3, 1, 2)
-    ours = family(pixels, tokens[:16], None, Moment(0, 1, 0))["loss"].item()
-    theirs = plain.loss_of(images[:16], *plain.inputs(tokens[:16])).item()
-    if sizes[0] != sizes[1] or (name not in DRAWN and abs(ours / theirs - 1) > 1e-4):
-        raise ValueError(f"{name}: {sizes[0]:,} parameters and loss {ours:.5f}, plain {sizes[1]:,} and {theirs:.5f}")
+    if isinstance(plain, PlainBlip):  # queues begin with draws
+        plain.images.copy_(family.queue.images.t())
+        plain.texts.copy_(family.queue.texts.t())
+    # Alpha is here what it rises to, as it always is on the plain side.
+    ours = family(pixels, tokens[:16], None, Moment(999, 1000, 0))
+    given = images[:16], *plain.inputs(tokens[:16])
+    theirs = plain.parts(*given) if isinstance(plain, PlainBlip) else {"loss": plain.loss_of(*given)}
+    pairs = {part: (ours[part].item(), theirs[part].item()) for part in UNDRAWN.get(name, ("loss",))}
+    if sizes[0] != sizes[1] or any(abs(a / b - 1) > 1e-4 for a, b in pairs.values()):
+        said = "; ".join(f"{part} {a:.5f}, plain {b:.5f}" for part, (a, b) in pairs.items())
+        raise ValueError(f"{name}: {sizes[0]:,} parameters, plain {sizes[1]:,}; {said}")
 
 
 def of_plain(name: str, config: Config, images: Tensor, tokens: Tensor) -> float:

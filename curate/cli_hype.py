@@ -24,9 +24,11 @@ def hype_reference(
     """Draw pairs of a pack and keep their vectors: `hype: {weights: WEIGHTS, reference: OUT}` measures by them."""
     with interruptible():
         from stages.hype_reference import make_reference
+        from stages.hyperbolic_weights import space
         from training_smoke.errors import TrainingError
 
         try:
+            space(str(weights))  # refuses other weights before a recipe is run for its pack
             found = make_reference(str(weights), pack_of(pack, quiet), out, count=count, seed=seed, device=device)
         except (TrainingError, ValueError) as e:
             raise UserError(str(e)) from e

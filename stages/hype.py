@@ -51,7 +51,8 @@ PARTS = ("eps_i", "eps_t", "neg_d", "cos")
 class Hype(OfClip):
     """`hype_eps_i`, `hype_eps_t`, `hype_neg_d`, `hype_cos`: float32, rounded to 1e-4.
 
-    Null where the picture (eps_i), the text (eps_t) or either (neg_d, cos) is missing. The vectors are those of
+    Null where the picture (eps_i), the text (eps_t) or either (neg_d, cos) is missing; cos also where a vector is zero
+    and has no direction. The vectors are those of
     `hyperbolic_embedding` with the same parameters, which is run where they are not there yet.
 
     Args:
@@ -111,7 +112,7 @@ class Hype(OfClip):
 
 
 def parts(image: np.ndarray, text: np.ndarray, reference: Reference) -> dict[str, np.ndarray]:
-    """HYPE's parts of pairs, float64 (n,) each, by name.
+    """HYPE's parts of pairs, float64 (n,) each, by name; "cos" is NaN where a vector is zero.
 
     Args:
         image, text: tangent vectors at the origin, float64 (n, dim), row i of one belonging to row i of the other.

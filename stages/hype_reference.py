@@ -52,7 +52,7 @@ class Reference:
             known = Space(**about["space"])
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise ValueError(f"hype: {path} is no file of reference vectors ({type(e).__name__}: {e}); {MAKE}") from e
-        if known != of:
+        if not known.same(of):
             raise ValueError(
                 f"hype: {path} has vectors by other towers than the weights (a space of {known} and not of {of}); "
                 f"{MAKE} by these"
@@ -82,7 +82,7 @@ def make_reference(
 
     Args:
         weights: a file of towers trained with MERU. pack: where the pairs are drawn from, without replacement; of a
-        sample's texts the likeliest.
+        sample's texts the likeliest; a sample without text or picture counts as drawn, and is left out.
 
     Raises:
         ValueError: the weights are something else, or no pair of the sample has both vectors.
@@ -94,8 +94,10 @@ def make_reference(
     image, text = [], []
     for start in range(0, len(rows), AT_ONCE):
         some = rows[start : start + AT_ONCE].tolist()
-        said = [max(pack.texts(row), key=lambda t: t[1])[0] for row in some]
-        table = stage.run(Batch.of(pa.table({"text": said}), [pack.image_bytes(row) for row in some]))
+        said = [max(texts, key=lambda t: t[1])[0] if (texts := pack.texts(row)) else None for row in some]
+        table = stage.run(
+            Batch.of(pa.table({"text": pa.array(said, pa.string())}), [pack.image_bytes(row) for row in some])
+        )
         (a, seen), (b, heard) = (rows_of(table.column(n), n) for n in (stage.image, stage.text))
         both = seen & heard
         image.append(a[both])

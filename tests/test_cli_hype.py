@@ -12,6 +12,9 @@ from curate.cli import app
 from curate.errors import UserError
 from stages.hype import Hype
 from tests.training_smoke.pack_parts import packed, pictures
+from training_smoke.config import Config, Towers
+from training_smoke.models import build_model
+from training_smoke.towers_file import save_model
 
 
 def asked(*words: object) -> Result:
@@ -53,7 +56,20 @@ def test_its_card_names_the_stage_that_reads_it(network: Path) -> None:
     assert "clip_score:" not in card
 
 
-def test_towers_of_another_objective_are_refused_before_a_pair_is_read(network: Path, tmp_path: Path) -> None:
+def test_towers_of_another_objective_are_refused_before_a_pair_is_read(tmp_path: Path) -> None:
+    config = Config(objective="clip", towers=Towers("tiny-conv", image_size=16, context=8))
+    weights = tmp_path / "clip.pt"
+    save_model(weights, build_model(config), config, {"objective": {"logit_scale": 2.0}})
+    nothing = tmp_path / "no such pack"  # is not looked for
+    done = asked("hype-reference", nothing, "--weights", weights, "--out", tmp_path / "r.npz")
+    assert isinstance(done.exception, UserError)
+    assert "clip.pt is of towers trained with clip; `curate train-filter --objective meru` makes one" in str(
+        done.exception
+    )
+    assert not (tmp_path / "r.npz").exists()
+
+
+def test_a_folder_that_is_no_pack_is_refused(network: Path, tmp_path: Path) -> None:
     done = asked("hype-reference", tmp_path, "--weights", network / "filter.pt", "--out", tmp_path / "r.npz")
     assert isinstance(done.exception, UserError)
     assert "no pack" in str(done.exception)

@@ -58,7 +58,8 @@ def export_model(path: str | Path, out: str | Path) -> Path:
 
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    """A folder to be written, not there yet; it takes the place of `out` at the end, and goes where something failed."""
+    """A folder to be written, not there yet; at the end it takes the place of `out`, or goes where something failed."""
+    out = out.absolute()
     part = out.with_name(f"{out.name}.part-{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     try:

@@ -19,6 +19,7 @@ import torch
 from training_smoke import checkpoint
 from training_smoke.config import Config, Towers
 from training_smoke.errors import TrainingError
+from training_smoke.families import FAMILIES, family
 from training_smoke.models import Model, build_model
 from training_smoke.towers import TwoTowers
 
@@ -104,7 +105,9 @@ def config_of(said: Mapping[str, Any]) -> Config:
     """What decides the shape of a file's model: towers, objective and settings. Of the rest it has what files say."""
     asked = said["about"].get("config", {})
     return Config(
-        objective=asked.get("objective", "clip"), settings=asked.get("settings", {}), towers=Towers(**said["towers"])
+        objective=asked.get("objective", "clip"),
+        settings=asked.get("settings") or {},
+        towers=Towers(**said["towers"]),
     )
 
 
@@ -135,7 +138,7 @@ def begun_from(towers: Towers) -> TwoTowers | None:
 def is_ours(path: Path) -> bool:
     """Is this a file of `save_towers`, and not a checkpoint of open_clip or others?"""
     try:
-        read_file(path)
+        _opened(path)
     except TrainingError:
         return False
     return True
@@ -145,8 +148,18 @@ def read_file(path: str | Path) -> dict[str, Any]:
     """The file of `save_towers`: format, towers, about, state.
 
     Raises:
-        TrainingError: there is none, or it is another file.
+        TrainingError: there is none, it is another file, or one that this version cannot read.
     """
+    said = _opened(Path(path))
+    lacking = [name for name in ("towers", "about", "state") if not isinstance(said.get(name), Mapping)]
+    if lacking:
+        raise TrainingError(f"{path} lacks its part {' and '.join(lacking)}: it was not written whole")
+    if unknown := sorted(said["towers"].keys() - {f.name for f in dataclasses.fields(Towers)}):
+        raise TrainingError(f"{path} says {', '.join(unknown)} of its towers: it is of another version of curate")
+    return said
+
+
+def _opened(path: Path) -> dict[str, Any]:
     try:
         said = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
@@ -159,10 +172,21 @@ def read_file(path: str | Path) -> dict[str, Any]:
 
 
 def _built(config: Config, state: Mapping[str, Any], path: Path, device: str | torch.device | None) -> Model:
-    model = build_model(config)
+    model = _shell(config, state)
     try:
         model.load_state_dict(state)
     except RuntimeError as e:
         what = f"{config.objective}, towers {config.towers.name}"
         raise TrainingError(f"{path}: weights do not fit {what}: {str(e).splitlines()[0]}") from e
     return model.to(device or "cpu").eval()
+
+
+def _shell(config: Config, state: Mapping[str, Any]) -> Model:
+    """A model for weights to be put into. What began with a folder or a name on a hub needs it no more: its shape and
+    tokenizer lie beside the weights."""
+    about = state.get("about")
+    if config.objective not in FAMILIES or about is None or not len(about):
+        return build_model(config)
+    kind = family(config.objective)
+    with torch.random.fork_rng(devices=[]):
+        return kind.again(config.towers, kind.checked(config.settings), about)

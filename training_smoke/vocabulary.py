@@ -108,7 +108,7 @@ class Vocabulary:
         """The same numbers for transformers. Special tokens that stand in a text are such there, as usual for chats.
 
         Args:
-            around: whether bos is put before each text and eos behind it, as by `encode`, where special tokens are asked for.
+            around: whether it puts bos before each text and eos behind it, as `encode` does.
         """
         from transformers import PreTrainedTokenizerFast
 

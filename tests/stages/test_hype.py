@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stages.hype import Hype, parts
 from stages.hype_reference import Reference, make_reference
 from stages.hyperbolic_embedding import HyperbolicEmbedding
 from stages.hyperbolic_weights import Space, space
+from stages.vectors import as_column
 from tests.stages.clip_parts import TEXTS, picture
 from tests.training_smoke.pack_parts import packed, pictures
 from training_smoke.packs import Pack
@@ -156,11 +158,23 @@ def test_how_many_rows_are_looked_at_together_changes_nothing(monkeypatch: pytes
         assert values == pytest.approx(whole[name], abs=1e-12)
 
 
+def test_a_vector_of_length_zero_has_no_cosine(weights: str, reference: str) -> None:
+    vectors = np.zeros((2, 128), np.float16)
+    vectors[1] = 0.1
+    stage = Hype(weights=weights, reference=reference)
+    given = Batch.of(pa.table({"text": ["a", "b"]}), [b"", b""])
+    given.add({column: as_column(vectors) for column in stage.reads()})
+    found = stage.run(given)
+    assert found.column("hype_cos").to_pylist() == [None, 1.0]
+    assert found.column("hype_neg_d").to_pylist() == [0.0, 0.0]
+
+
 def test_vectors_of_any_length_have_parts() -> None:
     known = Reference(np.eye(4), np.eye(4), Space(1, 1, 1, 4))
     rows = np.stack([length * np.ones(4) for length in (0.0, 1e-12, 1.0, 1e4)])
     found = parts(rows, rows[::-1].copy(), known)
     assert all(np.isfinite(found[name]).all() for name in ("eps_i", "eps_t", "neg_d"))
+    assert found["cos"] == pytest.approx([math.nan, 1, 1, math.nan], nan_ok=True)  # rows 0 and 3 meet a zero
 
 
 # ---------------------------------------------------------------- the reference, and what is refused
@@ -179,6 +193,47 @@ def test_the_draw_is_of_the_seed_and_a_smaller_one_lies_within(weights: str, pac
     assert (tmp_path / "5.npz").read_bytes() == first
     assert make_reference(weights, pack, tmp_path / "all.npz", count=1000) == len(pack)
     assert not list(tmp_path.glob("*.part-*"))
+
+
+def test_samples_without_a_text_are_left_out(weights: str, pack: Pack, tmp_path: Path) -> None:
+    class Silent:
+        """Every other sample says nothing."""
+
+        url, digest = pack.url, pack.digest
+
+        def __len__(self) -> int:
+            return len(pack)
+
+        def texts(self, row: int) -> Any:
+            return pack.texts(row) if row % 2 else []
+
+        def image_bytes(self, row: int) -> bytes:
+            return pack.image_bytes(row)
+
+    silent: Any = Silent()
+    assert make_reference(weights, silent, tmp_path / "half.npz") == len(pack) // 2
+    assert len(np.load(tmp_path / "half.npz")["text"]) == len(pack) // 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Silent, "texts", lambda self, row: [])
+        with pytest.raises(ValueError, match=r"no pair of .* has a picture that decodes and a text"):
+            make_reference(weights, silent, tmp_path / "none.npz")
+
+
+def test_the_last_digit_of_a_learned_number_is_no_other_space(weights: str, reference: str, tmp_path: Path) -> None:
+    """exp differs in it between machines."""
+    with np.load(reference) as found:
+        held, about = dict(found), json.loads(str(found["about"]))
+    known = about["space"]
+
+    def changed(by: float) -> str:
+        space = known | {"curvature": known["curvature"] * by}
+        np.savez(tmp_path / "changed.npz", **(held | {"about": json.dumps(about | {"space": space})}))
+        return str(tmp_path / "changed.npz")
+
+    assert known["curvature"] * (1 + 2e-15) != known["curvature"]
+    assert Hype(weights=weights, reference=changed(1 + 2e-15)).files()
+    with pytest.raises(ValueError, match="by other towers"):
+        Hype(weights=weights, reference=changed(1 + 1e-9)).files()
 
 
 def test_other_weights_are_refused(tmp_path: Path, reference: str) -> None:

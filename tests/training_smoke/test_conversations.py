@@ -70,7 +70,21 @@ def test_a_list_of_turns_is_a_conversation() -> None:
     assert turns_of(json.dumps(system)) == [Turn("system", "Be brief."), *TURNS]
 
 
-@pytest.mark.parametrize("text", [CAPTION, "[a dog]", "[1, 2]", "[]", '[{"from": "human"}]', '{"from": 1}', ""])
+NO_TURNS = [
+    CAPTION,
+    "[a dog]",
+    "[1, 2]",
+    "[]",
+    '[{"from": "human"}]',
+    '{"from": 1}',
+    "",
+    '[{"from": ["x"], "value": 1}]',
+    '[{"from": "human", "value": "why?"}, {"from": "gpt", "value": null}]',
+    "[" * 20_000,
+]
+
+
+@pytest.mark.parametrize("text", NO_TURNS, ids=lambda text: text[:20])
 def test_any_other_text_is_a_caption(text: str) -> None:
     assert turns_of(text) is None
     assert conversation_of(text, questions=0.0) == [Turn("human", REQUEST), Turn("gpt", text)]
@@ -79,8 +93,20 @@ def test_any_other_text_is_a_caption(text: str) -> None:
 
 @pytest.mark.parametrize("left", [slice(1), slice(1, 4), slice(3), slice(1, 2)])
 def test_turns_alternate(left: slice) -> None:
-    with pytest.raises(TrainingError, match="no conversation of human and gpt in turn"):
-        turns_of(json.dumps(SAID[left]))
+    text = json.dumps(SAID[left])
+    with pytest.raises(
+        TrainingError, match=r"no conversation of human and gpt in turn.*leave the sample out"
+    ) as raised:
+        turns_of(text)
+    assert text[:80] in str(raised.value)
+    assert len(str(raised.value)) < 400
+
+
+def test_half_a_character_is_none() -> None:
+    """JSON may have one, and no tokenizer reads it."""
+    text = '[{"from": "human", "value": "a\\ud83d?"}, {"from": "gpt", "value": "b"}]'
+    assert turns_of(text) == [Turn("human", "a??"), Turn("gpt", "b")]
+    assert chat("roles").prompts([chat("roles").talk(conversation_of(text, 0.0))])[0].ndim == 1
 
 
 def test_captions_become_questions_as_often_as_asked() -> None:
@@ -129,6 +155,25 @@ def test_a_long_text_is_cut_and_learns_no_end() -> None:
     whole, cut = (c.encode([c.plain("one two three four five six seven")], context=n)[0] for n in (16, 6))
     assert cut.tolist() == whole[:, :6].tolist()
     assert c.end not in cut[1]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_text_without_its_picture_is_refused(name: str) -> None:
+    c = chat(name)
+    long = c.talk([Turn("system", "so brief " * 30), *TURNS])
+    with pytest.raises(
+        TrainingError, match=r"context of 40 tokens has no place for the picture .*brief .*raise towers"
+    ):
+        c.encode([long, c.plain("a dog")], context=40)
+    assert (c.encode([long, c.plain("a dog")], context=400)[:, 0] == c.image).sum(1).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_least_context_has_the_picture_and_an_answer(name: str) -> None:
+    c = chat(name)
+    (tokens,) = c.encode([c.talk([Turn("human", REQUEST), Turn("gpt", "a")])], context=c.least)
+    assert c.image in tokens[0]
+    assert learned(c, tokens) == [f"a</w>|{c.template.end}|"]
 
 
 def test_what_reads_like_a_token_is_taken_out() -> None:

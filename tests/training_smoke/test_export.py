@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 import typer
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from curate.cli_training import export_model as command
@@ -26,7 +28,7 @@ from training_smoke.families.coca import CoCa
 from training_smoke.learners import begun
 from training_smoke.packs import Pack
 from training_smoke.towers import build
-from training_smoke.towers_file import load_towers, save_model, save_towers
+from training_smoke.towers_file import load_towers, save_model, save_towers, whole_in
 from training_smoke.train import train
 
 open_clip = pytest.importorskip("open_clip")
@@ -117,6 +119,73 @@ def test_a_file_of_towers_is_written_as_its_run_is(run: Path, tmp_path: Path) ->
     folders = [export_model(path, tmp_path / name) for name, path in (("a", run), ("b", tmp_path / "towers.pt"))]
     for file in (open_clip_files.CONFIG, open_clip_files.WEIGHTS[0]):
         assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
+
+
+def test_what_a_comparison_leaves_of_a_run_is_written(run: Path, tmp_path: Path) -> None:
+    """Weights in towers.pt, and no checkpoint."""
+    folder = tmp_path / "judge"
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in ("config.json", "packs.json"):
+        shutil.copy(run / name, folder)
+    config = Config.load(run / "config.json")
+    save_model(folder / "towers.pt", load_towers(run), config, {"objective": learned_in(run)})
+    export_model(folder, tmp_path / "out")
+    export_model(run, tmp_path / "expected")
+    weights = open_clip_files.WEIGHTS[0]
+    assert (tmp_path / "out" / weights).read_bytes() == (tmp_path / "expected" / weights).read_bytes()
+    assert whole_in(run) == run
+    save_model(folder / "filter.pt", load_towers(run), config, {})
+    assert whole_in(folder) == folder / "filter.pt"
+
+
+def test_what_fails_midway_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(folder: Path, *_: object) -> None:
+        folder.mkdir()
+        (folder / "half").touch()
+        raise OSError("no space left on device")
+
+    (tmp_path / "empty").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("training_smoke.export.write_model", broken)
+        for name in ("out", "empty"):
+            with pytest.raises(OSError, match="no space"):
+                export_model(run, tmp_path / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+    monkeypatch.chdir(tmp_path)
+    export_model(run, "empty")
+    assert {path.name for path in tmp_path.iterdir()} == {"empty"}
+    assert all(b"part-" not in path.read_bytes() for path in (tmp_path / "empty").rglob("*.json"))
+
+
+def test_weights_that_lie_in_one_memory_are_written(tmp_path: Path) -> None:
+    tied = torch.arange(6.0).reshape(2, 3)
+    state = {"a": tied, "b": tied, "turned": tied.T, "row": tied[1], "alone": torch.ones(2)}
+    open_clip_files.write_model(tmp_path / "out", {}, state, [0.5] * 3, [0.5] * 3)
+    found = load_file(tmp_path / "out" / open_clip_files.WEIGHTS[0])
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], value) for name, value in state.items())
+
+
+def test_names_of_tensors_are_read_without_the_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {"module.visual": torch.zeros(4), "module.logit_bias": torch.zeros(())}
+    torch.save({"epoch": 1, "state_dict": state}, tmp_path / "run.pt")
+    torch.save(state, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
+    save_file({"visual": torch.zeros(4), "logit_bias": torch.zeros(())}, tmp_path / "a.safetensors")
+    (tmp_path / "text.pt").write_text("no weights")
+    torch.save([1, 2], tmp_path / "list.pt")
+    names = {"visual", "logit_bias"}
+    assert open_clip_files.names_in(tmp_path / "old.bin") == names  # a format that cannot be mapped
+    for name in ("text.pt", "list.pt"):
+        with pytest.raises(TrainingError, match=rf"{name} is no checkpoint of open_clip"):
+            open_clip_files.names_in(tmp_path / name)
+    monkeypatch.setattr("open_clip.factory.load_state_dict", None)  # nor is anything read by open_clip,
+    monkeypatch.setattr("safetensors.torch.load_file", None)
+    load, mapped = torch.load, []
+    monkeypatch.setattr("torch.load", lambda *a, **more: mapped.append(more.get("mmap")) or load(*a, **more))
+    assert (
+        open_clip_files.names_in(tmp_path / "run.pt") == open_clip_files.names_in(tmp_path / "a.safetensors") == names
+    )
+    assert mapped == [True]
 
 
 def test_weights_of_other_towers_are_refused(run: Path, tmp_path: Path) -> None:

@@ -242,6 +242,30 @@ def test_a_prefix_is_fed_and_not_said_again() -> None:
     ).tolist()
 
 
+@pytest.mark.parametrize("kind", ["greedy", "beam", "nucleus", "top_k"])
+@pytest.mark.parametrize("what", [math.nan, math.inf])
+@pytest.mark.parametrize("begin", [True, False])
+def test_what_is_no_number_is_no_text(kind: str, what: float, begin: bool) -> None:
+    """Of one row and one token, at the first place or at a later one."""
+    table = Table()
+    how = Sampling(kind, max_tokens=6, min_tokens=6)  # type: ignore[arg-type]
+    table.logits[3, BOS if begin else 3 :, 7] = what
+    with pytest.raises(TrainingError, match="logits of the next token have NaN or infinity"):
+        said(table, how)
+
+
+def test_a_token_may_be_ruled_out() -> None:
+    table = Table()
+    table.logits[:, :, 20:] = -math.inf
+    assert max(map(max, said(table, Sampling(max_tokens=6)))) < 20
+
+
+def test_a_text_stays_within_what_a_model_has_places_for() -> None:
+    assert Sampling(min_tokens=8, max_tokens=30).within(5) == Sampling(min_tokens=5, max_tokens=5)
+    assert Sampling(min_tokens=2, max_tokens=30).within(5) == Sampling(min_tokens=2, max_tokens=5)
+    assert Sampling().within(100) == Sampling()
+
+
 def test_no_rows() -> None:
     assert generate(Anew(lambda rows, tokens: tokens, 0), 0, Sampling(), [], BOS, EOS, PAD).shape == (0, 1)
 

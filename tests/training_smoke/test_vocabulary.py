@@ -104,6 +104,15 @@ def test_transformers_has_the_same_numbers(small: Vocabulary, tmp_path: Path) ->
     assert loaded("<image>", add_special_tokens=False)["input_ids"] == [small.image]  # chats need that
 
 
+def test_transformers_puts_start_and_end_around(small: Vocabulary, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    small.hf(around=True).save_pretrained(tmp_path)
+    loaded = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in SAID:
+        assert loaded(text)["input_ids"] == [t for t in small.encode([text], 64)[0].tolist() if t != small.pad]
+    assert small.hf()("a dog")["input_ids"] == small.encode(["a dog"], 2, bos=False, eos=False)[0].tolist()
+
+
 def test_its_fields_are_all_of_it(small: Vocabulary) -> None:
     again = pickle.loads(pickle.dumps(small))
     assert again == small

@@ -26,29 +26,37 @@ ENOUGH = 3  # people who say an answer, for it to be wholly right
 ARTICLES = frozenset({"a", "an", "the"})
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 DIGITS = {"none": "0"} | {word: str(n) for n, word in enumerate(NUMBERS)}
-PUNCTUATION = re.compile(r"(?<!\d)[.,:]|[.,:](?!\d)|[^\w\s.,:]|_")  # but 3.5, 1,000 and 10:30
+PUNCTUATION = re.compile(r"(?<!\d)[.,:]|[.,:](?!\d)|,|[^\w\s.,:]|_")  # but 3.5 and 10:30
+JOINED = ("'", "\u2019")  # what goes without leaving a space; a comma does between digits
 
 
 def normal(text: str) -> str:
     """As answers are compared: lower case, without articles and punctuation, numbers up to ten as digits.
 
     What VQA's evaluation does (Antol et al. 2015, arXiv:1505.00468; vqaEval.py), but that apostrophes are left out
-    instead of put in, and hyphens are spaces.
+    instead of put in, hyphens are spaces, and articles stay where there is nothing else.
 
-    >>> normal("The Two-dogs."), normal("don't"), normal("3.5"), normal("none")
-    ('2 dogs', 'dont', '3.5', '0')
+    >>> normal("The Two-dogs."), normal("don't"), normal("3.5"), normal("1,000"), normal("none"), normal("A.")
+    ('2 dogs', 'dont', '3.5', '1000', '0', 'a')
     """
-    bare = PUNCTUATION.sub(lambda m: "" if m[0] in "'\u2019" else " ", text.lower())
-    return " ".join(DIGITS.get(word, word) for word in bare.split() if word not in ARTICLES)
+    bare = PUNCTUATION.sub(_gone, text.lower()).split()
+    named = [word for word in bare if word not in ARTICLES] or bare
+    return " ".join(DIGITS.get(word, word) for word in named)
+
+
+def _gone(mark: re.Match[str]) -> str:
+    """What stands in place of a mark."""
+    around = mark.string[max(mark.start() - 1, 0) : mark.end() + 1]
+    return "" if mark[0] in JOINED or re.fullmatch(r"\d,\d", around) else " "
 
 
 def exact(said: str, answers: Sequence[str]) -> bool:
-    """Is it one of the answers?
+    """Is it one of the answers? Silence is none, whatever they are.
 
-    >>> exact("A dog!", ["dog"]), exact("dogs", ["dog"])
-    (True, False)
+    >>> exact("A dog!", ["dog"]), exact("dogs", ["dog"]), exact("", ["?"])
+    (True, False, False)
     """
-    return normal(said) in {normal(answer) for answer in answers}
+    return normal(said) in {normal(answer) for answer in answers} - {""}
 
 
 def vqa_accuracy(said: str, answers: Sequence[str]) -> float:
@@ -58,7 +66,7 @@ def vqa_accuracy(said: str, answers: Sequence[str]) -> float:
     >>> round(vqa_accuracy("two", ["2", "2", "3", "4"]), 4)
     0.6667
     """
-    same = sum(normal(answer) == normal(said) for answer in answers)
+    same = sum(exact(said, [answer]) for answer in answers)
     return min(same / ENOUGH, 1.0)
 
 
@@ -82,23 +90,23 @@ class Asked:
     picture_of: np.ndarray
 
 
-def questions(samples: Iterable[Sample], size: int, most: int) -> Asked:
+def questions(samples: Iterable[Sample], size: int, most: int, of: str = "the evaluation set") -> Asked:
     """All questions of pictures spread over the set, as many pictures as there may be for at most so many questions.
 
     Raises:
         TrainingError: fewer than FEWEST pictures.
     """
-    some = chosen(samples, most)  # a question each, at least
+    some, count = chosen(samples, most, of)  # a question each, at least
     order = sorted(some, key=lambda numbered: place(numbered[0]))
     total = np.cumsum([len(cast(tuple[Question, ...], sample.answer)) for _, sample in order])
     enough = max(FEWEST, int((total <= most).sum()))
-    kept = decoded(sorted(order[:enough], key=lambda numbered: numbered[0]), size)
+    kept = decoded(sorted(order[:enough], key=lambda numbered: numbered[0]), size, count)
     asked = [(question, i) for i, answers in enumerate(kept.answers) for question in answers]
     return Asked(kept, [question for question, _ in asked], np.array([i for _, i in asked]))
 
 
 def answering(model: Answerer, asked: Asked) -> Measured:
-    """Exact match, all of it and by kind of question; VQA accuracy where people gave several answers; and what is right
+    """Exact match, all of it and by kind of question; VQA accuracy where people gave several answers; and all of these
     when the pictures are grey or others'. A picture with its questions is one item.
 
     Raises:
@@ -111,13 +119,18 @@ def answering(model: Answerer, asked: Asked) -> Measured:
     said["_blind"] = _when_blind(model, asked)
     right = {f"exact_match{c}": _scores(asked, answers, exact) for c, answers in said.items()}
     if all(len(q.answers) > 1 for q in asked.questions):
-        right["vqa_accuracy"] = _scores(asked, said[""], vqa_accuracy)
+        right |= {f"vqa_accuracy{c}": _scores(asked, answers, vqa_accuracy) for c, answers in said.items()}
     kinds = np.array([kind_of(q) for q in asked.questions])
-    metrics = {f"exact_match_{kind}": float(right["exact_match"][kinds == kind].mean()) for kind in np.unique(kinds)}
+    metrics = {
+        f"exact_match_{kind}{c}": float(right[f"exact_match{c}"][kinds == kind].mean())
+        for kind in np.unique(kinds)
+        for c in said
+    }
     metrics |= {name: float(values.mean()) for name, values in right.items()}
     metrics["distinct_answers"] = len({normal(answer) for answer in said[""]}) / len(said[""])
-    counts = {"n": len(asked.questions), "n_pictures": len(asked.pictures)}
-    return Measured(metrics | counts, {name: _by_picture(asked, values) for name, values in right.items()})
+    counts = {"n": len(asked.questions), "n_pictures": len(asked.pictures), "n_set": asked.pictures.total}
+    items = {name: _by_picture(asked, values) for name, values in right.items()}
+    return Measured(metrics | counts, items).of(asked.pictures.numbers)
 
 
 def _answers(model: Answerer, asked: Asked, images: Tensor) -> list[str]:

@@ -49,7 +49,8 @@ def captions(model: Captioner, some: Pictures, effort: Effort, second: Encoders 
     drawn = written(model, some, Sampling("nucleus", p=0.9, max_tokens=TOKENS, seed=effort.seed))
     metrics |= {"distinct": distinct(drawn), "cider_nucleus": float(truth.cider_d(drawn).mean())}
     found += Measured(metrics | {"n_captioned": len(some)}) + likelihood(model, some)
-    return found if second is None else found + clip_score(second, some, {"": said, "_blind": blind})
+    found = found if second is None else found + clip_score(second, some, {"": said, "_blind": blind})
+    return found.of(some.numbers)
 
 
 def written(model: Captioner, some: Pictures, how: Sampling) -> list[str]:

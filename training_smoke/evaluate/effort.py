@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from training_smoke.errors import TrainingError
+from training_smoke.evaluate.pictures import FEWEST
 
 
 @dataclass(frozen=True)
@@ -32,5 +33,8 @@ class Effort:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.pictures, self.questions, self.queries, self.k, self.pairs, self.beams) < 1:
-            raise TrainingError(f"{self}: nothing would be measured")
+        if min(self.queries, self.k, self.beams) < 1 or min(self.pictures, self.questions, self.pairs) < FEWEST:
+            raise TrainingError(
+                f"{self}: nothing would be measured: pictures, questions and pairs are at least {FEWEST}, as controls "
+                "take other pictures"
+            )

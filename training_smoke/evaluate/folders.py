@@ -112,7 +112,7 @@ class Folder:
             raise TrainingError(f"{name} has {', '.join(files)}; needed: .{wanted} and one of .{', .'.join(IMAGES)}")
         try:
             if self.kind == "retrieval":
-                return Sample(name, image, tuple(files["txt"].decode().splitlines()))
+                return Sample(name, image, _captions(files["txt"]))
             if self.kind == "vqa":
                 return Sample(name, image, _questions(files["json"]))
             array = np.load(io.BytesIO(files["npy"]), allow_pickle=False) if "npy" in files else None
@@ -121,6 +121,12 @@ class Folder:
             return Sample(name, image, int(files["cls"]), array)
         except (ValueError, EOFError, KeyError, TypeError) as e:
             raise TrainingError(f"{name}: .{wanted} cannot be read: {e}") from e
+
+
+def _captions(data: bytes) -> tuple[str, ...]:
+    if not (said := tuple(data.decode().splitlines())):
+        raise ValueError("it is empty; a picture has one caption a line: give it one, or take it out of the set")
+    return said
 
 
 def _questions(data: bytes) -> tuple[Question, ...]:

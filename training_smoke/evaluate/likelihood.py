@@ -20,7 +20,7 @@ from training_smoke.errors import TrainingError
 from training_smoke.evaluate.effort import Effort
 from training_smoke.evaluate.folders import Folder
 from training_smoke.evaluate.measured import Measured
-from training_smoke.evaluate.pictures import BATCH, grey, part, rolled
+from training_smoke.evaluate.pictures import BATCH, FEWEST, grey, part, rolled
 from training_smoke.evaluate.zero_shot import Predictions, predict, prompts
 
 
@@ -38,20 +38,25 @@ def by_likelihood(model: Captioner, folder: Folder, split: str, effort: Effort) 
     log p(prompt | picture) - log p(prompt | grey), what the picture adds (which does not prefer common names: Holtzman
     et al. 2021, arXiv:2104.08315). loss: cross-entropy of the classes under the first.
 
-    Each picture is scored with every class, so it is a part of the set, and of the templates, that is asked: `n` and
-    `templates` tell how much.
+    Each picture is scored with every class, so it is a part of the set, and of the templates, that is asked: `n`,
+    `n_set` and `templates` tell how much.
 
     Raises:
-        TrainingError: too few pictures, a label that is no class, or likelihoods that are not finite.
+        TrainingError: too few pictures, in the set or by the effort; a label that is no class, or likelihoods that are
+            not finite.
     """
+    if reason := too_many(folder, effort):
+        raise TrainingError(reason)
     classes = len(folder.classnames)
     templates = folder.templates[: max(1, effort.pairs // (classes * effort.pictures))]
     asked = [prompts([name], templates) for name in folder.classnames]
-    some = part(folder.samples(split), model.image_size, max(1, min(effort.pictures, effort.pairs // classes)))
+    most = min(effort.pictures, effort.pairs // classes)
+    some = part(folder.samples(split), model.image_size, most, folder.path)
     labels = np.asarray(some.answers, np.int64)
     own, blind = scores(model, some.images, asked), scores(model, grey(some.images[:1]), asked)
     found = _predicted(own.total, labels)
-    metrics: dict[str, Any] = found.metrics() | {"n": len(some), "templates": len(templates)}
+    counts = {"n": len(some), "n_set": some.total, "templates": len(templates)}
+    metrics: dict[str, Any] = found.metrics() | counts
     metrics["loss"] = -float(torch.from_numpy(own.total).log_softmax(1)[np.arange(len(some)), labels].mean())
     others = {
         "acc1_per_token": own.per_token,
@@ -61,7 +66,19 @@ def by_likelihood(model: Captioner, folder: Folder, split: str, effort: Effort) 
     }
     every = {"acc1": found} | {name: _predicted(values, labels) for name, values in others.items()}
     items = {name: one.correct().astype(np.float64) for name, one in every.items()}
-    return Measured(metrics | {name: float(values.mean()) for name, values in items.items()}, items)
+    return Measured(metrics | {name: float(values.mean()) for name, values in items.items()}, items).of(some.numbers)
+
+
+def too_many(folder: Folder, effort: Effort) -> str | None:
+    """Why the classes of this set are too many to be told by likelihood with so much effort, where they are."""
+    classes = len(folder.classnames)
+    if effort.pairs >= FEWEST * classes:
+        return None
+    return (
+        f"{folder.path}: its {classes:,} classes are told by the likelihood of each of their prompts, and "
+        f"{effort.pairs:,} pairs of a picture and a prompt are {effort.pairs // classes} pictures: it takes "
+        f"{FEWEST * classes:,} pairs"
+    )
 
 
 def scores(model: Captioner, images: Tensor, asked: list[list[str]]) -> Scores:

@@ -15,25 +15,24 @@ from training_smoke.abilities import Matcher
 from training_smoke.errors import TrainingError
 from training_smoke.evaluate.continuous import auroc
 from training_smoke.evaluate.measured import Measured
-from training_smoke.evaluate.pictures import BATCH, Pictures, grey, rolled
+from training_smoke.evaluate.pictures import BATCH, Pictures, grey, others, rolled
 
 
 def matching(model: Matcher, some: Pictures) -> Measured:
     """Each text stands once with its picture and once with another, so that nothing can be told from texts alone: at
     p >= 1/2 a model that sees nothing is right on half of them. Items are pictures.
 
-    Right pairs are pictures with their first caption, wrong ones with that of the picture a third of the set away; the
-    pictures of the shuffled control are half the set away, and so belong to neither. itm_accuracy is at p >= 1/2 of
-    `Matcher.match`, which answers for as many right pairs as wrong ones: families that learn from two wrong pairs for a
-    right one take that out (`training_smoke.objectives.itm.balanced`). itm_pair_accuracy asks which of a picture's two
-    texts is its own (equal ones count half), whatever the prior.
+    Right pairs are pictures with their first caption, wrong ones with that of another picture, a third of the set away
+    in a random order (`others`); the pictures of the shuffled control are half of it away, and so belong to neither.
+    itm_accuracy is at p >= 1/2 of `Matcher.match`, which answers for as many right pairs as wrong ones: families that
+    learn from two wrong pairs for a right one take that out (`training_smoke.objectives.itm.balanced`).
+    itm_pair_accuracy asks which of a picture's two texts is its own (equal ones count half), whatever the prior.
 
     Raises:
         TrainingError: probabilities that are none.
     """
     texts = [answers[0] for answers in some.answers]
-    third = len(some) // 3
-    wrong = texts[third:] + texts[:third]
+    wrong = [texts[i] for i in others(len(some), -(len(some) // 3))]
     metrics, items = {}, {}
     for control, images in (("", some.images), ("_blind", grey(some.images)), ("_shuffled", rolled(some.images))):
         yes, no = (probabilities(model, images, said) for said in (texts, wrong))
@@ -41,7 +40,7 @@ def matching(model: Matcher, some: Pictures) -> Measured:
         items[f"itm_pair_accuracy{control}"] = (yes > no) + 0.5 * (yes == no)
         metrics[f"itm_auroc{control}"] = auroc(np.concatenate([yes, no]), np.arange(2 * len(some)) < len(some))
     metrics |= {name: float(values.mean()) for name, values in items.items()}
-    return Measured(metrics | {"n_matched": len(some)}, items)
+    return Measured(metrics | {"n_matched": len(some)}, items).of(some.numbers)
 
 
 def probabilities(model: Matcher, images: Tensor, texts: Sequence[str]) -> np.ndarray:

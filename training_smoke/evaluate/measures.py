@@ -76,7 +76,17 @@ def classification(model: Encoders, folder: Folder, split: str, objective: Objec
     metrics = predictions.metrics() | {"n": len(labels)}
     if objective is not None:
         metrics["loss"] = class_loss(objective, encoded.features, head, labels)
-    return Measured(metrics, items_of_classes(predictions))
+    items = items_of_classes(predictions)
+    for control, features in _controls(model, encoded.features).items():
+        items[f"acc1{control}"] = predict(features, head, labels).correct().astype(np.float64)
+        metrics[f"acc1{control}"] = float(items[f"acc1{control}"].mean())
+    return Measured(metrics, items)
+
+
+def _controls(model: Encoders, features: Tensor) -> dict[str, Tensor]:
+    """Features [n, dim] of as many grey pictures, and of others'."""
+    blind = encode(model, [grey_sample(model.image_size)]).features
+    return {"_blind": blind.expand(len(features), -1), "_shuffled": rolled(features)}
 
 
 def items_of_classes(found: Predictions) -> dict[str, np.ndarray]:
@@ -106,9 +116,16 @@ def multilabel(model: Encoders, folder: Folder, split: str, objective: Objective
     truth = np.stack(encoded.answers) > 0  # [n, classes]
     if truth.shape[1] != len(folder.classnames):
         raise TrainingError(f"labels say {truth.shape[1]} classes, classnames.txt says {len(folder.classnames)}")
-    scores = (encoded.features @ classifier(model, folder).T).numpy()  # [n, classes]
-    found = [average_precision(scores[:, c], truth[:, c]) for c in np.flatnonzero(truth.any(0))]
-    return Measured({"mean_average_precision": float(np.mean(found)), "n": len(truth)})
+    head = classifier(model, folder)
+    metrics = {"mean_average_precision": _precision(encoded.features, head, truth), "n": len(truth)}
+    for control, features in _controls(model, encoded.features).items():
+        metrics[f"mean_average_precision{control}"] = _precision(features, head, truth)
+    return Measured(metrics)
+
+
+def _precision(features: Tensor, head: Tensor, truth: np.ndarray) -> float:
+    scores = (features @ head.T).numpy()  # [n, classes]
+    return float(np.mean([average_precision(scores[:, c], truth[:, c]) for c in np.flatnonzero(truth.any(0))]))
 
 
 def worst_group_accuracy(model: Encoders, folder: Folder, main: str) -> Measured:
@@ -148,7 +165,7 @@ def encode_pairs(model: Encoders, source: Captioned, split: str) -> Pairs:
 
 def retrieved(pairs: Pairs, objective: Objective | None) -> Measured:
     """Both ways over all pictures and all their captions; held-out measures over each picture's first caption; and what
-    is found when every picture is grey, or the one half the set away."""
+    is found when every picture is grey, or another one."""
     n, owner = len(pairs.images), pairs.image_of_text
     first = pairs.texts[torch.from_numpy(np.unique(owner, return_index=True)[1])]
     found = retrieve(pairs.images, pairs.texts, owner)

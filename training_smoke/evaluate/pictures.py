@@ -28,7 +28,7 @@ from training_smoke.evaluate.folders import Sample
 
 BATCH = 128
 GREY = 127
-FEWEST = 4  # pictures that a part needs for controls: a picture, another half the set away, and a third
+FEWEST = 4  # pictures that a part needs for controls: a picture, another one, and a third
 
 Numbered = tuple[int, Sample]
 T = TypeVar("T", Tensor, list[Any], list[str], np.ndarray)
@@ -37,12 +37,18 @@ T = TypeVar("T", Tensor, list[Any], list[str], np.ndarray)
 @dataclass(frozen=True)
 class Pictures:
     """images: uint8 [n, 3, size, size] in main memory. answers: of each. keys: its number in the set; what draws for a
-    picture are named by. samples: as they were read."""
+    picture are named by. samples: as they were read. total: pictures of the set that this is a part of."""
 
     images: Tensor
     answers: list[Any]
     keys: list[str]
     samples: list[Sample]
+    total: int = 0
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """int64 [n]: each picture's number in the set."""
+        return np.array(self.keys, np.int64)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -55,13 +61,17 @@ class Pictures:
             yield rows, images[rows]
 
 
-def part(samples: Iterable[Sample], size: int, most: int) -> Pictures:
+def part(samples: Iterable[Sample], size: int, most: int, of: str = "the evaluation set") -> Pictures:
     """At most so many pictures, spread over the set, in its order.
+
+    Args:
+        of: what errors call the set.
 
     Raises:
         TrainingError: the set has fewer than FEWEST, or one of those taken cannot be decoded.
     """
-    return decoded(chosen(samples, most), size)
+    some, total = chosen(samples, most, of)
+    return decoded(some, size, total)
 
 
 class Samples(Protocol):
@@ -87,25 +97,30 @@ def place(number: int) -> int:
     return xxhash.xxh3_64_intdigest(str(number).encode())
 
 
-def chosen(samples: Iterable[Sample], most: int) -> list[Numbered]:
-    """As `spread`, of samples that can be read once and are too many to keep.
+def chosen(samples: Iterable[Sample], most: int, of: str = "the evaluation set") -> tuple[list[Numbered], int]:
+    """(as `spread`, of samples that can be read once and are too many to keep; how many they are).
 
     Raises:
         TrainingError: fewer than FEWEST.
     """
+    total = 0
     kept: list[tuple[int, int, Sample]] = []  # (-place, number, sample): the last in the order on top
     for number, sample in enumerate(samples):
+        total = number + 1
         entry = (-place(number), number, sample)
         if len(kept) < most:
             heapq.heappush(kept, entry)
         elif entry[0] > kept[0][0]:
             heapq.heapreplace(kept, entry)
     if len(kept) < FEWEST:
-        raise TrainingError(f"{len(kept)} pictures are too few to tell what a model says of them from controls")
-    return sorted(((number, sample) for _, number, sample in kept), key=lambda s: s[0])
+        raise TrainingError(
+            f"{of}: {len(kept)} pictures are too few to tell what a model says of them from what it says of others: "
+            f"it takes {FEWEST}; add some, or leave the set out"
+        )
+    return sorted(((number, sample) for _, number, sample in kept), key=lambda s: s[0]), total
 
 
-def decoded(some: Sequence[Numbered], size: int) -> Pictures:
+def decoded(some: Sequence[Numbered], size: int, total: int = 0) -> Pictures:
     """
     Raises:
         TrainingError: a picture cannot be decoded.
@@ -113,7 +128,7 @@ def decoded(some: Sequence[Numbered], size: int) -> Pictures:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         images = torch.from_numpy(np.stack(list(pool.map(lambda entry: pixels(entry[1], size), some))))
     samples = [sample for _, sample in some]
-    return Pictures(images, [s.answer for s in samples], [str(number) for number, _ in some], samples)
+    return Pictures(images, [s.answer for s in samples], [str(number) for number, _ in some], samples, total)
 
 
 # ---------------------------------------------------------------------------------------------- controls
@@ -131,11 +146,26 @@ def grey_sample(size: int) -> Sample:
     return Sample("grey", stream.getvalue(), ())
 
 
+def others(count: int, away: int) -> np.ndarray:
+    """For each of so many the one that stands so many places further in an order that has nothing to do with theirs
+    (`place`), past the last the first again: int64 [count], each once, and none itself where `away` is no multiple of
+    the count.
+
+    Many sets have an order: by class, or the classes in turn, or scenes with one another. A fixed shift of it would
+    meet the same class again.
+    """
+    order = np.array(sorted(range(count), key=place), np.int64)
+    found = np.empty(count, np.int64)
+    found[order] = np.roll(order, -away)
+    return found
+
+
 def rolled(items: T) -> T:
-    """Of each the one half the set away: what is still right would be right of any picture."""
-    half = len(items) // 2
+    """Of each another's, half of a random order away: what is still right would be right of any picture. Of classes
+    the control's expectation is chance, not 0: another picture may be of the same class."""
+    other = others(len(items), len(items) // 2)
     if isinstance(items, Tensor):
-        return items.roll(half, dims=0)
+        return items[torch.from_numpy(other)]
     if isinstance(items, np.ndarray):
-        return np.roll(items, half, axis=0)
-    return items[-half:] + items[:-half] if half else items
+        return items[other]
+    return [items[i] for i in other]

@@ -17,7 +17,7 @@ from training_smoke.abilities import Matcher
 from training_smoke.evaluate.effort import Effort
 from training_smoke.evaluate.matching import probabilities
 from training_smoke.evaluate.measured import Measured
-from training_smoke.evaluate.pictures import grey, spread
+from training_smoke.evaluate.pictures import grey, rolled, spread
 
 Pixels = Mapping[int, Tensor]
 """By number of the picture: uint8 [3, size, size]."""
@@ -41,8 +41,8 @@ def reranked(model: Matcher, pairs: Pairs, fetch: Fetch, effort: Effort) -> Meas
     by vectors: as ALBEF (Li et al. 2021, arXiv:2107.07651, section 4). Some pictures ask, and the first caption of
     each; the candidates are those of the whole set. `retrieved_...` is of the same questions, before.
 
-    Controls: all of it, vectors and matches, when every picture shows what the one half the set away does, or nothing
-    (then the order of the set decides among pictures). Items are the pictures that ask, each with its caption.
+    Controls: all of it, vectors and matches, when every picture shows what another does (`rolled`), or nothing (then
+    the order of the set decides among pictures). Items are the pictures that ask, each with its caption.
     """
     asking = np.array(spread(len(pairs.images), effort.queries))
     caption = np.searchsorted(pairs.image_of_text, asking)  # the first of each
@@ -52,18 +52,18 @@ def reranked(model: Matcher, pairs: Pairs, fetch: Fetch, effort: Effort) -> Meas
     owner = pairs.image_of_text[_best(model, pairs, pixels, asking[:, None], texts, choice=texts)]
     image = _best(model, pairs, pixels, images, caption[:, None], choice=images)
     blind = _when_blind(model, pairs, pixels, effort.k)
-    n, half = len(pairs.images), len(pairs.images) // 2  # when rolled, picture i stands where i + half was
+    shown = rolled(np.arange(len(pairs.images)))  # int64 [pictures]: when rolled, picture i shows what shown[i] did
     found = {  # by pictures that ask, and by texts: is it the right one?
         "reranked_mean_recall@1": (owner == asking, image == asking),
         "retrieved_mean_recall@1": (pairs.image_of_text[texts[:, 0]] == asking, images[:, 0] == asking),
-        "reranked_mean_recall@1_shuffled": (owner == (asking + half) % n, (image + half) % n == asking),
+        "reranked_mean_recall@1_shuffled": (shown[owner] == asking, image == shown[asking]),
         "reranked_mean_recall@1_blind": (blind == asking, asking == 0),
     }
     items = {name: np.stack(both).mean(0) for name, both in found.items()}
     by_picture, by_text = (float(side.mean()) for side in found["reranked_mean_recall@1"])
     metrics = {"reranked_text_retrieval_recall@1": by_picture, "reranked_image_retrieval_recall@1": by_text}
     metrics |= {name: float(values.mean()) for name, values in items.items()}
-    return Measured(metrics | {"n_reranked": len(asking)}, items)
+    return Measured(metrics | {"n_reranked": len(asking)}, items).of(asking)
 
 
 def _nearest(queries: Tensor, candidates: Tensor, k: int) -> np.ndarray:

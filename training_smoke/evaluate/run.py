@@ -10,7 +10,7 @@ started again, `evaluate_tasks` goes on with the next task.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from training_smoke.evaluate.encode import ImageEncoder
 from training_smoke.evaluate.folders import Folder
 from training_smoke.evaluate.hyperbolic import HyperbolicEncoders
 from training_smoke.evaluate.kinds import Asked, NotAble, by_vectors, measured
-from training_smoke.evaluate.measured import Measured
+from training_smoke.evaluate.measured import Items, Measured
 from training_smoke.evaluate.measures import Captioned, associate, encode, worst_group_accuracy
 from training_smoke.evaluate.probe import knn, linear_probe
 from training_smoke.evaluate.tables import AssociationTable, CaptionTable
@@ -41,11 +41,13 @@ Source = Captioned | AssociationTable
 @dataclass(frozen=True)
 class Evaluated:
     """record: the line of results. items: float64 [n], one number an item, whose mean is the main metric; None where
-    that is no mean over items. every: the same by metric, of all that are, controls too."""
+    that is no mean over items. every: the same by metric, of all that are, controls too. numbers: of metrics of a part
+    of the set, which pictures that is; see `Measured`."""
 
     record: Record
     items: np.ndarray | None
-    every: Mapping[str, np.ndarray] = field(default_factory=dict)
+    every: Items = field(default_factory=dict)
+    numbers: Items = field(default_factory=dict)
 
 
 # ---- one set
@@ -94,7 +96,7 @@ def evaluated(
     answer = measured(model, Asked(source, split, objective, effort or Effort(), second))
     metrics = answer.found.metrics | {"main_metric": answer.found.metrics[answer.main]}
     record = {"dataset": name or source.path, "task": answer.task, "metrics": metrics}
-    return Evaluated(record, answer.found.items.get(answer.main), answer.found.items)
+    return Evaluated(record, answer.found.items.get(answer.main), answer.found.items, answer.found.numbers)
 
 
 def evaluate_probe(

@@ -34,9 +34,11 @@ class CaptionTable:
     def samples(self, split: str = "test") -> Iterator[Sample]:
         """
         Raises:
-            TrainingError: no such files, or columns are missing.
+            TrainingError: no such files, columns are missing, or a picture has no caption.
         """
         for number, row in enumerate(_rows(self.path, split, ("image", "caption"))):
+            if not row["caption"]:
+                raise TrainingError(f"{self.path}:{number} has no caption: give it one, or take it out of the set")
             yield Sample(f"{self.path}:{number}", _bytes(row["image"]), tuple(row["caption"]))
 
 

@@ -116,6 +116,12 @@ class Family(Normalised, ABC):
         """
 
     @classmethod
+    def again(cls, towers: Towers, settings: Any, about: Tensor) -> Family:
+        """A shell for weights of ours that began with a model from elsewhere, which may be gone: the buffer `about` of
+        their state, uint8 [n], says what that was. A family that has such a buffer makes itself of it."""
+        raise TrainingError(f"{cls.__name__} says nothing about where it comes from: this is no file of its weights")
+
+    @classmethod
     def checked(cls, settings: Mapping[str, Any]) -> Any:
         """
         Raises:

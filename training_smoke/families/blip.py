@@ -11,7 +11,7 @@ self-attention (captions).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,8 +63,9 @@ _GPU = {"batch": 2048, "compile": False}  # a forward pass that draws is not one
 
 
 class Blip(Family):
-    """Settings: `BlipSettings`. towers.name: "tiny", "base" (ViT-B/16), "large" (ViT-L/16); towers.weights: a folder of
-    `export`, or one of transformers' BlipForImageTextRetrieval or BlipForConditionalGeneration, or its name on the hub.
+    """Settings: `BlipSettings`. towers.name: "tiny", "base" (ViT-B/16), "large" (ViT-L/16); towers.weights: a file of
+    ours (towers.pt), a folder of `export`, or one of transformers' BlipForImageTextRetrieval or
+    BlipForConditionalGeneration, or its name on the hub.
     """
 
     Settings = BlipSettings
@@ -111,17 +112,27 @@ class Blip(Family):
 
     @classmethod
     def make(cls, towers: Towers, settings: BlipSettings) -> Blip:
-        size = size_of(towers, settings.tiny(settings.layers))
         if towers.weights is not None:
             from training_smoke.families.blip_files import loaded
 
             return loaded(towers, settings)
+        size = size_of(towers, settings.tiny(settings.layers))
         plan, words = plan_of(size, towers.image_size or size.image, settings.smoothing)
         made = cls(plan, words, trained_words(towers.context, size.context, size.positions), settings)
         listen(made.encoders.text, size.gains)
         made.slow = made.encoders.slow_copy()
         if towers.checkpointing:
             made.encoders.vision.gradient_checkpointing_enable()
+        return made
+
+    @classmethod
+    def again(cls, towers: Towers, settings: BlipSettings, about: Tensor) -> Blip:
+        """As `Family.again` has it."""
+        from training_smoke.families.blip_files import of_bytes
+
+        plan, words = of_bytes(about)
+        made = cls(plan, words, trained_words(towers.context, 30, plan.text.max_position_embeddings), settings)
+        made.about = about
         return made
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -90,8 +90,7 @@ class Blip2(Blip2Family):
     }
 
     def __init__(self, model: Any, words: Words, context: int, settings: Blip2Settings) -> None:
-        super().__init__(model, words, context)
-        self.settings = settings
+        super().__init__(model, words, context, settings)
         former = model.config.qformer_config
         self.writer = Writer(former.hidden_size, former.vocab_size, former.layer_norm_eps, former.initializer_range)
         self.tau = nn.Parameter(torch.tensor([TAU]))
@@ -99,10 +98,8 @@ class Blip2(Blip2Family):
 
     @classmethod
     def make(cls, towers: Towers, settings: Blip2Settings) -> Blip2:
-        from transformers import Blip2ForImageTextRetrieval
-
         config, words, context = described(towers)
-        model = Blip2ForImageTextRetrieval(config)
+        model = cls.module(config)
         nn.init.normal_(model.query_tokens, std=config.initializer_range)
         made = cls(model, words, context, settings)
         if towers.weights:
@@ -111,7 +108,15 @@ class Blip2(Blip2Family):
             made.freeze_vision()
         if towers.checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
+        if Path(towers.name).is_dir():
+            made.keep()
         return made
+
+    @staticmethod
+    def module(config: Any) -> Any:
+        from transformers import Blip2ForImageTextRetrieval
+
+        return Blip2ForImageTextRetrieval(config)
 
     def _begin(self, weights: Weights) -> None:
         """Take over what is there: the image encoder, or all."""

@@ -12,7 +12,7 @@ from typing import Any
 from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
 from training_smoke.families.blip2_parts import size_of, usable_init
-from training_smoke.families.blip_text import Words, trained_words
+from training_smoke.families.blip_text import Words, check_words, trained_words
 from training_smoke.families.published import published
 from training_smoke.vocabulary import Vocabulary
 
@@ -48,6 +48,7 @@ def _of_folder(towers: Towers) -> tuple[Any, Words, int]:
         raise TrainingError(
             f"towers.image_size: the image encoder of {towers.name} has positions for its own size only"
         )
+    check_words(tokenizer, config.qformer_config.vocab_size, towers.name)
     usable_init(config)
     return (
         config,

@@ -63,26 +63,35 @@ class Blip2Generate(Blip2Family):
     }
 
     def __init__(self, model: Any, words: Words, context: int, settings: Blip2GenerateSettings) -> None:
-        super().__init__(model, words, context)
-        self.settings = settings
+        from transformers import GenerationConfig
+
+        super().__init__(model, words, context, settings)
+        # For who loads an export.
+        ends = {"bos_token_id": words.begin, "eos_token_id": words.end, "pad_token_id": words.pad}
+        model.generation_config = GenerationConfig(**ends)
 
     @classmethod
     def make(cls, towers: Towers, settings: Blip2GenerateSettings) -> Blip2Generate:
-        from transformers import Blip2ForConditionalGeneration
-
         config, language, context = _described(towers, settings)
-        model = Blip2ForConditionalGeneration(config)
+        model = cls.module(config)
         nn.init.normal_(model.query_tokens, std=config.initializer_range)
         if language.model is not None:
             model.language_model, config.text_config = language.model, language.model.config
-        model.generation_config = language.ends()
         made = cls(model, language.words, context, settings)
         begun = made._begin(read_weights(towers.weights)) if towers.weights else set()
         begun |= {"language"} if language.model is not None else set()
         made._freeze(begun)
         if towers.checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
+        if settings.language or Path(towers.name).is_dir():
+            made.keep()
         return made
+
+    @staticmethod
+    def module(config: Any) -> Any:
+        from transformers import Blip2ForConditionalGeneration
+
+        return Blip2ForConditionalGeneration(config)
 
     def _begin(self, weights: Weights) -> set[str]:
         """Take over what is there; of a first stage image encoder, queries and Q-Former. Which parts those are."""
@@ -145,7 +154,8 @@ class Blip2Generate(Blip2Family):
 
     def caption(self, images: Tensor, how: Sampling, keys: Sequence[str]) -> list[str]:
         """See `abilities.Captioner`."""
-        words = self.words
+        words, config = self.words, self.model.config
+        how = how.within(config.text_config.max_position_embeddings - config.num_query_tokens)
         with self.inference():
             decoder = CachedLanguage(self.model.language_model, self.prompts(images))
             begin = torch.full((len(images), 1), words.begin, device=self.mean.device)

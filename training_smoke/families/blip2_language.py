@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from training_smoke.errors import TrainingError
 from training_smoke.families.blip2_parts import Size
-from training_smoke.families.blip_text import Words
+from training_smoke.families.blip_text import Words, check_words
 from training_smoke.families.published import published
 from training_smoke.vocabulary import Vocabulary
 
@@ -35,13 +37,6 @@ class Language:
     @property
     def positions(self) -> int:
         return int(self.config.max_position_embeddings)
-
-    def ends(self) -> Any:
-        """transformers' GenerationConfig: where a text that is written begins and ends."""
-        from transformers import GenerationConfig
-
-        words = self.words
-        return GenerationConfig(bos_token_id=words.begin, eos_token_id=words.end, pad_token_id=words.pad)
 
     def stand_in(self) -> Any:
         """A configuration as wide and next to nothing otherwise: transformers makes a language model with random
@@ -99,9 +94,11 @@ def language_of(source: str) -> Language:
 
     try:
         tokenizer = published(transformers.AutoTokenizer, source)
-        model = published(transformers.AutoModelForCausalLM, source)
+        # Not in what it was saved in, often half precision, which the layers around it do not have.
+        model = published(transformers.AutoModelForCausalLM, source, dtype=torch.float32)
     except (OSError, ValueError) as e:
         raise TrainingError(f"settings.language {source}: {str(e).splitlines()[0]}") from e
+    check_words(tokenizer, model.config.vocab_size, source, may_add=True)
     image = _with_image(tokenizer)
     if image >= model.config.vocab_size:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -123,6 +120,7 @@ def language_of_folder(folder: str) -> tuple[Any, Language]:
         raise TrainingError(f"towers.name {folder}: no model and tokenizer: {str(e).splitlines()[0]}") from e
     if config.model_type != "blip-2" or not config.use_decoder_only_language_model:
         raise TrainingError(f"towers.name {folder}: the second stage needs a BLIP-2 with a causal language model")
+    check_words(tokenizer, config.text_config.vocab_size, folder, may_add=True)
     try:
         end = transformers.GenerationConfig.from_pretrained(folder).eos_token_id
     except OSError:  # none lies there: the language model's own

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from training_smoke import checkpoint
 from training_smoke.config import Config, Towers
 from training_smoke.errors import TrainingError
 from training_smoke.families.base import Family
-from training_smoke.families.blip_text import Words
+from training_smoke.families.blip_text import Words, save_processor
 from training_smoke.families.published import published
 from training_smoke.towers import CLIP_MEAN, CLIP_STD
 from training_smoke.towers_file import is_ours, read_file
@@ -138,15 +139,38 @@ def usable_init(config: Any) -> None:
 
 
 class Blip2Family(Family):
-    """A model of transformers with an image encoder, queries and a Q-Former; `model` is theirs, whole."""
+    """A model of transformers with an image encoder, queries and a Q-Former; `model` is theirs, whole.
+
+    about: uint8 [n], where a folder was named; else not there.
+    """
 
     model: Any
     words: Words
 
-    def __init__(self, model: Any, words: Words, context: int) -> None:
+    def __init__(self, model: Any, words: Words, context: int, settings: Any) -> None:
         super().__init__(CLIP_MEAN, CLIP_STD)
-        self.model, self.words, self.context = model, words, context
+        self.model, self.words, self.context, self.settings = model, words, context, settings
         self.image_size = int(model.config.vision_config.image_size)
+
+    @staticmethod
+    @abstractmethod
+    def module(config: Any) -> Any:
+        """transformers' model of this configuration, with random weights."""
+
+    def keep(self) -> None:
+        """Shape and tokenizer in the state, as `Family.again` finds them there: for what a folder was named for."""
+        said = [json.loads(self.model.config.to_json_string(use_diff=False)), self.words.as_json(), self.context]
+        self.register_buffer("about", torch.frombuffer(bytearray(json.dumps(said).encode()), dtype=torch.uint8))
+
+    @classmethod
+    def again(cls, towers: Towers, settings: Any, about: Tensor) -> Blip2Family:
+        """As `Family.again` has it."""
+        from transformers import Blip2Config
+
+        said, words, context = json.loads(about.cpu().numpy().tobytes())
+        made = cls(cls.module(Blip2Config.from_dict(said)), Words.of_json(words), context, settings)
+        made.register_buffer("about", about.clone())
+        return made
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """int64 [n, context], padded behind the end."""
@@ -163,20 +187,8 @@ class Blip2Family(Family):
         self.model.vision_model.post_layernorm.requires_grad_(True)
 
     def save_beside(self, folder: Path, tokenizer: Any, **processor: Any) -> None:
-        """What transformers' AutoProcessor needs of pictures and texts: they are prepared as for our evaluation."""
-        side = {"height": self.image_size, "width": self.image_size}
-        pictures = {
-            "image_processor_type": "CLIPImageProcessor", "processor_class": "Blip2Processor", "do_convert_rgb": True,
-            "do_resize": True, "size": {"shortest_edge": self.image_size}, "resample": 3,
-            "do_center_crop": True, "crop_size": side, "do_rescale": True, "rescale_factor": 1 / 255,
-            "do_normalize": True, "image_mean": list(CLIP_MEAN), "image_std": list(CLIP_STD),
-        }  # fmt: skip
-        tokenizer.backend_tokenizer.no_truncation()  # else the file says how the last texts were cut
-        tokenizer.backend_tokenizer.no_padding()
-        tokenizer.save_pretrained(folder)
-        (folder / "preprocessor_config.json").write_text(json.dumps(pictures, indent=2))
-        said = {"processor_class": "Blip2Processor", **processor}
-        (folder / "processor_config.json").write_text(json.dumps(said, indent=2))
+        """What transformers' AutoProcessor needs of pictures and texts."""
+        save_processor(folder, "Blip2Processor", tokenizer, self.image_size, (CLIP_MEAN, CLIP_STD), **processor)
 
 
 # ---------------------------------------------------------------------------------------------- weights to begin with

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoTokenizer,
     BlipConfig,
     BlipForConditionalGeneration,
     BlipForImageTextRetrieval,
-    BlipProcessor,
     BlipTextConfig,
     BlipVisionConfig,
 )
 
 from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
-from training_smoke.families.blip_parts import Plan, layers_of
-from training_smoke.families.blip_text import Words, trained_words
+from training_smoke.families.blip2_parts import read_weights
+from training_smoke.families.blip_parts import Plan, layers_of, size_of
+from training_smoke.families.blip_text import Words, check_words, save_processor, trained_words
 from training_smoke.families.published import published
+from training_smoke.towers_file import is_ours
 
 if TYPE_CHECKING:
     from training_smoke.families.blip import Blip, BlipSettings
@@ -45,7 +48,8 @@ def export(model: Blip, folder: Path) -> None:
     """Two folders that `from_pretrained` loads: one has the parts that contrast and match, one those that write."""
     for name, theirs in ((RETRIEVAL, _retrieval(model)), (CAPTIONING, _captioning(model))):
         theirs.save_pretrained(folder / name)
-        _processor(model).save_pretrained(folder / name)
+        pixels = model.mean.flatten().tolist(), model.std.flatten().tolist()
+        save_processor(folder / name, "BlipProcessor", model.words.tokenizer, model.image_size, pixels)
 
 
 def _retrieval(model: Blip) -> BlipForImageTextRetrieval:
@@ -64,44 +68,71 @@ def _captioning(model: Blip) -> BlipForConditionalGeneration:
     return found
 
 
-def _processor(model: Blip) -> BlipProcessor:
-    try:
-        from transformers import BlipImageProcessor
-    except ImportError as e:
-        raise TrainingError(f"transformers' picture processor needs torchvision: pip install torchvision ({e})") from e
-    side = {"height": model.image_size, "width": model.image_size}
-    numbers: dict[str, Any] = {"image_mean": model.mean.flatten().tolist(), "image_std": model.std.flatten().tolist()}
-    return BlipProcessor(BlipImageProcessor(size=side, **numbers), model.words.tokenizer)
-
-
 # ---------------------------------------------------------------------------------------------- in
 
 
 def loaded(towers: Towers, settings: BlipSettings) -> Blip:
-    """A model with the weights of `towers.weights`: a folder of `export`, one of a single model of transformers, or its
-    name on the hub. What a single one does not have begins with what is nearest: self-attention of encoder or decoder
-    with the other's, as both begin with BERT's in the paper; projections and the matching head are drawn.
+    """A model with the weights of `towers.weights`: a file or a run of ours, a folder of `export`, one of a single
+    model of transformers, or its name on the hub. What a single one does not have begins with what is nearest:
+    self-attention of encoder or decoder with the other's, as both begin with BERT's in the paper; projections and the
+    matching head are drawn.
 
     Raises:
-        TrainingError: no such folder, or of another class; sizes that are not asked for.
+        TrainingError: no such file or folder, or of another class; tensors or a tokenizer that are missing; sizes that
+            are not asked for.
     """
-    from training_smoke.families.blip import Blip
-
-    found = [_read(place) for place in _places(str(towers.weights))]
-    plan, first = Plan.of(found[0].config), _places(str(towers.weights))[0]
-    words = Words.theirs(published(AutoTokenizer, first), plan.text)
-    size = plan.vision.image_size
-    if towers.image_size not in (None, size):
-        raise TrainingError(f"image_size {towers.image_size} is asked for, and {towers.weights} is for {size}")
-    context = trained_words(towers.context, 30, plan.text.max_position_embeddings)
-    made = Blip(plan, words, context, settings)
-    retrieval = next((f for f in found if isinstance(f, BlipForImageTextRetrieval)), None)
-    captioning = next((f for f in found if isinstance(f, BlipForConditionalGeneration)), None)
-    _take(made, retrieval, captioning, str(towers.weights))
-    made.about = as_bytes(plan, words)
+    weights = str(towers.weights)
+    made = _ours(towers, settings) if _is_ours(Path(weights)) else _theirs(towers, settings)
+    if towers.image_size not in (None, made.image_size):
+        raise TrainingError(f"image_size {towers.image_size} is asked for, and {weights} is for {made.image_size}")
     if towers.checkpointing:
         made.encoders.vision.gradient_checkpointing_enable()
     return made
+
+
+def _theirs(towers: Towers, settings: BlipSettings) -> Blip:
+    from training_smoke.families.blip import Blip
+
+    weights = str(towers.weights)
+    places = _places(weights)
+    found = [_read(place) for place in places]
+    plan = Plan.of(found[0].config)
+    check_named(towers, settings, plan)
+    try:
+        tokenizer = published(AutoTokenizer, places[0])
+    except (OSError, ValueError, KeyError) as e:
+        raise TrainingError(f"{places[0]}: no tokenizer: {str(e).splitlines()[0]}") from e
+    check_words(tokenizer, plan.text.vocab_size, places[0])
+    words = Words.theirs(tokenizer, plan.text)
+    made = Blip(plan, words, trained_words(towers.context, 30, plan.text.max_position_embeddings), settings)
+    retrieval = next((f for f in found if isinstance(f, BlipForImageTextRetrieval)), None)
+    captioning = next((f for f in found if isinstance(f, BlipForConditionalGeneration)), None)
+    _take(made, retrieval, captioning, weights)
+    made.about = as_bytes(plan, words)
+    return made
+
+
+def check_named(towers: Towers, settings: BlipSettings, plan: Plan) -> None:
+    """Are weights of this plan those of the size that `towers.name` says, or does it say where they lie?
+
+    Raises:
+        TrainingError: neither.
+    """
+    if towers.name == towers.weights:
+        return
+    asked = size_of(towers, settings.tiny(settings.layers))
+    there = [_shape(part) for part in (plan.vision, plan.text)]
+    patch = plan.vision.patch_size
+    if there != [asked.vision, asked.text] or patch != asked.patch:
+        shapes = " and ".join(f"{layers} layers of width {width}" for width, layers, _ in there)
+        raise TrainingError(
+            f"{towers.weights} has pictures and texts of {shapes}, patches of {patch}: that is not {towers.name!r}; say "
+            "the same as towers.name and as towers.weights"
+        )
+
+
+def _shape(config: Any) -> tuple[int, int, int]:
+    return config.hidden_size, config.num_hidden_layers, config.num_attention_heads
 
 
 def _places(weights: str) -> list[str]:
@@ -113,12 +144,17 @@ def _places(weights: str) -> list[str]:
 def _read(place: str) -> Theirs:
     try:
         config = BlipConfig.from_pretrained(place)
-    except (OSError, ValueError) as e:
+        name = (config.architectures or ["none"])[0]
+        if name not in CLASSES:
+            raise TrainingError(f"{place} is of class {name}: BLIP begins with {' or '.join(CLASSES)}")
+        kind: Any = CLASSES[name]
+        found, about = kind.from_pretrained(place, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as e:
         raise TrainingError(f"{place} is no model of transformers' BLIP classes: {str(e).splitlines()[0]}") from e
-    name = (config.architectures or ["none"])[0]
-    if name not in CLASSES:
-        raise TrainingError(f"{place} is of class {name}: BLIP begins with {' or '.join(CLASSES)}")
-    return CLASSES[name].from_pretrained(place)
+    if about["missing_keys"]:
+        raise TrainingError(f"{place} lacks {len(about['missing_keys'])} tensors, first {min(about['missing_keys'])}")
+    model: Theirs = found
+    return model
 
 
 def _take(
@@ -154,6 +190,32 @@ def _copy(into: nn.Module, of: nn.Module) -> None:
 # ---------------------------------------------------------------------------------------------- within our own files
 
 
+def _is_ours(path: Path) -> bool:
+    return (path / "checkpoints").is_dir() or (path.is_file() and is_ours(path))
+
+
+def _ours(towers: Towers, settings: BlipSettings) -> Blip:
+    """With all that a run of ours learned; the queue alone is new: what is in it is of the run's last batches."""
+    from training_smoke.families.blip import Blip
+
+    state = read_weights(str(towers.weights)).values
+    about = state.get("about", torch.empty(0, dtype=torch.uint8))
+    if len(about):
+        made = Blip.again(replace(towers, weights=None), settings, about)
+        check_named(towers, settings, made.plan)
+    else:
+        made = Blip.make(replace(towers, weights=None), settings)
+    try:
+        lacking = made.load_state_dict({n: v for n, v in state.items() if not n.startswith("queue.")}, strict=False)
+    except RuntimeError as e:
+        what = str(e).splitlines()
+        raise TrainingError(f"{towers.weights} is of other sizes: {what[min(1, len(what) - 1)].strip()}") from e
+    wrong = sorted(n for n in (*lacking.missing_keys, *lacking.unexpected_keys) if not n.startswith("queue."))
+    if wrong:
+        raise TrainingError(f"{towers.weights} is no BLIP: {len(wrong)} tensors do not fit, first {wrong[0]}")
+    return made
+
+
 def as_bytes(plan: Plan, words: Words) -> torch.Tensor:
     """What a model from elsewhere is, as a buffer, so that a file of ours needs no folder of theirs: uint8 [n]."""
     parts = [plan.vision.to_dict(), plan.text.to_dict(), plan.dim]
@@ -162,5 +224,5 @@ def as_bytes(plan: Plan, words: Words) -> torch.Tensor:
 
 
 def of_bytes(about: torch.Tensor) -> tuple[Plan, Words]:
-    (vision, text, dim), words = json.loads(bytes(about.tolist()))
+    (vision, text, dim), words = json.loads(about.cpu().numpy().tobytes())
     return Plan(BlipVisionConfig(**vision), BlipTextConfig(**text), dim), Words.of_json(words)

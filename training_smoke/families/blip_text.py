@@ -7,8 +7,9 @@ words.encode(["A dog runs."], context=8)           # int64 [1, 8]
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,9 @@ from training_smoke.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import BlipTextConfig, PreTrainedTokenizerBase
+
+LEAST_WORDS = 100
+"""Fewer tokens no trained model has."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +91,13 @@ class Words:
 
     def as_json(self) -> str:
         """All of it, for `of_json`."""
-        names = {n: str(v) for n, v in self.tokenizer.special_tokens_map.items() if isinstance(v, str)}
         numbers = [self.pad, self.first, self.fused, self.begin, self.end, self.mask]
-        return json.dumps([self.tokenizer.backend_tokenizer.to_str(), names, numbers])  # type: ignore[attr-defined]
+        return json.dumps([*tokenizer_said(self.tokenizer), numbers])
 
     @classmethod
     def of_json(cls, said: str) -> Words:
-        from tokenizers import Tokenizer
-        from transformers import PreTrainedTokenizerFast
-
         tokenizer, names, numbers = json.loads(said)
-        made: Any = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(tokenizer), **names)
-        return cls(_plain(made), *numbers)
+        return cls(_plain(tokenizer_of(tokenizer, names)), *numbers)
 
 
 def _plain(tokenizer: Any) -> Any:
@@ -106,6 +105,63 @@ def _plain(tokenizer: Any) -> Any:
     tokenizer.split_special_tokens = True
     tokenizer.return_token_type_ids = False
     return tokenizer
+
+
+def tokenizer_said(tokenizer: Any) -> tuple[str, dict[str, Any]]:
+    """A fast tokenizer as JSON values, for `tokenizer_of`: what it computes, and the names of its special tokens."""
+    names: dict[str, Any] = {n: str(v) for n, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
+    cleans = bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
+    return tokenizer.backend_tokenizer.to_str(), {**names, "clean_up_tokenization_spaces": cleans}
+
+
+def tokenizer_of(said: str, names: Mapping[str, Any]) -> Any:
+    """Of whatever class it was, one of PreTrainedTokenizerFast that numbers and writes texts alike."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(said), **names)
+
+
+def check_words(tokenizer: Any, vocabulary: int, place: str, *, may_add: bool = False) -> None:
+    """Is this the tokenizer of a model that knows so many tokens? Of a folder without any, transformers makes one of
+    five words and says nothing.
+
+    Args:
+        may_add: tokens that were added to the tokenizer may be more than the model knows: it is given rows for them.
+
+    Raises:
+        TrainingError: it is not.
+    """
+    added = tokenizer.get_added_vocab() if may_add else {}
+    numbers = [number for token, number in tokenizer.get_vocab().items() if token not in added]
+    most = max(numbers, default=-1)
+    if len(numbers) < max(LEAST_WORDS, vocabulary // 2) or most >= vocabulary:
+        raise TrainingError(
+            f"{place} has a tokenizer of {len(numbers)} tokens, numbered up to {most}, and a model that knows "
+            f"{vocabulary}: they do not belong together, or the tokenizer's files (tokenizer.json) are missing"
+        )
+
+
+def save_processor(
+    folder: Path, kind: str, tokenizer: Any, size: int, pixels: tuple[Sequence[float], Sequence[float]], **how: Any
+) -> None:
+    """What transformers' AutoProcessor needs of pictures and texts, which are prepared as for our evaluation: the
+    shorter side by Pillow's bicubic filter, the centre.
+
+    Args:
+        kind: the processor's class. pixels: mean and deviation of the colours, of [0, 1]. how: more for the processor.
+    """
+    pictures = {
+        "image_processor_type": "CLIPImageProcessor", "processor_class": kind, "do_convert_rgb": True,
+        "do_resize": True, "size": {"shortest_edge": size}, "resample": 3,
+        "do_center_crop": True, "crop_size": {"height": size, "width": size}, "do_rescale": True,
+        "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": list(pixels[0]), "image_std": list(pixels[1]),
+    }  # fmt: skip
+    tokenizer.backend_tokenizer.no_truncation()  # else the file says how the last texts were cut
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(pictures, indent=2))
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": kind, **how}, indent=2))
 
 
 def trained_words(towers_context: int | None, default: int, positions: int) -> int:

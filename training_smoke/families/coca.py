@@ -9,7 +9,7 @@ Yu et al. 2022 (arXiv:2205.01917), as open_clip has it: its module, its names, o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 

@@ -24,12 +24,11 @@ from training_smoke.families.base import Family, Losses, Moment
 from training_smoke.families.llava_files import write_llava
 from training_smoke.families.llava_generate import embedded, expanded, said
 from training_smoke.families.llava_lora import adapted
-from training_smoke.families.llava_models import Parts, llava_parts
+from training_smoke.families.llava_models import Parts, context_of, llava_parts, parts_again
 from training_smoke.families.llava_settings import SCALES, LlavaSettings
 from training_smoke.objectives.caption import IGNORED, caption_loss, caption_losses
 from training_smoke.sampling import Sampling
 
-CONTEXT = {"tiny": 40}  # tokens of text; of other models 2048, as in LLaVA-1.5
 ROWS = 64  # pictures that something is said about at a time
 PLAIN, TALK = 0, 1  # the forms that tokens are in
 
@@ -47,6 +46,8 @@ class Llava(Family):
         self.model, self.chat, self.patches = parts.model, parts.chat, parts.patches
         self.settings, self.context, self.checkpointing = settings, context, checkpointing
         self.image_size, self.group_steps = parts.size, settings.group_steps
+        if parts.about is not None:
+            self.register_buffer("about", parts.about)
         if settings.lora:
             adapted(self.model.model.language_model, settings.lora, settings.lora_alpha)
         if checkpointing:
@@ -56,8 +57,14 @@ class Llava(Family):
 
     @classmethod
     def make(cls, towers: Towers, settings: LlavaSettings) -> Llava:
-        context = towers.context or CONTEXT.get(towers.name, 2048)
-        return cls(llava_parts(towers, settings), settings, context, towers.checkpointing)
+        parts = llava_parts(towers, settings)
+        return cls(parts, settings, context_of(towers, parts), towers.checkpointing)
+
+    @classmethod
+    def again(cls, towers: Towers, settings: LlavaSettings, about: Tensor) -> Llava:
+        """As `Family.again` has it."""
+        parts = parts_again(about, settings)
+        return cls(parts, settings, context_of(towers, parts))
 
     def _freeze(self) -> None:
         """What no stage trains: the vision tower, or of it what the features do not come from; beside adapters, all of

@@ -5,6 +5,7 @@ parts = llava_parts(Towers("tiny"), LlavaSettings())            # parts.model, p
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch
 from training_smoke.config import Towers
 from training_smoke.conversations import IMAGE, TEMPLATES, Chat
 from training_smoke.errors import TrainingError
+from training_smoke.families.blip_text import check_words, tokenizer_of, tokenizer_said
 from training_smoke.families.llava_settings import SIZES, LlavaSettings
 from training_smoke.families.published import published
 from training_smoke.towers import CLIP_MEAN, CLIP_STD
@@ -27,17 +29,21 @@ if TYPE_CHECKING:
 Pixels = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and deviation of the colours that a vision tower wants."""
 
+CONTEXT = {"tiny": 40}  # tokens of text; of other models 2048, as in LLaVA-1.5, or as many as they have places for
+
 TINY_PIXELS: Pixels = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """patches: tokens that a picture becomes."""
+    """patches: tokens that a picture becomes. about: where models of others were named, what they are, for
+    `parts_again`: uint8 [n]."""
 
     model: LlavaForConditionalGeneration
     chat: Chat
     pixels: Pixels
     patches: int
+    about: torch.Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -72,7 +78,45 @@ def llava_parts(towers: Towers, settings: LlavaSettings) -> Parts:
             _load(model, tokenizer, towers.weights)
         patches = _patches(model)
         model.config.image_seq_length = patches
-    return Parts(model, chat, pixels, patches)
+    named = towers.name not in SIZES or settings.vision is not None or settings.language is not None
+    return Parts(model, chat, pixels, patches, _about(model, tokenizer, pixels) if named else None)
+
+
+def _about(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, pixels: Pixels) -> torch.Tensor:
+    said = [json.loads(model.config.to_json_string(use_diff=False)), *tokenizer_said(tokenizer), pixels]
+    return torch.frombuffer(bytearray(json.dumps(said).encode()), dtype=torch.uint8)
+
+
+def parts_again(about: torch.Tensor, settings: LlavaSettings) -> Parts:
+    """What `about` was made of, with weights of no meaning, to put others in."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    said, tokenizer, names, (mean, std) = json.loads(about.cpu().numpy().tobytes())
+    model = LlavaForConditionalGeneration(LlavaConfig.from_dict(said))
+    chat = _chat(tokenizer_of(tokenizer, names), settings)
+    return Parts(model, chat, (tuple(mean), tuple(std)), _patches(model), about.clone())
+
+
+def context_of(towers: Towers, parts: Parts) -> int:
+    """Tokens of text, the one that stands for the picture among them.
+
+    Raises:
+        TrainingError: too few for a conversation, or more than the language model has positions for.
+    """
+    language: Any = parts.model.config.text_config
+    least, most = parts.chat.least, getattr(language, "max_position_embeddings", 1 << 20) + 1 - parts.patches
+    context = towers.context or CONTEXT.get(towers.name, min(2048, most))
+    if context < least:
+        raise TrainingError(
+            f"towers.context {context}: template {parts.chat.template.name} has {least} tokens with a request and a "
+            "word in answer; raise it, or take a shorter template"
+        )
+    if context > most:
+        raise TrainingError(
+            f"towers.context {context}: beside {parts.patches} patches of the picture this language model has "
+            f"positions for {most} tokens"
+        )
+    return context
 
 
 @contextmanager
@@ -97,10 +141,15 @@ def _of_size(towers: Towers, settings: LlavaSettings) -> tuple[LlavaConfig, PreT
     pixels = TINY_PIXELS if towers.name == "tiny" else (CLIP_MEAN, CLIP_STD)
     if settings.vision is None:
         size = towers.image_size or vision["image_size"]
+        if size % vision["patch_size"]:
+            raise TrainingError(f"towers.image_size {size} is no multiple of the patch, {vision['patch_size']}")
         seen: Any = CLIPVisionConfig(**vision | {"image_size": size}, projection_dim=vision["hidden_size"])
     else:
         seen, pixels = _config(settings.vision, "vision_config"), _pixels_of(settings.vision)
         _check_size(towers, seen.image_size)
+    layers = getattr(seen, "num_hidden_layers", None)
+    if layers is not None and not -layers - 1 <= settings.layer <= layers:
+        raise TrainingError(f"settings.layer {settings.layer}: this vision tower has {layers} layers, the last is -1")
     if settings.language is None:
         said: Any = LlamaConfig(**language, bos_token_id=1, eos_token_id=2, pad_token_id=0)
     else:
@@ -109,6 +158,7 @@ def _of_size(towers: Towers, settings: LlavaSettings) -> tuple[LlavaConfig, PreT
         tokenizer = Vocabulary.small(said.vocab_size, TEMPLATES[settings.template].specials).hf()
     else:
         tokenizer = _tokenizer(settings.language)
+        check_words(tokenizer, said.vocab_size, settings.language, may_add=True)
     config = LlavaConfig(
         vision_config=seen,
         text_config=said,
@@ -131,7 +181,10 @@ def _of_folder(towers: Towers, settings: LlavaSettings) -> tuple[LlavaConfig, Pr
         )
     vision: Any = config.vision_config
     _check_size(towers, vision.image_size)
-    return config, _tokenizer(towers.name), _pixels_of(towers.name)
+    language: Any = config.text_config
+    tokenizer = _tokenizer(towers.name)
+    check_words(tokenizer, language.vocab_size, towers.name, may_add=True)
+    return config, tokenizer, _pixels_of(towers.name)
 
 
 def _check_size(towers: Towers, there: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from curate.ask.diff.say import table
 from curate.ask.judge.say import finite, wrapped
 from curate.ask.judge.words import listed, minus, percent_level
-from curate.run.compare.alone import Evaluation, OneSet
+from curate.run.compare.alone_found import Evaluation, OneSet
 from training_smoke.statistics import Interval
 
 NAME = 30  # columns of a set's name
@@ -39,16 +39,26 @@ def say_evaluation(found: Evaluation) -> list[str]:
         lines += wrapped([_verdict(found)])
     if found.missing:
         lines += wrapped([f"not evaluated: {listed([f'{n} ({why})' for n, why in found.missing.items()], 3)}"])
+    if found.useless:
+        lines += wrapped([f"made no difference: {listed(list(found.useless))}: no set here asks this model for that"])
     return lines
 
 
 def _row(found: Evaluation, one: OneSet, probes: list[str], controls: list[str]) -> list[str]:
-    cells = [one.name, one.main, f"{one.n:,}", _share(one.score), _interval(one.interval)]
+    cells = [one.name, one.main, _items(one), _share(one.score), _interval(one.interval)]
     names = [*probes, *(one.main + control for control in controls)]
     cells += [_share(one.metrics[name]) if name in one.metrics else "" for name in names]
     if found.against is not None:
         cells += ["" if one.other is None else _share(one.other), _difference(one)]
     return cells
+
+
+def _items(one: OneSet) -> str:
+    """``500 of 1,000``, where a part of the set was asked about; of questions ``1,000 (part)``: n_set counts pictures."""
+    whole, pictures = one.metrics.get("n_set", 0), one.metrics.get("n_pictures", one.n)
+    if whole <= pictures:
+        return f"{one.n:,}"
+    return f"{one.n:,} (part)" if "n_pictures" in one.metrics else f"{one.n:,} of {whole:,}"
 
 
 def _verdict(found: Evaluation) -> str:

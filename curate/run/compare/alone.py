@@ -10,79 +10,22 @@ another seed: for that there is `curate compare`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from curate.errors import UserError
 from curate.pool.layout import short_hash
+from curate.run.compare.alone_found import OPTIONS, Evaluation, How, OneSet
 from curate.run.compare.gather import of_datacomp
 from curate.run.compare.sets import EvalSet, open_sets
 
 if TYPE_CHECKING:
     from curate.run.compare.model import Model
     from training_smoke.abilities import Encoders
-    from training_smoke.evaluate import Effort
     from training_smoke.evaluate.run import Evaluated
     from training_smoke.statistics import Interval
-
-
-@dataclass(frozen=True)
-class OneSet:
-    """main: name of the main metric; score: its value. n: items. metrics: all of them, probes too. other: the main
-    metric of the other model. interval: of the score, difference: of score - other, over the choice of items; None
-    where the metric is no mean over items."""
-
-    name: str
-    task: str
-    main: str
-    score: float
-    n: int
-    metrics: Mapping[str, Any]
-    interval: Interval | None = None
-    other: float | None = None
-    difference: Interval | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """model, against: as they were named. missing: sets of DataComp's that are not there or not whole, with the reason.
-    datacomp: its score and the parts of it for which all tasks are there, as "DataComp/average"."""
-
-    model: str
-    digest: str
-    against: str | None
-    sets: tuple[OneSet, ...]
-    missing: Mapping[str, str] = field(default_factory=dict)
-    datacomp: Mapping[str, float] = field(default_factory=dict)
-
-    def one(self, name: str) -> OneSet:
-        return next(s for s in self.sets if s.name == name)
-
-
-@dataclass(frozen=True)
-class How:
-    """probe: also a linear probe and nearest neighbours, on sets with a train/. seed: of the bootstrap and of what a
-    probe holds out. out: results as lines of JSON; sets that have a line of this model there are not done again.
-
-    Of models that write: pictures: at most so many are captioned or matched; beams: 1 writes greedily; None: as
-    `training_smoke.evaluate.Effort`. clipscore: another model, whose vectors score the captions."""
-
-    probe: bool = False
-    seed: int = 0
-    device: str | None = None
-    out: Path | None = None
-    pictures: int | None = None
-    beams: int | None = None
-    clipscore: str | None = None
-
-    def effort(self) -> Effort:
-        from training_smoke.evaluate import Effort
-
-        said = {"pictures": self.pictures, "beams": self.beams}
-        return Effort(**{name: value for name, value in said.items() if value is not None})
 
 
 def evaluate_model(
@@ -102,6 +45,7 @@ def evaluate_model(
         UserError: no such model, no sets, a set that was named and cannot be evaluated, a probe that no set allows.
     """
     how = how or How()
+    how.effort()  # before anything costs time
     sets, missing = open_sets(paths)
     if how.probe and not any(s.probed for s in sets):
         raise UserError(
@@ -117,7 +61,8 @@ def evaluate_model(
     if not found.sets:
         raise UserError(f"{model} cannot be evaluated on any of the sets: {'; '.join(map(': '.join, missing.items()))}")
     means = of_datacomp({"dataset": s.name, "metrics": {"main_metric": s.score}} for s in found.sets)
-    return Evaluation(model, ours.digest, against, tuple(found.sets), missing, means)
+    useless = tuple(OPTIONS[name] for name in found.said if name not in found.used)
+    return Evaluation(model, ours.digest, against, tuple(found.sets), {**missing, **found.lacking}, means, useless)
 
 
 def _opened(name: str, how: How) -> Model:
@@ -152,15 +97,21 @@ def _gpus() -> str:
 
 
 class _Found:
-    """What has been found so far, here and in the file of results."""
+    """What has been found so far, here and in the file of results.
+
+    said: what was asked for beyond the usual; used: what of that made a difference; lacking: probes that the model does
+    not allow."""
 
     def __init__(self, ours: Model, theirs: Model | None, how: How, second: tuple[Encoders, str] | None) -> None:
         from training_smoke.errors import TrainingError
         from training_smoke.evaluate import read_results
+        from training_smoke.evaluate.kinds import abilities_of
 
         self.ours, self.theirs, self.how, self.second = ours, theirs, how, second
-        asked = [how.pictures, how.beams, None if second is None else second[1]]
-        self.asked = short_hash(asked) if any(asked) else None
+        self.said: dict[str, int | str] = {**how.bounds(), **({} if second is None else {"second": second[1]})}
+        self.used: set[str] = set()
+        self.lacking: dict[str, str] = {}
+        self.looked_at = bool({"vectors", "looks"} & abilities_of(ours.encoders))
         self.sets: list[OneSet] = []
         try:
             self.records = [] if how.out is None else read_results(how.out)
@@ -173,7 +124,11 @@ class _Found:
         from training_smoke.errors import TrainingError
         from training_smoke.evaluate import NotAble
 
+        if self.how.probe and chosen.probed and not self.looked_at:
+            self.lacking[f"{chosen.name}/lp_acc1"] = "probes look at vectors of pictures, and the model has none"
         try:
+            for model in (self.ours, self.theirs):
+                self.used |= set() if model is None else self._asked(model, chosen).keys()
             self.sets.append(self._known(chosen) or self._new(chosen))
         except TrainingError as e:
             if chosen.task is None and (alone or not isinstance(e, NotAble)):
@@ -186,36 +141,41 @@ class _Found:
 
         mine = self._evaluated(self.ours, chosen)
         record = dict(mine.record)
-        if self.how.probe and chosen.probed:
-            record["metrics"] |= evaluate_probe(self.ours.encoders, chosen.path, seed=self.how.seed)
         if (interval := self._bootstrap(mine.items)) is not None:
             record["interval"] = [interval.low, interval.high, self.how.seed]
         self._keep(chosen, record)
+        if self._probed(chosen):
+            record["metrics"] |= evaluate_probe(self.ours.encoders, chosen.path, seed=self.how.seed)
+            self._keep(chosen, record)
         one = _one(chosen, record)
         return one if self.theirs is None else self._against(self.theirs, chosen, one, mine)
 
     def _against(self, theirs: Model, chosen: EvalSet, one: OneSet, mine: Evaluated) -> OneSet:
-        """Beside the other model, in the main metric that both have.
+        """Beside the other model, in the main metric that both have, on the pictures that both were asked about.
 
         Raises:
-            TrainingError: they have none in common.
+            NotAble: they have no metric, or no pictures, in common.
         """
-        from training_smoke.errors import TrainingError
-        from training_smoke.evaluate.kinds import MAIN
+        from training_smoke.evaluate.kinds import MAIN, NotAble
 
         other = self._evaluated(theirs, chosen)
         ours, others = mine.record["metrics"], other.record["metrics"]
         main = next((name for name in (one.main, *MAIN) if name in ours and name in others), None)
         if main is None:
-            raise TrainingError(f"{self.ours.name} is measured by {one.main}, which {theirs.name} does not have")
-        a, b = mine.every.get(main), other.every.get(main)
+            raise NotAble(f"{self.ours.name} is measured by {one.main}, which {theirs.name} does not have")
+        same = main == one.main
+        one = replace(one, main=main, score=float(ours[main]), other=float(others[main]))
+        if main not in mine.every or main not in other.every:
+            return one
+        a, b = _shared(mine, other, main)
+        if not len(a):
+            raise NotAble(f"{self.ours.name} and {theirs.name} were asked about different pictures: raise --pairs")
+        one = replace(one, interval=self._bootstrap(a), difference=self._bootstrap(a, b))
+        if len(a) == len(mine.every[main]) == len(b) == len(other.every[main]):
+            return one if same else replace(one, n=len(a))
+        whole = max(int(metrics.get("n_set", metrics["n"])) for metrics in (ours, others))
         return replace(
-            one,
-            main=main,
-            score=float(ours[main]),
-            interval=one.interval if main == one.main else self._bootstrap(a),
-            other=float(others[main]),
-            difference=None if b is None else self._bootstrap(a, b),
+            one, score=float(a.mean()), other=float(b.mean()), n=len(a), metrics={**one.metrics, "n_set": whole}
         )
 
     def _known(self, chosen: EvalSet) -> OneSet | None:
@@ -223,7 +183,7 @@ class _Found:
         if self.theirs is not None:
             return None
         for record in self.records:
-            probed = not (self.how.probe and chosen.probed) or "lp_acc1" in record["metrics"]
+            probed = not self._probed(chosen) or "lp_acc1" in record["metrics"]
             if self._same(record, chosen) and probed and record.get("interval", [self.how.seed])[-1] == self.how.seed:
                 return _one(chosen, record)
         return None
@@ -233,13 +193,33 @@ class _Found:
 
         if self.how.out is not None:
             others = [r for r in self.records if not self._same(r, chosen)]
-            asked = {} if self.asked is None else {"asked": self.asked}
+            said = self._asked(self.ours, chosen)
+            asked = {"asked": short_hash(sorted(said.items()))} if said else {}
             self.records = [*others, {**record, "checkpoint": self.ours.digest, "set": chosen.digest, **asked}]
             write_results(self.how.out, self.records)
 
     def _same(self, record: Mapping[str, Any], chosen: EvalSet) -> bool:
-        said = (record.get("checkpoint"), record.get("set"), record.get("asked"))
-        return said == (self.ours.digest, chosen.digest, self.asked)
+        said = self._asked(self.ours, chosen)
+        asked = short_hash(sorted(said.items())) if said else None
+        known = (record.get("checkpoint"), record.get("set"), record.get("asked"))
+        return known == (self.ours.digest, chosen.digest, asked)
+
+    def _asked(self, model: Model, chosen: EvalSet) -> dict[str, int | str]:
+        """What of that which was said makes a difference for this model on this set.
+
+        Raises:
+            TrainingError: the set is not whole.
+        """
+        from training_smoke.evaluate.folders import Folder
+        from training_smoke.evaluate.kinds import abilities_of, used
+
+        if chosen.task is not None or not self.said:
+            return {}
+        counts = used(abilities_of(model.encoders), Folder.open(chosen.path).kind)
+        return {name: value for name, value in self.said.items() if name in counts}
+
+    def _probed(self, chosen: EvalSet) -> bool:
+        return self.how.probe and chosen.probed and self.looked_at
 
     def _evaluated(self, model: Model, chosen: EvalSet) -> Evaluated:
         from training_smoke.evaluate.run import evaluated, evaluated_task
@@ -260,6 +240,14 @@ class _Found:
         from training_smoke.statistics import bootstrap_items
 
         return None if a is None else bootstrap_items(a, np.broadcast_to(b, a.shape), seed=self.how.seed)
+
+
+def _shared(mine: Evaluated, other: Evaluated, main: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of the pictures that both were asked about, what each has: float64 [n] twice."""
+    a, b = (one.every[main] for one in (mine, other))
+    of_a, of_b = (one.numbers.get(main, np.arange(len(one.every[main]))) for one in (mine, other))
+    _, in_a, in_b = np.intersect1d(of_a, of_b, return_indices=True)
+    return a[in_a], b[in_b]
 
 
 def _one(chosen: EvalSet, record: Mapping[str, Any]) -> OneSet:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Literal
 from curate.errors import UserError
 from curate.pool.pool import Pool
 from curate.run.choice import ExecutorChoice
+from curate.run.compare.able import able_sets, check_primary, check_probe
 from curate.run.compare.entries import Packed, pack_entries
 from curate.run.compare.found import Comparison
-from curate.run.compare.gather import MEAN, gather
+from curate.run.compare.gather import gather
 from curate.run.compare.overlap import CountWork, count_overlap, print_set
 from curate.run.compare.request import SMALL, Request
 from curate.run.compare.sets import EvalSet, open_sets
@@ -46,8 +47,11 @@ def compare(
     """
     _need_torch()
     sets, missing = open_sets(request.evaluate)  # before anything costs time
-    _check_primary(request.primary, sets)
-    _check_probe(request.probe, sets)
+    family = request.config.objective
+    sets, missing = able_sets(family, sets, missing)
+    check_primary(request.primary, family, sets, missing, request.probe)
+    if request.probe:
+        check_probe(family, sets)
     _check_towers(request.config.towers)
     choice = ExecutorChoice(executor or request.recipes[0].run.executor, workers or request.recipes[0].run.workers)
     with Progress(None, command, telling=telling) as progress:
@@ -118,21 +122,6 @@ def _counting(work: CountWork, pool: Pool) -> tuple[Pass, Pass]:
         Pass("sets", print_set, work, work.to_print(pool.storage), need),
         Pass("overlap", count_overlap, work, work.to_count(pool.storage), need),
     )
-
-
-def _check_primary(primary: str, sets: Sequence[EvalSet]) -> None:
-    """Which metrics a set gives is known when the first run is; whether there is such a set, now."""
-    names = [s.name for s in sets]
-    if primary != MEAN and primary.rsplit("/", 1)[0] not in (*names, "DataComp"):
-        raise UserError(f"primary metric {primary}: no such set; it is {MEAN}, or SET/METRIC of {', '.join(names)}")
-
-
-def _check_probe(probe: bool, sets: Sequence[EvalSet]) -> None:
-    if probe and not any(s.probed for s in sets):
-        raise UserError(
-            "--probe: none of the evaluation sets has classes and, beside test/, a train/ of the same layout to fit a "
-            f"probe on: {', '.join(s.name for s in sets)}"
-        )
 
 
 def _check_towers(towers: Towers) -> None:

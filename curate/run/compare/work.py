@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from training_smoke.config import Config
 
 JUDGE = "judge"
-VERSION = 1  # rises when training or evaluation gives other numbers for the same configuration
+VERSION = 1  # rises when training gives other numbers for the same configuration
+EVALUATION = 2  # rises when evaluation does, for the same model and set
 PR_SET_PDEATHSIG = 1
 RUN, TOWERS, PROBE = "run.json", "towers.pt", "-probe.json"
 KEPT = ("config.json", "packs.json", "environment.json", "metrics.jsonl")
@@ -76,7 +77,8 @@ class TrainWork:
         """File below the pool -> the set of which it holds what this run scores."""
         folder = f"{self.runs[item].folder}/scores"
         probed = [s for s in self.sets if s.probed and self.probe]
-        return {f"{folder}/{s.digest}.json": s for s in self.sets} | {f"{folder}/{s.digest}{PROBE}": s for s in probed}
+        names = {s.name: f"{folder}/{short_hash([EVALUATION, s.digest])}" for s in self.sets}
+        return {f"{names[s.name]}.json": s for s in self.sets} | {f"{names[s.name]}{PROBE}": s for s in probed}
 
     def missing(self, item: str, storage: Storage) -> bool:
         folder = self.runs[item].folder

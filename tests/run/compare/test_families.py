@@ -14,6 +14,7 @@ from curate.run.compare.found import Comparison
 from curate.run.compare.main import compare
 from curate.run.compare.request import Request, Said, make_request
 from curate.run.progress import Telling
+from training_smoke.export import export_model
 from training_smoke.towers_file import load_model
 
 WIDE = {"image_size": 32, "context": 12}
@@ -53,7 +54,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Path, ..
     return folder, held_out(folder / "sets")
 
 
-def test_a_captioner_is_judged_by_what_it_writes_and_finds(pool: tuple[Path, tuple[Path, ...]]) -> None:
+def test_a_captioner_is_judged_by_what_it_writes_and_finds(pool: tuple[Path, tuple[Path, ...]], tmp_path: Path) -> None:
     folder, sets = pool
     request = asked(folder, "coca", COCA, sets)
     found = run(request)
@@ -69,6 +70,9 @@ def test_a_captioner_is_judged_by_what_it_writes_and_finds(pool: tuple[Path, tup
     assert loss.comparison.mean == pytest.approx(sum(whole) / 2 - sum(kept) / 2)
     files = list((folder / "pool" / "judge").glob("*/run.json"))
     assert {type(load_model(path.with_name("towers.pt"))).__name__ for path in files} == {"CoCa"}
+    exported = export_model(files[0].parent, tmp_path / "out")  # of what is left of a run: weights, no checkpoint
+    assert not list((files[0].parent / "checkpoints").iterdir())
+    assert (exported / "open_clip_config.json").is_file()
     before = {path: path.stat().st_mtime_ns for path in files}
     assert run(request).entries == found.entries
     assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -52,7 +52,7 @@ def told(work: TrainWork) -> tuple[list[list[float]], dict[str, object]]:
     """(curve, metrics)"""
     storage, folder = Storage.at(work.pool), work.runs["all/0"].folder
     curve = json.loads(storage.read(f"{folder}/run.json"))["curve"]
-    return curve, json.loads(storage.read(f"{folder}/scores/{work.sets[0].digest}.json"))["metrics"]
+    return curve, json.loads(storage.read(next(iter(work.scores("all/0")))))["metrics"]
 
 
 def forget(work: TrainWork) -> None:
@@ -117,7 +117,7 @@ def test_a_run_that_diverges_is_a_result_and_not_tried_again(packed: tuple[Path,
     train_one(work, "all/0")
     storage, folder = Storage.at(work.pool), work.runs["all/0"].folder
     assert json.loads(storage.read(f"{folder}/run.json"))["diverged"].startswith("training diverged at step ")
-    assert not storage.exists(f"{folder}/scores/{work.sets[0].digest}.json")
+    assert not [file for file in work.scores("all/0") if storage.exists(file)]
     assert not work.missing("all/0", storage)
     forget(work)
 

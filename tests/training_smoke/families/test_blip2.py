@@ -136,7 +136,9 @@ def test_vectors_and_matches_are_those_of_transformers(model: Blip2) -> None:
     with torch.no_grad():
         ours = nearest(model.query_vectors(pictures()), model.encode_texts(TEXTS))
     torch.testing.assert_close(ours, theirs(model, pictures(), tokens, matching=False), rtol=0, atol=1e-5)
-    yes = theirs(model, pictures(), tokens, matching=True).softmax(1)[:, 1]
+    # Of a world with two wrong pairs to a true one, as in training: odds doubled they are of one with as many.
+    odds = 2 * (theirs(model, pictures(), tokens, matching=True) @ torch.tensor([-1.0, 1.0])).exp()
+    yes = odds / (1 + odds)
     torch.testing.assert_close(model.match(pictures(), TEXTS), yes, rtol=0, atol=1e-5)
     assert yes.max() - yes.min() > 1e-4
 
@@ -303,7 +305,8 @@ def test_transformers_loads_what_is_exported(model: Blip2, folder: Path) -> None
         matched = loaded(model.normalised(pictures()), **tokens, use_image_text_matching_head=True).logits_per_image
     with torch.no_grad():
         torch.testing.assert_close(found, nearest(model.query_vectors(pictures()), model.encode_texts(TEXTS)))
-    torch.testing.assert_close(matched.softmax(1)[:, 1], model.match(pictures(), TEXTS))
+    yes = matched.softmax(1)[:, 1]
+    torch.testing.assert_close(2 * yes / (1 + yes), model.match(pictures(), TEXTS))
 
 
 def test_its_processor_prepares_pictures_as_we_do(model: Blip2, folder: Path) -> None:
@@ -324,8 +327,9 @@ def test_what_is_exported_begins_a_run(model: Blip2, folder: Path, by_name: bool
     towers = Towers(str(folder) if by_name else "mini", weights=str(folder), context=12)
     found = Blip2.build(towers, {}, seed=0).eval()
     ours, theirs = found.state_dict(), model.state_dict()
-    assert ours.keys() == theirs.keys()
-    assert [n for n in ours if not torch.equal(ours[n], theirs[n])] == []
+    assert ours.keys() - {"about"} == theirs.keys()
+    assert ("about" in ours) == by_name
+    assert [n for n in theirs if not torch.equal(ours[n], theirs[n])] == []
     assert torch.equal(found.tokenize(TEXTS), model.tokenize(TEXTS))
     assert found.words.begin == model.words.begin
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -284,3 +286,46 @@ def test_what_does_not_fit_is_said(folder: Path, llama: Path, tmp_path: Path) ->
     without.save_pretrained(tmp_path / "no_pad")
     with pytest.raises(TrainingError, match="another for padding"):
         built(language=str(tmp_path / "no_pad"))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_file_needs_no_language_model_beside_it(
+    llama: Path, folder: Path, tmp_path: Path, whole: bool
+) -> None:
+    there = tmp_path / "theirs"
+    shutil.copytree(folder if whole else llama, there)
+    towers = Towers(str(there), weights=str(there)) if whole else Towers("mini")
+    settings = {} if whole else {"language": str(there)}
+    model = Blip2Generate.build(towers, settings, seed=0).eval()
+    config = Config(objective="blip2_generate", towers=towers, settings=settings)
+    save_model(tmp_path / "towers.pt", model, config, {})
+    shutil.rmtree(there)
+    again = load_model(tmp_path / "towers.pt")
+    assert isinstance(again, Blip2Generate)
+    assert torch.equal(again.tokenize(TEXTS), model.tokenize(TEXTS))
+    assert torch.equal(again.caption_loss(pictures(), TEXTS)[0], model.caption_loss(pictures(), TEXTS)[0])
+    how = Sampling("greedy", max_tokens=6)
+    assert again.caption(pictures(), how, KEYS) == model.caption(pictures(), how, KEYS)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_language_model_in_half_precision_speaks(llama: Path, model: Blip2Generate, tmp_path: Path, whole: bool) -> None:
+    from transformers import AutoModelForCausalLM
+
+    if whole:
+        model.export(tmp_path)
+        copy.deepcopy(model.model).half().save_pretrained(tmp_path)
+        found = built(str(tmp_path), weights=tmp_path)
+    else:
+        shutil.copytree(llama, tmp_path, dirs_exist_ok=True)
+        AutoModelForCausalLM.from_pretrained(llama).half().save_pretrained(tmp_path)
+        found = built(language=str(tmp_path))
+    assert {p.dtype for p in found.parameters()} == {torch.float32}
+    assert len(found.caption(pictures(), Sampling("greedy", max_tokens=3), KEYS)) == len(TEXTS)
+
+
+def test_a_language_model_without_its_tokenizer_is_refused(llama: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(llama / name, tmp_path)
+    with pytest.raises(TrainingError, match="settings.language|do not belong together"):
+        built(language=str(tmp_path))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,12 +20,15 @@ from transformers import (
     BlipProcessor,
 )
 
-from tests.training_smoke.families.blip_cases import CAPTIONS, SETTINGS, fair, made, moved, pictures
+from tests.training_smoke.families.blip_cases import CAPTIONS, SETTINGS, TOWERS, fair, made, moved, pictures
 from training_smoke.config import Config, Towers
 from training_smoke.errors import TrainingError
+from training_smoke.families import family
 from training_smoke.families.blip import Blip
+from training_smoke.families.blip_text import Words, check_words
 from training_smoke.objectives.caption import IGNORED
 from training_smoke.towers_file import load_model, save_model
+from training_smoke.vocabulary import Vocabulary
 
 
 def by_transformers(folder: Path, images: Tensor, captions: list[str]) -> dict[str, Tensor]:
@@ -90,6 +96,7 @@ def theirs_with_berts_words(folder: Path) -> BlipForImageTextRetrieval:
         "two",
         "men",
         ".",
+        *(f"word{i}" for i in range(100)),
     ]
     (folder / "vocab.txt").write_text("\n".join(pieces))
     tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"))
@@ -111,15 +118,15 @@ def theirs_with_berts_words(folder: Path) -> BlipForImageTextRetrieval:
 def test_theirs_load_here(tmp_path: Path) -> None:
     theirs = theirs_with_berts_words(tmp_path)
     with pytest.warns(UserWarning, match="has no writing head"):
-        model = made(Towers("base", weights=str(tmp_path), context=10)).eval()
+        model = made(Towers(str(tmp_path), weights=str(tmp_path), context=10)).eval()
     w = model.words
-    assert (w.pad, w.first, w.begin, w.fused, w.end) == (0, 2, 14, 15, 3)
+    assert (w.pad, w.first, w.begin, w.fused, w.end) == (0, 2, 114, 115, 3)
     tokens = model.tokenize(["A dog runs over the grass."])
     assert tokens.tolist() == [[2, 5, 6, 7, 8, 9, 10, 13, 3, 0]]
     assert w.decode(tokens) == ["a dog runs over the grass."]
     pixels = model.normalised(pictures(1))
     there, fused = w.there(tokens), tokens.clone()
-    fused[:, 0] = 15
+    fused[:, 0] = 115
     with torch.no_grad():
         score = theirs(input_ids=fused, pixel_values=pixels, attention_mask=there).itm_score.softmax(1)[:, 1]
         score = fair(score)
@@ -130,19 +137,108 @@ def test_theirs_load_here(tmp_path: Path) -> None:
 
 
 def test_a_file_of_ours_needs_no_folder_of_theirs(tmp_path: Path) -> None:
-    (tmp_path / "theirs").mkdir()
-    theirs_with_berts_words(tmp_path / "theirs")
-    towers = Towers("tiny", weights=str(tmp_path / "theirs"), context=10)
+    there = tmp_path / "theirs"
+    there.mkdir()
+    theirs_with_berts_words(there)
+    towers = Towers(str(there), weights=str(there), context=10)
     config = Config(objective="blip", settings=SETTINGS, towers=towers)
     with pytest.warns(UserWarning, match="has no writing head"):
         model = made(towers).eval()
     save_model(tmp_path / "towers.pt", model, config, {})
-    (tmp_path / "theirs" / "model.safetensors").unlink()
+    shutil.rmtree(there)
     again = load_model(tmp_path / "towers.pt")
     assert isinstance(again, Blip)
     captions = ["a dog runs", "two men."]
     assert again.tokenize(captions).tolist() == model.tokenize(captions).tolist()
     assert torch.equal(again.match(pictures(2), captions), model.match(pictures(2), captions))
+    # And begins a training.
+    begun = made(Towers(str(tmp_path / "towers.pt"), weights=str(tmp_path / "towers.pt"), context=10)).eval()
+    assert torch.equal(begun.match(pictures(2), captions), model.match(pictures(2), captions))
+
+
+def test_a_file_of_ours_begins_a_run(tmp_path: Path) -> None:
+    """With all that was learned, momentum encoders and tau too; the queue is new, of whatever size."""
+    model = moved(made()).eval()
+    file = str(tmp_path / "towers.pt")
+    save_model(file, model, Config(objective="blip", settings=SETTINGS, towers=TOWERS), {})
+    begun = made(replace(TOWERS, weights=file), queue=4).eval()
+    assert begun.queue.images.shape == (4, 32)
+    learned = {n: v for n, v in model.state_dict().items() if not n.startswith("queue.")}
+    for name, value in learned.items():
+        assert torch.equal(begun.state_dict()[name], value), name
+    with pytest.raises(TrainingError, match="is of other sizes"):
+        made(replace(TOWERS, weights=file), width=64)
+    other = family("caption").build(Towers("tiny"), {}, seed=0)
+    save_model(file, other, Config(objective="caption", towers=Towers("tiny")), {})
+    with pytest.raises(TrainingError, match="is no BLIP"):
+        made(replace(TOWERS, weights=file))
+
+
+def test_towers_say_the_size_of_weights_or_where_they_lie(tmp_path: Path) -> None:
+    moved(made()).export(tmp_path)
+    with pytest.raises(TrainingError, match="2 layers of width 32.*that is not 'base'"):
+        made(Towers("base", weights=str(tmp_path)))
+    with pytest.raises(TrainingError, match="that is not 'tiny'"):
+        made(Towers("tiny", weights=str(tmp_path)), width=64)
+    assert made(Towers(str(tmp_path), weights=str(tmp_path)), width=64).plan.text.hidden_size == 32
+
+
+def test_a_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
+    """Of such a folder transformers makes a tokenizer of five words."""
+    moved(made()).export(tmp_path)
+    for file in (tmp_path / "retrieval").glob("*token*"):
+        file.unlink()
+    with pytest.raises(TrainingError, match="do not belong together, or the tokenizer's files"):
+        made(Towers("tiny", weights=str(tmp_path)))
+
+
+@pytest.mark.parametrize(("words", "knows"), [(120, 100), (99, 99), (120, 300)])
+def test_tokenizers_that_do_not_belong_to_a_model(words: int, knows: int) -> None:
+    tokenizer = Words.ours(Vocabulary.small(600)).tokenizer
+
+    class Some:
+        def get_vocab(self) -> dict[str, int]:
+            return {str(i): i for i in range(words)}
+
+        def get_added_vocab(self) -> dict[str, int]:
+            return {"119": 119, "118": 118}
+
+    with pytest.raises(TrainingError, match="do not belong together"):
+        check_words(Some(), knows, "there")
+    check_words(Some(), 118, "there", may_add=True) if words == 120 else None
+    check_words(tokenizer, 600, "there")
+
+
+def test_folders_that_lack_weights_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    moved(made()).export(tmp_path)
+    file = tmp_path / "retrieval" / "model.safetensors"
+    state = load_file(file)
+    state.pop("itm_head.weight")
+    save_file(state, file, metadata={"format": "pt"})
+    with pytest.raises(TrainingError, match="lacks 1 tensors, first itm_head.weight"):
+        made(Towers("tiny", weights=str(tmp_path)))
+    file.write_bytes(b"nothing")
+    with pytest.raises(TrainingError, match="retrieval is no model of transformers' BLIP classes"):
+        made(Towers("tiny", weights=str(tmp_path)))
+    file.unlink()
+    with pytest.raises(TrainingError, match="retrieval is no model of transformers' BLIP classes"):
+        made(Towers("tiny", weights=str(tmp_path)))
+
+
+def test_its_processor_prepares_pictures_as_we_do(tmp_path: Path) -> None:
+    """The centre of a picture, not all of it pressed into a square."""
+    pytest.importorskip("torchvision")
+    from PIL import Image
+
+    model = made()
+    model.export(tmp_path)
+    colours = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    given = BlipProcessor.from_pretrained(tmp_path / "captioning")(images=Image.fromarray(colours), return_tensors="pt")
+    small = Image.fromarray(colours).resize((32, 16), Image.Resampling.BICUBIC).crop((8, 0, 24, 16))
+    ours = model.normalised(torch.from_numpy(np.array(small)).permute(2, 0, 1)[None])
+    torch.testing.assert_close(given["pixel_values"], ours, rtol=0, atol=0.02)
 
 
 def test_what_is_no_blip_is_refused(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_expanded() -> None:
 
 
 def test_a_text_that_learns_nothing_is_no_nan() -> None:
-    model = mini(context=8)
+    model = mini(context=16)
     long = ['[{"from": "human", "value": "' + "why " * 20 + '"}, {"from": "gpt", "value": "so"}]']
     loss = model(pictures(1), model.tokenize(long), None, SECOND)["loss"]
     assert loss.item() == 0
@@ -250,11 +250,32 @@ def test_checkpointing_changes_no_gradient() -> None:
 # ---------------------------------------------------------------- what it refuses
 
 
+def test_a_text_whose_picture_is_cut_off_is_refused() -> None:
+    """Its row would have no place for its patches, and those of all rows behind it would stand in wrong ones."""
+    long = '[{"from": "system", "value": "' + "be brief " * 20 + '"}, ' + TEXTS[3][1:]
+    with pytest.raises(TrainingError, match=r"context of 32 tokens has no place for the picture .*be brief be brief"):
+        mini(context=32).tokenize([long, *TEXTS])
+
+
+def test_of_nan_nothing_is_said() -> None:
+    model = mini()
+    for parameter in model.parameters():
+        parameter.data.fill_(math.nan)
+    with pytest.raises(TrainingError, match="logits of the next token have NaN"):
+        model.answer(pictures(1), ["what is it?"], *GREEDY)
+
+
 @pytest.mark.parametrize(
     ("towers", "settings", "said"),
     [
         ({"name": "/no/such-llava"}, {}, "llava of /no/such-llava: "),
-        ({"name": "mini", "image_size": 24}, {}, None),
+        ({"name": "mini", "image_size": 48}, {}, None),
+        ({"name": "mini", "image_size": 40}, {}, "image_size 40 is no multiple of the patch, 16"),
+        ({"name": "mini", "context": 400}, {}, "beside 4 patches of the picture this .* positions for 253 tokens"),
+        ({"name": "mini", "context": 4}, {}, "context 4: template roles has 13 tokens"),
+        ({"name": "tiny"}, {"template": "vicuna"}, "context 40: template vicuna has 61 tokens with a request"),
+        ({"name": "mini"}, {"layer": 3}, r"settings.layer 3: this vision tower has 2 layers"),
+        ({"name": "mini"}, {"layer": -4}, r"settings.layer -4: this vision tower has 2 layers"),
         ({"name": "mini"}, {"template": "alpaca"}, "template 'alpaca': there are roles, vicuna, chatml"),
         ({"name": "mini"}, {"alignment": 1.5}, "between 0 and 1"),
         ({"name": "mini"}, {"language": "/no/such-model"}, "llava of mini, /no/such-model: "),
@@ -264,7 +285,7 @@ def test_checkpointing_changes_no_gradient() -> None:
 )
 def test_what_is_not_there_is_said(towers: dict[str, Any], settings: dict[str, Any], said: str | None) -> None:
     if said is None:
-        assert Llava.build(Towers(**towers), settings, 0).image_size == 24
+        assert Llava.build(Towers(**towers), settings, 0).image_size == 48
         return
     with pytest.raises(TrainingError, match=said):
         Llava.build(Towers(**towers), settings, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def theirs(folder: str, images: torch.Tensor, questions: list[str], **how: Any) 
 
 @pytest.mark.parametrize("template", ["roles", "vicuna"])
 def test_it_says_what_transformers_says(tmp_path: Path, template: str) -> None:
-    model, images = mini(template=template), pictures(3)
+    model, images = mini(context=128, template=template), pictures(3)
     folder = exported(model, tmp_path)
     greedy = model.answer(images, QUESTIONS, Sampling("greedy", max_tokens=7), KEYS)
     assert greedy == theirs(folder, images, QUESTIONS, max_new_tokens=7)
@@ -120,7 +121,8 @@ def test_caption_loss_is_of_the_caption_and_its_end(alignment: float) -> None:
 
 
 def same(a: Llava, b: Llava) -> None:
-    ours, others = a.state_dict(), b.state_dict()
+    """In weights: what models are made of is said only where they came from elsewhere."""
+    ours, others = ({n: v for n, v in m.state_dict().items() if n != "about"} for m in (a, b))
     assert ours.keys() == others.keys()
     for name in ours:
         assert torch.equal(ours[name], others[name]), name
@@ -162,6 +164,32 @@ def test_a_file_of_ours_is_a_whole_model(tmp_path: Path) -> None:
     same(mini(weights=str(tmp_path / "towers.pt")), model)
 
 
+def test_a_file_of_ours_needs_no_folder_of_theirs(tmp_path: Path) -> None:
+    folder = exported(mini(seed=1), tmp_path / "out")
+    towers, settings = Towers(folder, weights=folder, context=64), {"train_vision": True}
+    model = Llava.build(towers, settings, 0).eval()
+    save_model(tmp_path / "towers.pt", model, Config(objective="llava", towers=towers, settings=settings), {})
+    shutil.rmtree(folder)
+    again = load_model(tmp_path / "towers.pt")
+    assert isinstance(again, Llava)
+    same(again, model)
+    assert torch.equal(again.tokenize(TEXTS), model.tokenize(TEXTS))
+    assert (again.patches, again.chat.image, again.chat.end) == (model.patches, model.chat.image, model.chat.end)
+    assert torch.equal(again.mean, model.mean)
+    how = Sampling("greedy", max_tokens=6)
+    assert again.answer(pictures(3), QUESTIONS, how, KEYS) == model.answer(pictures(3), QUESTIONS, how, KEYS)
+    exported(again, tmp_path / "again")
+    assert (tmp_path / "again" / "chat_template.jinja").is_file()
+
+
+def test_a_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = exported(mini(), tmp_path / "out")
+    for file in Path(folder).glob("*token*"):
+        file.unlink()
+    with pytest.raises(TrainingError):
+        Llava.build(Towers(folder, weights=folder), {}, 0)
+
+
 @pytest.mark.parametrize("changed", [{"hidden_size": 16}, {"vocab_size": 1100}])
 def test_weights_of_another_shape_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: Any) -> None:
     from training_smoke.families.llava_settings import SIZES
@@ -195,7 +223,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 def test_two_trained_models_become_one(halves: tuple[str, str], tmp_path: Path) -> None:
     vision, language = halves
-    model = Llava.build(Towers("mini", context=64), {"vision": vision, "language": language, "template": "vicuna"}, 0)
+    model = Llava.build(Towers("mini", context=128), {"vision": vision, "language": language, "template": "vicuna"}, 0)
     assert isinstance(model, Llava)
     tower, speaker = CLIPVisionModel.from_pretrained(vision), LlamaForCausalLM.from_pretrained(language)
     for name, value in tower.state_dict().items():
@@ -206,7 +234,7 @@ def test_two_trained_models_become_one(halves: tuple[str, str], tmp_path: Path) 
     assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert not model.model.model.vision_tower.embeddings.patch_embedding.weight.requires_grad
     plain = exported(model, tmp_path)
-    again = Llava.build(Towers(plain, weights=plain, context=64), {"template": "vicuna"}, 0)
+    again = Llava.build(Towers(plain, weights=plain, context=128), {"template": "vicuna"}, 0)
     assert isinstance(again, Llava)
     same(again, model)
 
