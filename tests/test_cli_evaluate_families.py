@@ -14,8 +14,11 @@ from typer.testing import CliRunner, Result
 
 from curate.cli_evaluate import evaluate
 from curate.errors import UserError
+from curate.run.compare.model import open_model
 from training_smoke.config import Config, Towers, scale
 from training_smoke.evaluate.aggregate import read_results
+from training_smoke.evaluate.pictures import spread
+from training_smoke.evaluate.run import evaluated
 from training_smoke.models import build_model
 from training_smoke.towers import build
 from training_smoke.towers_file import save_model, save_towers
@@ -28,13 +31,15 @@ app.command()(evaluate)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """write.pt and other.pt: captioners that know nothing; pairs.pt: two towers; sets/scenes, sets/colours, sets/asked:
-    captions, classes and questions."""
+    """write.pt and other.pt: captioners that know nothing; blind.pt: one without vectors of pictures; pairs.pt: two
+    towers; sets/scenes, sets/colours, sets/asked: captions, classes and questions."""
     root = tmp_path_factory.mktemp("families")
     torch.set_num_threads(1)
     for name, seed in (("write", 0), ("other", 1)):
         config = scale("tiny", "caption").but(towers={"image_size": 32, "context": 12}, init_seed=seed)
         save_model(root / f"{name}.pt", build_model(config), config, {})
+    config = scale("tiny", "simvlm").but(towers={"image_size": 32, "context": 12})
+    save_model(root / "blind.pt", build_model(config), config, {})
     towers = Towers("tiny-conv", image_size=16, context=8)
     about = {"config": Config(towers=towers).as_json(), "objective": {"logit_scale": 2.0}}
     save_towers(root / "pairs.pt", build(towers, 0), towers, about)
@@ -87,6 +92,68 @@ def test_a_line_says_how_much_was_asked(folder: Path, tmp_path: Path) -> None:
     assert read_results(out) == [first]
     asked(folder, "write.pt", scenes, "--out", out, "-q")
     assert [line["metrics"]["n_captioned"] for line in read_results(out)] == [6, 12]
+
+
+def test_an_option_without_use_is_told_and_asks_for_nothing_else(folder: Path, tmp_path: Path) -> None:
+    out, sets = tmp_path / "results.jsonl", folder / "sets"
+    plain = asked(folder, "pairs.pt", sets / "scenes", "--out", out, "-q").stdout
+    assert "made no difference" not in plain
+    first = read_results(out)
+    words = ("--pictures", 6, "--beams", 2, "--clipscore", folder / "pairs.pt", "--questions", 8)
+    said = asked(folder, "pairs.pt", sets / "scenes", "--out", out, "-q", *words).stdout
+    assert read_results(out) == first  # the line serves both
+    said = " ".join(said.split())
+    assert "made no difference: --pictures, --beams, --questions and --clipscore: no set here asks this model" in said
+    said = asked(folder, "write.pt", sets / "colours", "--pictures", 8, "--beams", 1, "--out", out, "-q").stdout
+    assert "made no difference: --beams: no set" in " ".join(said.split())
+    (line,) = [line for line in read_results(out) if line not in first]
+    asked(folder, "write.pt", sets / "colours", "--pictures", 8, "--out", out, "-q")
+    assert line in read_results(out)
+    assert len(read_results(out)) == 2
+
+
+def test_the_table_says_that_a_part_was_asked(folder: Path) -> None:
+    colours = folder / "sets" / "colours"
+    one = found(folder, "write.pt", colours, "--pictures", 4)["colours"]
+    assert (one["n"], one["metrics"]["n_set"]) == (4, 12)  # type: ignore[index]
+    assert " 4 of 12 " in asked(folder, "write.pt", colours, "--pictures", 4, "-q").stdout
+    assert " 12 " in asked(folder, "write.pt", colours, "-q").stdout
+    classes = len((colours / "classnames.txt").read_text().splitlines())
+    few = found(folder, "write.pt", colours, "--pairs", 5 * classes)["colours"]
+    assert few["n"] == 5
+    with pytest.raises(UserError, match=rf"colours: its {classes} classes .* it takes {4 * classes} pairs"):
+        asked(folder, "write.pt", colours, "--pairs", 4 * classes - 1)
+
+
+def test_a_probe_that_the_model_does_not_allow_takes_no_score_with_it(folder: Path, tmp_path: Path) -> None:
+    probed, out = tmp_path / "probed", tmp_path / "results.jsonl"
+    shutil.copytree(folder / "sets" / "colours", probed)
+    shutil.copytree(probed / "test", probed / "train")
+    for _ in range(2):  # the second time from the line
+        said = json.loads(asked(folder, "blind.pt", probed, "--probe", "--out", out, "--json", "-q").stdout)
+        assert [s["name"] for s in said["sets"]] == ["probed"]
+        assert said["missing"] == {"probed/lp_acc1": "probes look at vectors of pictures, and the model has none"}
+    assert len(read_results(out)) == 1
+    said = json.loads(asked(folder, "write.pt", probed, "--probe", "--out", out, "--json", "-q").stdout)
+    assert [s["name"] for s in said["sets"]] == ["probed"]
+    assert said["missing"].keys() == {"probed/lp_acc1"}
+    assert "no class has enough items" in said["missing"]["probed/lp_acc1"]
+
+
+def test_by_likelihood_against_vectors(folder: Path) -> None:
+    """One was asked about six pictures, the other about all twelve: the six count."""
+    colours = folder / "sets" / "colours"
+    for a, b in (("write.pt", "pairs.pt"), ("pairs.pt", "write.pt")):
+        one = found(folder, a, colours, "--against", folder / b, "--pictures", 6)["colours"]
+        assert (one["main"], one["n"]) == ("acc1", 6)
+        difference = one["difference"]
+        assert difference["n"] == 6  # type: ignore[index]
+        assert difference["mean"] == pytest.approx(one["score"] - one["other"])  # type: ignore[index, operator]
+        assert one["interval"]["mean"] == pytest.approx(one["score"])  # type: ignore[index]
+        assert one["metrics"]["n_set"] == 12  # type: ignore[index]
+    with_other = evaluated(open_model(str(folder / "pairs.pt"), "cpu").encoders, str(colours)).items
+    assert with_other is not None
+    assert one["score"] == pytest.approx(with_other[spread(12, 6)].mean())
 
 
 def test_against_another(folder: Path) -> None:

@@ -48,7 +48,7 @@ def test_another_contrast_or_another_smoothing_is_noticed(given: Given, monkeypa
 
     for part in ("itc", "lm"):
         monkeypatch.setattr(PlainBlip, "parts", other(part))
-        with pytest.raises(ValueError, match="blip: .* parameters, plain .*; itc .*, plain .*; lm .*, plain"):
+        with pytest.raises(ValueError, match=r"blip: .* parameters, plain .*; itc .*, plain .*; lm .*, plain"):
             families_step.check_same("blip", *given)
     monkeypatch.setattr(PlainBlip, "parts", other("itm"))  # in it there are draws
     families_step.check_same("blip", *given)

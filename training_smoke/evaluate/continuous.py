@@ -20,6 +20,7 @@ from torch import Tensor
 from stages.auroc import auroc as chance_above
 from training_smoke.errors import TrainingError
 from training_smoke.evaluate.hyperbolic import OnHyperboloid
+from training_smoke.evaluate.pictures import rolled
 from training_smoke.evaluate.retrieval import retrieve
 
 Objective = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -69,7 +70,7 @@ def positive_rank(image_features: Tensor, text_features: Tensor) -> float:
 
 def held_out(objective: Objective, image_features: Tensor, text_features: Tensor, batch: int = 256) -> dict[str, float]:
     """Of held-out pairs: their loss (over batches of `batch`, or of all if there are fewer), the mean rank of the
-    positive, and how well similarity tells right pairs from wrong ones (each image with a text half the set away).
+    positive, and how well similarity tells right pairs from wrong ones (each image with another's text).
 
     Args:
         objective: of the training, with its scale and bias; it is moved to main memory.
@@ -80,14 +81,15 @@ def held_out(objective: Objective, image_features: Tensor, text_features: Tensor
 
 
 def told_apart(image_features: Tensor, text_features: Tensor) -> dict[str, float]:
-    """The mean rank of the positive, and how well similarity tells right pairs from wrong ones.
+    """The mean rank of the positive, and how well similarity tells right pairs from wrong ones: each image with a text
+    of another, drawn without regard to the order of the set (`rolled`).
 
     Args:
         image_features, text_features: float [n, dim], row i of one belonging to row i of the other.
     """
     n = len(image_features)
     right = (image_features * text_features).sum(dim=1)
-    wrong = (image_features * text_features.roll(n // 2, dims=0)).sum(dim=1)
+    wrong = (image_features * rolled(text_features)).sum(dim=1)
     return {
         "positive_rank": positive_rank(image_features, text_features),
         "auroc": auroc(torch.cat([right, wrong]).numpy(), np.arange(2 * n) < n),

@@ -176,7 +176,9 @@ class Albef(Family):
         logits = self._said(self.reader, asked, there, pictures)
         with torch.no_grad():
             opinion = self._said(self.slow, asked, there, slow_pictures)
-        finding = mlm_loss(logits, asked.labels[asked.labels != SEEN], opinion, alpha=alpha, world=moment.world)
+        places = _places(asked.labels)
+        wanted = asked.labels if places is None else asked.labels[places]
+        finding = mlm_loss(logits, wanted, opinion, alpha=alpha, world=moment.world)
         loss = contrast.loss + matching + finding
         return {"loss": loss, "itc": contrast.loss, "itm": matching, "mlm": finding}
 
@@ -193,9 +195,10 @@ class Albef(Family):
         return hidden(tokens, keep, draws, mask=w.mask, vocabulary=size, share=self.settings.hidden)
 
     def _said(self, reader: Reader, asked: Hidden, there: Tensor, pictures: Tensor) -> Tensor:
-        """Logits of the hidden tokens: float [how many, vocabulary]."""
+        """Logits of the hidden tokens, float [how many, vocabulary], or of all places, [batch, t, vocabulary]."""
         said = reader.encoders.texts(asked.tokens, there)[0]
-        found: Tensor = reader.head(reader.fused(said, there, pictures)[asked.labels != SEEN])
+        fused, places = reader.fused(said, there, pictures), _places(asked.labels)
+        found: Tensor = reader.head(fused if places is None else fused[places])
         return found
 
     def _matching(
@@ -257,3 +260,8 @@ class Albef(Family):
 
     def _tokens(self, texts: Sequence[str]) -> Tensor:
         return self.words.trimmed(self.tokenize(texts).to(self.mean.device))
+
+
+def _places(labels: Tensor) -> Tensor | None:
+    """Where a token was hidden; None: everywhere, on a GPU, which would be waited for to count them."""
+    return None if labels.is_cuda else labels != SEEN

@@ -126,8 +126,8 @@ def check_named(towers: Towers, settings: BlipSettings, plan: Plan) -> None:
     if there != [asked.vision, asked.text] or patch != asked.patch:
         shapes = " and ".join(f"{layers} layers of width {width}" for width, layers, _ in there)
         raise TrainingError(
-            f"{towers.weights} has pictures and texts of {shapes}, patches of {patch}: that is not {towers.name!r}; say "
-            "the same as towers.name and as towers.weights"
+            f"{towers.weights} has pictures and texts of {shapes}, patches of {patch}: that is not {towers.name!r}; "
+            "say the same as towers.name and as towers.weights"
         )
 
 

@@ -18,9 +18,11 @@ from training_smoke.errors import TrainingError
 from training_smoke.families.base import Family, Moment
 from training_smoke.families.decoder import SIZES, PatchEncoder, Size, TextDecoder, Writer, causal
 from training_smoke.generation import generate
-from training_smoke.objectives.caption import caption_loss, caption_losses, next_labels
+from training_smoke.objectives.caption import caption_loss_of, caption_losses, next_labels
 from training_smoke.sampling import Sampling
 from training_smoke.vocabulary import Vocabulary
+
+LEAST_CONTEXT = 3
 
 
 class Captioning(Family):
@@ -38,7 +40,8 @@ class Captioning(Family):
             "batch": 32,  # many steps count for more than their noise in so short a run
         },
         **{
-            name: {"towers": {"name": size, "image_size": None, "context": None}}
+            # Not compiled: draws of a step are made from hashes, which are no graph.
+            name: {"towers": {"name": size, "image_size": None, "context": None}, "compile": False}
             for name, size in {"small": "small", "medium": "base", "large": "large"}.items()
         },
     }
@@ -60,6 +63,8 @@ class Captioning(Family):
             )
         size = SIZES[towers.name]
         image_size, context = towers.image_size or size.image_size, towers.context or size.context
+        if context < LEAST_CONTEXT:
+            raise TrainingError(f"towers.context {context}: a text has a start, an end, and a word between")
         made = cls(replace(size, image_size=image_size, context=context), settings)
         if towers.weights is not None:
             _load(made, Path(towers.weights))
@@ -76,16 +81,16 @@ class Captioning(Family):
         """The caption loss of tokens [batch, context] after memory [batch, patches, width], a share of them said all at
         once: a scalar, the mean over the tokens of the global batch."""
         inputs, seen = half_masked(tokens, self.vocabulary.mask, share, moment)
-        logits, labels = self.logits(self.decoder(inputs, memory, seen), self.labels(tokens))
-        return caption_loss(logits, labels, world=moment.world)
+        return self.written(self.decoder(inputs, memory, seen), self.labels(tokens), moment)
 
-    def logits(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Those that the loss is of, and their labels. On a CPU, places without a label are not computed at all: they
-        are a third of Flickr8k's, and the head is the largest matrix; elsewhere shapes stay the same at every step."""
+    def written(self, hidden: Tensor, labels: Tensor, moment: Moment) -> Tensor:
+        """The caption loss of what the decoder says, [batch, t, width], and was to say. On a CPU, places without a
+        label are not computed at all: they are a third of Flickr8k's, and the head is the largest matrix; elsewhere
+        shapes stay the same at every step."""
         if hidden.device.type == "cpu":
             there = labels >= 0
             hidden, labels = hidden[there], labels[there]
-        return self.decoder.head(hidden), labels
+        return caption_loss_of(hidden, self.decoder.head, labels, world=moment.world)
 
     def memory(self, images: Tensor) -> Tensor:
         """uint8 [n, 3, size, size] -> what the decoder looks at, [n, patches, width]."""

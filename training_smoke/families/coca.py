@@ -57,10 +57,11 @@ class CoCa(Family):
             "samples": 57_600,
             "batch": 64,
         },
-        "debug": {"towers": {"name": "coca_ViT-B-32"}},
-        "small": {"towers": {"name": "coca_ViT-B-32"}},
-        "medium": {"towers": {"name": "coca_ViT-B-32"}},
-        "large": {"towers": {"name": "coca_ViT-L-14"}},
+        # Not compiled: texts are as long as the longest of a batch, and logits as many as there are tokens.
+        "debug": {"towers": {"name": "coca_ViT-B-32"}, "compile": False},
+        "small": {"towers": {"name": "coca_ViT-B-32"}, "compile": False},
+        "medium": {"towers": {"name": "coca_ViT-B-32"}, "compile": False},
+        "large": {"towers": {"name": "coca_ViT-L-14"}, "compile": False},
     }
     settings: CoCaSettings
 
@@ -87,15 +88,20 @@ class CoCa(Family):
         return self.words.encode(texts, self.context)
 
     def forward(self, images: Tensor, tokens: Tensor, groups: Tensor | None, moment: Moment) -> Losses:
+        # What texts say is asked of the device once, before the pictures are on their way: the places without a label
+        # that this leaves out are five of six, which costs more than the waiting.
+        columns, labels = self._labels(tokens.cpu())
+        there = (labels.flatten() != IGNORED).nonzero().squeeze(1)
+        labels, there = (x.to(tokens.device, non_blocking=True) for x in (labels.flatten()[there], there))
         image_features, image_tokens = self.model.visual(self.normalised(images))
-        text_features, states, labels = self._read(image_tokens, tokens)
-        there = labels != IGNORED
+        text_features, states = self._read(image_tokens, tokens, columns)
+        states = states.flatten(0, 1).index_select(0, there)  # [tokens of the batch, width]
         found = coca_loss(
             F.normalize(image_features, dim=-1),
             F.normalize(text_features, dim=-1),
             self.model.logit_scale,
-            states[there] @ self.model.text_decoder.text_projection,  # [tokens of the batch, vocabulary]
-            labels[there],
+            states @ self.model.text_decoder.text_projection,  # [tokens of the batch, vocabulary]
+            labels,
             contrastive_weight=self.settings.contrastive_weight,
             caption_weight=self.settings.caption_weight,
             groups=groups,
@@ -162,20 +168,24 @@ class CoCa(Family):
 
     # ------------------------------------------------------------------------------------------ parts
 
-    def _read(self, image_tokens: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(vectors of texts [n, dim], states [n, t, width], labels int64 [n, t]), without what is padding for all."""
+    def _read(self, image_tokens: Tensor, tokens: Tensor, columns: int) -> tuple[Tensor, Tensor]:
+        """(vectors of texts [n, dim], states [n, columns - 1, width])."""
+        features, hidden = read_texts(self.model.text, tokens, columns)
+        return features, say(self.model.text_decoder, image_tokens, hidden[:, : columns - 1])
+
+    def _labels(self, tokens: Tensor) -> tuple[int, Tensor]:
+        """(places of the longest text, what is said behind each of them but the last, int64 [n, columns - 1])."""
         pad = self.model.text.pad_id
         columns = longest(tokens, pad)
-        features, hidden = read_texts(self.model.text, tokens, columns)
-        states = say(self.model.text_decoder, image_tokens, hidden[:, : columns - 1])
         # Whatever has the number of padding within a text is a token: CLIP's "!" is.
         behind = (tokens != pad).flip(1).cummax(1).values.flip(1).logical_not()  # [n, context]
-        return features, states, tokens.masked_fill(behind, IGNORED)[:, 1:columns]
+        return columns, tokens.masked_fill(behind, IGNORED)[:, 1:columns]
 
     def _likelihood(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         with self.inference():
             _, image_tokens = self.model.visual(self.normalised(images))
-            _, states, labels = self._read(image_tokens, tokens)
+            columns, labels = self._labels(tokens)
+            _, states = self._read(image_tokens, tokens, columns)
             losses, counts = caption_losses(states @ self.model.text_decoder.text_projection, labels)
         return losses.float().cpu(), counts.cpu()
 

@@ -6,6 +6,7 @@ words = words_of(config)
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from training_smoke import open_clip_files
@@ -20,6 +22,11 @@ from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
 from training_smoke.vocabulary import Vocabulary
 
+# What readers of weights raise of files that are none, or of another model's.
+UNREADABLE = (
+    OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
+    pickle.UnpicklingError, SafetensorError,
+)  # fmt: skip
 TINY_SIZE, TINY_CONTEXT, TINY_VOCABULARY = 64, 20, 4096
 
 
@@ -128,7 +135,12 @@ class ClipWords:
         self.eos = self.pad = int(self._tokenizer.eot_token_id)
 
     def encode(self, texts: Sequence[str], context: int) -> Tensor:
-        tokens: Tensor = self._tokenizer(list(texts), context_length=context)
+        """As open_clip's tokenizer, but that "<end_of_text>" in a text, which CLIP ends with, is left out."""
+        tokens = torch.zeros(len(texts), context, dtype=torch.int64)
+        for row, text in zip(tokens, texts, strict=True):
+            said = [t for t in self._tokenizer.encode(text) if t not in (self.bos, self.eos)]
+            whole = [self.bos, *said[: context - 2], self.eos]
+            row[: len(whole)] = torch.tensor(whole)
         return tokens
 
     def decode(self, tokens: Tensor) -> list[str]:
@@ -188,8 +200,11 @@ def _load(model: Any, config: Mapping[str, Any], towers: Towers) -> None:
         _fit_texts(state, model.text.positional_embedding, path)
         resize_pos_embed(state, model)
         model.load_state_dict(state)
-    except (RuntimeError, KeyError, AssertionError) as e:
-        raise TrainingError(f"{path}: no weights of {towers.name}: {str(e).splitlines()[0]}") from e
+    except UNREADABLE as e:
+        why = (str(e).splitlines() or [type(e).__name__])[0]
+        raise TrainingError(
+            f"{path}: no weights of {towers.name}: {why}. It is to be a checkpoint of open_clip, or a towers.pt of coca"
+        ) from e
 
 
 def _ours(path: Path) -> dict[str, Tensor] | None:
@@ -209,7 +224,14 @@ def _file(config: Mapping[str, Any], towers: Towers) -> Path:
     said = str(towers.weights)
     tags = open_clip.list_pretrained_tags_by_model(towers.name)
     if said in tags:
-        return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(towers.name, said)))
+        try:
+            return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(towers.name, said)))
+        except (OSError, RuntimeError, ValueError) as e:
+            why = (str(e).splitlines() or [type(e).__name__])[0]
+            raise TrainingError(
+                f"{towers.name}: the weights {said!r} could not be fetched: {why}. Fetch them once with a network, "
+                "after which they are kept, or name a file or folder as towers.weights"
+            ) from e
     if Path(said).is_file():
         return Path(said)
     if not Path(said).is_dir():

@@ -89,8 +89,9 @@ class Llava(Family):
 
     def forward(self, images: Tensor, tokens: Tensor, groups: Tensor | None, moment: Moment) -> Losses:
         ids, labels = self.read(tokens, moment).unbind(dim=1)  # [batch, context]
+        ids, learned, labels = self._learned(ids, labels)  # before pictures are on their way: it waits for the device
         with self._at_rest(moment):
-            logits, labels = self.logits(self.features(self.normalised(images)), ids, labels)
+            logits = self._logits(self.features(self.normalised(images)), ids, learned)
         return {"loss": caption_loss(logits, labels, world=moment.world)}
 
     def features(self, pixels: Tensor) -> Tensor:
@@ -104,16 +105,30 @@ class Llava(Family):
         Args:
             features: [n, patches, dim]. ids, labels: int64 [n, t].
         """
+        ids, learned, labels = self._learned(ids, labels)
+        return self._logits(features, ids, learned), labels
+
+    def _learned(self, ids: Tensor, labels: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+        """(ids with the picture's places in them, int64 [n, t]; rows and places before a label, [m] each; these labels,
+        [m]), made in main memory, as their numbers are not known before."""
+        device = ids.device
+        ids, labels = ids.cpu(), labels.cpu()
         # What follows the last label moves nothing; the picture is there in any case.
         pictured = (ids == self.chat.image).int().argmax(dim=1) + 1
         longest = int(torch.maximum(self.lengths(torch.stack([ids, labels], dim=1)), pictured).max())
         ids, was = expanded(ids[:, :longest], self.chat.image, self.patches)
+        after = labels.gather(1, was)[:, 1:]
+        rows, places = (after != IGNORED).nonzero(as_tuple=True)
+        ids, rows, places, after = (x.to(device, non_blocking=True) for x in (ids, rows, places, after[rows, places]))
+        return ids, (rows, places), after
+
+    def _logits(self, features: Tensor, ids: Tensor, learned: tuple[Tensor, Tensor]) -> Tensor:
+        """float [m, vocabulary]."""
         hidden = self.model.model.language_model(
             inputs_embeds=embedded(self.model, ids, features), use_cache=False
         ).last_hidden_state  # [n, longest - 1 + patches, dim]
-        after = labels.gather(1, was)[:, 1:]
-        learned = after != IGNORED
-        return self.model.lm_head(hidden[:, :-1][learned]), after[learned]
+        logits: Tensor = self.model.lm_head(hidden[learned])
+        return logits
 
     def read(self, tokens: Tensor, moment: Moment) -> Tensor:
         """int64 [n, 2, 2, context], or one of the forms already -> int64 [n, 2, context]."""

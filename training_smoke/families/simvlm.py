@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from training_smoke.families.base import Losses, Moment
 from training_smoke.families.captioner import Captioning
 from training_smoke.families.decoder import Size, causal
-from training_smoke.objectives.caption import caption_loss
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,7 @@ class SimVLM(Captioning):
         memory, seen = self.remembered(images, tokens, lengths)
         inputs, labels, places = self.rest(tokens, lengths)
         mask = causal(inputs.shape[1], inputs.device)
-        logits, labels = self.logits(self.decoder(inputs, memory, mask, seen, places), labels)
-        return {"loss": caption_loss(logits, labels, world=moment.world)}
+        return {"loss": self.written(self.decoder(inputs, memory, mask, seen, places), labels, moment)}
 
     def weight(self, tokens: Tensor) -> Tensor:
         """Tokens that are said, of what `read` gave."""

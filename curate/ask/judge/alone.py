@@ -54,7 +54,7 @@ def _row(found: Evaluation, one: OneSet, probes: list[str], controls: list[str])
 
 
 def _items(one: OneSet) -> str:
-    """``500 of 1,000``, where a part of the set was asked about; of questions ``1,000 (part)``: n_set counts pictures."""
+    """``500 of 1,000``, where a part of the set was asked about; of questions ``1,000 (part)``."""
     whole, pictures = one.metrics.get("n_set", 0), one.metrics.get("n_pictures", one.n)
     if whole <= pictures:
         return f"{one.n:,}"

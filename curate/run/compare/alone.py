@@ -137,18 +137,27 @@ class _Found:
         return None
 
     def _new(self, chosen: EvalSet) -> OneSet:
-        from training_smoke.evaluate.run import evaluate_probe
-
         mine = self._evaluated(self.ours, chosen)
         record = dict(mine.record)
         if (interval := self._bootstrap(mine.items)) is not None:
             record["interval"] = [interval.low, interval.high, self.how.seed]
         self._keep(chosen, record)
         if self._probed(chosen):
-            record["metrics"] |= evaluate_probe(self.ours.encoders, chosen.path, seed=self.how.seed)
+            record["metrics"] |= self._probe(chosen)
             self._keep(chosen, record)
         one = _one(chosen, record)
         return one if self.theirs is None else self._against(self.theirs, chosen, one, mine)
+
+    def _probe(self, chosen: EvalSet) -> dict[str, Any]:
+        """What probes give; why they give nothing is noted, as the set's score stands without them."""
+        from training_smoke.errors import TrainingError
+        from training_smoke.evaluate.run import evaluate_probe
+
+        try:
+            return evaluate_probe(self.ours.encoders, chosen.path, seed=self.how.seed)
+        except TrainingError as e:
+            self.lacking[f"{chosen.name}/lp_acc1"] = str(e)
+            return {}
 
     def _against(self, theirs: Model, chosen: EvalSet, one: OneSet, mine: Evaluated) -> OneSet:
         """Beside the other model, in the main metric that both have, on the pictures that both were asked about.

@@ -3,7 +3,7 @@
     judge/<hash of pack and configuration>/
         run.json                     the marker: how the training went, its curve
         towers.pt                    the weights, for another set asked for later
-        scores/<hash of set>.json    one evaluation each; <hash of set>-probe.json: linear probe and neighbours
+        scores/<hash of set>.json    one evaluation each; ...-probe.json: linear probe and neighbours
         config.json, packs.json, environment.json, metrics.jsonl, README.md
 
 Equal trainings are one, whoever asks for them: another recipe, another set or more seeds cost what is new in them. A

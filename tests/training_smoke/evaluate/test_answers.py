@@ -27,7 +27,9 @@ def test_examples() -> None:
         ("it's", "its"),
         ("black-and-white", "black and white"),
         ("  on   grass ", "on grass"),
-        ("1,000", "1,000"),
+        ("1,000", "1000"),
+        ("1,000,000", "1000000"),
+        ("red, green", "red green"),
         ("10:30", "10:30"),
         ("snow!?", "snow"),
         ("tank_top", "tank top"),
@@ -47,6 +49,15 @@ def test_two_answers(said: str, other: str) -> None:
 def test_exact_match_of_any() -> None:
     assert exact("A man.", ["woman", "man"])
     assert not exact("men", ["woman", "man"])
+
+
+def test_silence_is_no_answer() -> None:
+    for answer in ("a", "The", "", "?"):
+        assert not exact("", [answer])
+        assert not exact("...", [answer])
+        assert vqa_accuracy("", [answer] * 10) == 0
+    assert exact("A.", ["a"])
+    assert not exact("a", ["the"])
 
 
 @pytest.mark.parametrize(("same", "expected"), [(0, 0), (1, 1 / 3), (2, 2 / 3), (3, 1), (10, 1)])

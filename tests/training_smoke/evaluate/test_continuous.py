@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from training_smoke.errors import TrainingError
-from training_smoke.evaluate.continuous import auroc, average_precision, held_out_loss, positive_rank
+from training_smoke.evaluate.continuous import auroc, average_precision, held_out_loss, positive_rank, told_apart
 
 RANKED = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=25)
 IMAGES = torch.tensor([[0.6, 0.8], [1, 0], [0, 1]], dtype=torch.float64)
@@ -104,3 +104,9 @@ def test_what_cannot_be_ranked(measure: object) -> None:
     ):
         with pytest.raises(error):
             measure(np.array(scores), truth)  # type: ignore[operator]
+
+
+def test_wrong_pairs_of_a_set_in_order_are_wrong() -> None:
+    """Ten classes in turn: half of a hundred pairs away the same class would stand, and nothing be told apart."""
+    features = torch.eye(10).repeat(10, 1)
+    assert told_apart(features, features)["auroc"] > 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 from torch import Tensor
 
 from tests.training_smoke.evaluate.ablemodels import Answers, Judge, Writer
-from tests.training_smoke.evaluate.evalsets import COLOURS, ColourModel, coloured, picture, write_folder
+from tests.training_smoke.evaluate.evalsets import COLOURS, ColourModel, coloured, npy, picture, write_folder
 from training_smoke.errors import TrainingError
 from training_smoke.evaluate import TASKS, Effort, NotAble, evaluate, evaluate_probe, evaluate_task
+from training_smoke.evaluate.folders import Folder
+from training_smoke.evaluate.kinds import MAIN, abilities_of, gives, unable, used
+from training_smoke.evaluate.pictures import others
 from training_smoke.evaluate.run import evaluated
 
 THREE = list(COLOURS)
@@ -54,13 +58,15 @@ def test_captions_of_a_model_that_only_writes(tmp_path: Path) -> None:
 
 
 def test_controls_of_captions(tmp_path: Path) -> None:
-    """Half of twelve pictures is two turns of three colours, so that rolled pictures look the same; of fourteen not."""
-    found = evaluate(Writer(), captioned(tmp_path / "a"))["metrics"]
-    assert found["cider_shuffled"] == found["cider"]
-    assert found["cider_blind"] < 0.1 * found["cider"]
-    found = evaluate(Writer(), captioned(tmp_path / "b", 14))["metrics"]
-    assert found["cider_shuffled"] < 0.5 * found["cider"]
-    assert found["rouge_l_shuffled"] < found["rouge_l"]
+    """Twelve and fourteen pictures of three colours in turn: a shift by half of them would show the same or another
+    colour of all; of a random order about a third shows the same."""
+    for count in (12, 14, 60):
+        found = evaluate(Writer(), captioned(tmp_path / str(count), count))["metrics"]
+        assert found["cider_blind"] < 0.1 * found["cider"]
+        same = np.mean([i % 3 == other % 3 for i, other in enumerate(others(count, count // 2))])
+        assert same <= 0.5
+        assert found["cider_shuffled"] == pytest.approx(found["cider"] * same, rel=0.2, abs=0.3)
+        assert found["rouge_l_shuffled"] < found["rouge_l"]
 
 
 def test_distinct_captions(tmp_path: Path) -> None:
@@ -73,10 +79,13 @@ def test_distinct_captions(tmp_path: Path) -> None:
 
 def test_likelihood_of_captions(tmp_path: Path) -> None:
     """Three nats a caption of three words, two more where the colour is wrong, as it is of every grey picture."""
-    metrics = evaluate(Writer(), captioned(tmp_path, 15))["metrics"]  # rolled by 7: every colour is another
+    metrics = evaluate(Writer(), captioned(tmp_path, 15))["metrics"]
+    wrong = np.mean([i % 3 != other % 3 for i, other in enumerate(others(15, 7))])  # whose other is of another colour
+    assert 0.6 < wrong < 1
     assert metrics["caption_loss"] == pytest.approx(1)
-    assert metrics["caption_loss_shuffled"] == metrics["caption_loss_blind"] == pytest.approx(5 / 3)
-    assert metrics["caption_own_picture"] == 1
+    assert metrics["caption_loss_blind"] == pytest.approx(5 / 3)
+    assert metrics["caption_loss_shuffled"] == pytest.approx(1 + wrong * 2 / 3)
+    assert metrics["caption_own_picture"] == pytest.approx((1 + wrong) / 2)
     flat = evaluate(Writer(), captioned(tmp_path / "flat", flat=True))["metrics"]
     assert flat["caption_own_picture"] == 0.5  # all pictures are alike
 
@@ -95,28 +104,29 @@ def test_clip_score_by_another_model(tmp_path: Path) -> None:
     # a picture and the name of its colour have the same direction
     assert metrics["clipscore"] == pytest.approx(2.5, abs=1e-4)
     assert metrics["refclipscore"] == pytest.approx(2 * 2.5 / 3.5, abs=1e-4)
-    assert metrics["clipscore_shuffled"] < metrics["clipscore_blind"] < 1
+    assert metrics["clipscore_blind"] < 1
+    assert metrics["clipscore_shuffled"] < 0.5 * metrics["clipscore"]
 
 
 # ---- matching
 
 
 def test_matching(tmp_path: Path) -> None:
-    """A third of 17 pictures is five: wrong pairs are of two colours."""
+    """A wrong pair of one colour is no wrong one for this model: about a third are."""
     record = evaluate(Judge(), captioned(tmp_path, 17))
     metrics = record["metrics"]
     assert record["task"] == "zeroshot_retrieval"
     assert metrics["main_metric"] == metrics["mean_recall@1"]
     assert (metrics["n_matched"], metrics["n_reranked"], metrics["n"]) == (17, 17, 17)
-    assert metrics["itm_accuracy"] > 0.85
-    assert metrics["itm_auroc"] > 0.85
+    alike = np.mean([i % 3 == other % 3 for i, other in enumerate(others(17, -5))])
+    assert metrics["itm_accuracy"] == pytest.approx(1 - alike / 2)
+    assert metrics["itm_auroc"] > 0.75
     assert metrics["itm_accuracy_shuffled"] < metrics["itm_accuracy"]
     assert metrics["itm_accuracy_blind"] == metrics["itm_auroc_blind"] == 0.5
 
 
 def test_pairs_that_look_alike_are_not_told_apart(tmp_path: Path) -> None:
-    """A third of nine pictures is one turn of three colours."""
-    metrics = evaluate(Judge(), captioned(tmp_path, 9))["metrics"]
+    metrics = evaluate(Judge(), captioned(tmp_path, 9, flat=True))["metrics"]
     assert metrics["itm_accuracy"] == metrics["itm_auroc"] == 0.5
 
 
@@ -153,6 +163,9 @@ def test_questions(tmp_path: Path) -> None:
     assert metrics["exact_match_other"] == metrics["exact_match_yes_no"] == 1
     assert metrics["exact_match_blind"] < metrics["exact_match"]
     assert metrics["exact_match_shuffled"] < metrics["exact_match"]
+    assert metrics["exact_match_other_blind"] == 0  # "grey" is no answer to "what colour?"
+    assert 0 < metrics["exact_match_yes_no_blind"] < 1  # "no" is to some
+    assert metrics["exact_match_other_shuffled"] < 1
     assert (metrics["n"], metrics["n_pictures"]) == (21, 14)
     assert "vqa_accuracy" not in metrics  # one answer each
     assert metrics["distinct_answers"] == pytest.approx(5 / 21)
@@ -162,6 +175,8 @@ def test_answers_of_several_people(tmp_path: Path) -> None:
     people = [{"question": "What colour?", "answers": [THREE[i % 3]] * (i % 4) + ["odd"] * 4} for i in range(8)]
     metrics = evaluate(Answers(), asked(tmp_path, [[q] for q in people]))["metrics"]
     assert metrics["vqa_accuracy"] == pytest.approx(2 * (0 + 1 / 3 + 2 / 3 + 1) / 8)
+    assert metrics["vqa_accuracy_blind"] == 0  # "grey" is nobody's answer
+    assert 0 <= metrics["vqa_accuracy_shuffled"] < metrics["vqa_accuracy"]
     assert metrics["exact_match"] == 6 / 8
 
 
@@ -189,7 +204,68 @@ def test_classes_by_likelihood(tmp_path: Path) -> None:
     right = -np.log(1 / (1 + 2 * np.exp(-2)))
     assert metrics["loss"] == pytest.approx(right + 2 / 7)
     few = evaluate(Writer(), path, effort=Effort(pictures=5, pairs=16))["metrics"]
-    assert (few["n"], few["templates"]) == (5, 1)
+    assert (few["n"], few["n_set"], few["templates"]) == (5, 7, 1)
+    with pytest.raises(NotAble, match=r"its 3 classes .* 9 pairs .* are 3 pictures: it takes 12 pairs"):
+        evaluate(Writer(), path, effort=Effort(pairs=9))
+
+
+def test_classes_in_turn_have_a_control_at_chance(tmp_path: Path) -> None:
+    """By vectors and by likelihood: 60 pictures of three classes in turn, of which 30 are a whole number of turns."""
+    path = write_folder(tmp_path, coloured([0, 1, 2] * 20))
+    for model in (ColourModel(), Writer()):
+        found = evaluated(model, path)
+        metrics = found.record["metrics"]
+        assert metrics["acc1"] == 1
+        assert 0.2 < metrics["acc1_shuffled"] < 0.5
+        assert metrics["acc1_blind"] == pytest.approx(1 / 3)
+        assert found.every["acc1_shuffled"].mean() == pytest.approx(metrics["acc1_shuffled"])
+
+
+def test_several_classes_a_picture_have_controls(tmp_path: Path) -> None:
+    rows = [{"png": picture(COLOURS[THREE[i % 3]]), "npy": npy(np.eye(3)[i % 3])} for i in range(60)]
+    metrics = evaluate(ColourModel(), write_folder(tmp_path, rows, kind="multilabel"))["metrics"]
+    assert metrics["mean_average_precision"] == 1
+    assert metrics["mean_average_precision_blind"] == pytest.approx(1 / 3)  # all alike: as often as the class
+    assert metrics["mean_average_precision_shuffled"] < 0.6
+
+
+# ---- what is known before there is a model
+
+
+@pytest.mark.parametrize("model", [ColourModel(), Writer(), Judge(), Answers()])
+@pytest.mark.parametrize("kind", ["retrieval", "vqa", "classification", "multilabel"])
+def test_a_class_says_what_its_models_are_able_to_do(tmp_path: Path, model: object, kind: str) -> None:
+    """What is said of the class holds of the model: whether there are scores, and which metrics there are."""
+    if kind == "retrieval":
+        path = captioned(tmp_path)
+    elif kind == "vqa":
+        path = asked(tmp_path, colours_asked(12))
+    else:
+        rows = [
+            {"png": picture(COLOURS[THREE[i % 3]]), "cls": str(i % 3).encode(), "npy": npy(np.eye(3)[i % 3])}
+            for i in range(12)
+        ]
+        path = write_folder(tmp_path, rows, kind=kind)
+    able = abilities_of(type(model))
+    assert able == abilities_of(model)
+    reason = unable(able, Folder.open(path))
+    if reason is not None:
+        with pytest.raises(NotAble, match=re.escape(reason)):
+            evaluate(model, path)
+        assert not any(gives(able, kind, main) for main in MAIN)
+        return
+    metrics = evaluate(model, path)["metrics"]
+    assert all(gives(able, kind, name) in (True, None) for name in metrics)
+    assert [name for name in MAIN if name in metrics] == [name for name in MAIN if gives(able, kind, name)]
+
+
+def test_what_of_the_effort_counts(tmp_path: Path) -> None:
+    writes, two, both = abilities_of(Writer), abilities_of(ColourModel), abilities_of(Judge)
+    assert used(writes, "retrieval") == {"pictures", "beams", "second"}
+    assert used(both, "retrieval") == {"pictures"}
+    assert used(two, "retrieval") == used(two, "classification") == used(writes, "vqa") == set()
+    assert used(writes, "classification") == {"pictures", "pairs"}
+    assert used(abilities_of(Answers), "vqa") == {"questions"}
 
 
 # ---- what every measurement promises
@@ -252,6 +328,13 @@ def test_too_few_pictures(tmp_path: Path) -> None:
         evaluate(Writer(), captioned(tmp_path, 3))
 
 
-def test_an_effort_that_measures_nothing() -> None:
-    with pytest.raises(TrainingError, match="nothing would be measured"):
-        Effort(pictures=0)
+@pytest.mark.parametrize("said", [{"pictures": 0}, {"pictures": 2}, {"questions": 3}, {"pairs": 1}, {"beams": 0}])
+def test_an_effort_that_measures_nothing(said: dict[str, int]) -> None:
+    with pytest.raises(TrainingError, match="nothing would be measured: pictures, questions and pairs are at least 4"):
+        Effort(**said)
+
+
+def test_a_picture_without_captions_is_named(tmp_path: Path) -> None:
+    rows = [{"png": picture(COLOURS[c]), "txt": b"" if c == "blue" else b"a thing"} for c in THREE * 2]
+    with pytest.raises(TrainingError, match=r"0.tar:s0000002: .txt cannot be read: it is empty; .*or take it out"):
+        evaluate(Writer(), write_folder(tmp_path, rows, kind="retrieval"))

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from training_smoke.errors import TrainingError
 from training_smoke.evaluate.effort import Effort
 from training_smoke.evaluate.matching import matching
-from training_smoke.evaluate.pictures import Pictures
+from training_smoke.evaluate.pictures import Pictures, others
 from training_smoke.evaluate.rerank import Pairs, reranked
 
 
@@ -63,11 +63,13 @@ def test_which_of_two_does_not_depend_on_the_prior() -> None:
 
 
 def test_by_hand() -> None:
-    """Text 0 is mistaken: no with its picture, yes with the one a third of the set away."""
+    """Text 0 is mistaken: no with its picture, yes with the one that it is the wrong text of: 3."""
+    wrong = others(6, -2).tolist()
+    assert wrong.index(0) == 3
     found = matching(Knows(wrong=[0]), numbered(6))
-    assert found.items["itm_accuracy"].tolist() == [0.5, 1, 1, 1, 0.5, 1]
+    assert found.items["itm_accuracy"].tolist() == [0.5, 1, 1, 0.5, 1, 1]
     assert found.metrics["itm_accuracy"] == pytest.approx(5 / 6)
-    assert found.items["itm_pair_accuracy"].tolist() == [0.5, 1, 1, 1, 0.5, 1]  # no to both of 0, yes to both of 4
+    assert found.items["itm_pair_accuracy"].tolist() == [0.5, 1, 1, 0.5, 1, 1]  # no to both of 0, yes to both of 3
     # 5 of 6 right pairs are above 5 of 6 wrong ones; ties: 1 of 6 with 5 below, and 5 with the one above
     assert found.metrics["itm_auroc"] == pytest.approx((5 * 5 + 0.5 * 5 + 0.5 * 5) / 36)
 
@@ -116,6 +118,7 @@ def test_a_second_implementation_of_reranking_agrees() -> None:
     found = reranked(model, pairs, lambda _: dict(enumerate(some.images)), Effort(queries=30, k=k))
     similar = (pairs.images.double() @ pairs.texts.double().T).numpy()  # [pictures, texts]
     right: dict[str, list[float]] = {"": [], "_shuffled": []}
+    stands = {int(shown): place for place, shown in enumerate(others(30, 15))}
     for picture in range(30):
         text = 2 * picture
         first = sorted(range(60), key=lambda t: -similar[picture, t])[:k]
@@ -124,8 +127,8 @@ def test_a_second_implementation_of_reranking_agrees() -> None:
         found_picture = max(by_text, key=lambda p: float(model.match(some.images[[p]], [pairs.captions[text]])))
         owner = int(pairs.captions[best])
         right[""].append(((owner == picture) + (found_picture == picture)) / 2)
-        # when rolled, picture p stands where p + 15 was
-        right["_shuffled"].append(((owner == (picture + 15) % 30) + ((found_picture + 15) % 30 == picture)) / 2)
+        # picture p then stands in the place whose other it is
+        right["_shuffled"].append(((stands[picture] == owner) + (stands[found_picture] == picture)) / 2)
     for control, values in right.items():
         assert found.items[f"reranked_mean_recall@1{control}"].tolist() == values
     assert 0.5 < found.metrics["reranked_mean_recall@1"] < 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from tests.training_smoke.evaluate.evalsets import picture
+from training_smoke.errors import TrainingError
 from training_smoke.evaluate.encode import pixels
 from training_smoke.evaluate.folders import Sample
-from training_smoke.evaluate.pictures import GREY, chosen, decoded, grey, grey_sample, part, rolled, spread
+from training_smoke.evaluate.pictures import GREY, chosen, decoded, grey, grey_sample, others, part, rolled, spread
 
 
 def samples(count: int) -> list[Sample]:
@@ -16,7 +18,9 @@ def samples(count: int) -> list[Sample]:
 
 
 def test_a_part_is_spread_and_in_order() -> None:
-    some = [number for number, _ in chosen(iter(samples(100)), 20)]
+    kept, total = chosen(iter(samples(100)), 20)
+    some = [number for number, _ in kept]
+    assert total == part(samples(100), 8, 20).total == 100
     assert some == sorted(some) == spread(100, 20)
     assert len(set(some)) == 20
     assert max(some) > 80  # not the first
@@ -42,7 +46,31 @@ def test_controls() -> None:
     images = decoded(list(enumerate(samples(5))), 8).images
     assert grey(images).unique().tolist() == [GREY]
     np.testing.assert_array_equal(pixels(grey_sample(8), 8), grey(images)[0])
-    assert torch.equal(rolled(images)[2:], images[:3])
-    assert rolled(list(range(5))) == [3, 4, 0, 1, 2]
-    assert rolled(np.arange(5)).tolist() == rolled(torch.arange(5)).tolist() == [3, 4, 0, 1, 2]
+    other = others(5, 2)
+    assert torch.equal(rolled(images), images[torch.from_numpy(other)])
+    assert rolled(list(range(5))) == rolled(np.arange(5)).tolist() == rolled(torch.arange(5)).tolist() == other.tolist()
     assert rolled([1]) == [1]
+
+
+def test_others_are_all_of_them_and_never_oneself() -> None:
+    for n in range(4, 80):
+        shown, wrong = others(n, n // 2), others(n, -(n // 3))
+        assert sorted(shown) == sorted(wrong) == list(range(n))
+        assert not (shown == np.arange(n)).any()
+        assert not (wrong == np.arange(n)).any()
+        assert not (shown == wrong).any()  # a picture of the shuffled control has neither of matching's two texts
+
+
+@pytest.mark.parametrize("away", [2, -3])
+@pytest.mark.parametrize("period", [2, 3, 10, 200])
+def test_the_order_of_a_set_does_not_decide_what_others_show(period: int, away: int) -> None:
+    """Classes in turn, and sets sorted by class: the other one is of the same class as often as any is."""
+    numbers = np.arange(1200)
+    for classes in (numbers % period, numbers * period // 1200):
+        same = float((classes == classes[others(1200, 1200 // away)]).mean())
+        assert abs(same - 1 / period) < 0.06
+
+
+def test_too_few_pictures_name_set_and_remedy() -> None:
+    with pytest.raises(TrainingError, match=r"held_out/mine: 3 pictures are too few .*add some, or leave the set out"):
+        part(samples(3), 8, 10, "held_out/mine")

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 from training_smoke.abilities import Captioner, Encoders, Matcher
 from training_smoke.config import Towers, scale
 from training_smoke.errors import TrainingError
-from training_smoke.families import family
+from training_smoke.families import albef, family
 from training_smoke.families.albef import Albef, Reader
 from training_smoke.families.base import Moment
 from training_smoke.objectives.mlm import SEEN, hidden
@@ -222,3 +222,17 @@ def test_what_there_is_not_is_refused(tmp_path: object) -> None:
 def test_every_scale_is_a_configuration() -> None:
     for name in ("tiny", "small", "medium", "large"):
         assert scale(name, "albef").samples % scale(name, "albef").batch == 0
+
+
+def test_on_a_gpu_all_places_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nothing waits for a count of hidden ones; loss and gradients are the same."""
+    model, found = made(), []
+    for everywhere in (False, True):
+        if everywhere:
+            monkeypatch.setattr(albef, "_places", lambda labels: None)
+        losses = model(pictures(), model.tokenize(CAPTIONS), None, MOMENT)
+        model.zero_grad()
+        losses["loss"].backward()
+        found.append((losses, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
+    assert found[0][0]["mlm"].item() > 0
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)

@@ -289,9 +289,7 @@ def test_what_does_not_fit_is_said(folder: Path, llama: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_a_file_needs_no_language_model_beside_it(
-    llama: Path, folder: Path, tmp_path: Path, whole: bool
-) -> None:
+def test_a_file_needs_no_language_model_beside_it(llama: Path, folder: Path, tmp_path: Path, whole: bool) -> None:
     there = tmp_path / "theirs"
     shutil.copytree(folder if whole else llama, there)
     towers = Towers(str(there), weights=str(there)) if whole else Towers("mini")
@@ -309,7 +307,9 @@ def test_a_file_needs_no_language_model_beside_it(
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_a_language_model_in_half_precision_speaks(llama: Path, model: Blip2Generate, tmp_path: Path, whole: bool) -> None:
+def test_a_language_model_in_half_precision_speaks(
+    llama: Path, model: Blip2Generate, tmp_path: Path, whole: bool
+) -> None:
     from transformers import AutoModelForCausalLM
 
     if whole:
@@ -327,5 +327,5 @@ def test_a_language_model_in_half_precision_speaks(llama: Path, model: Blip2Gene
 def test_a_language_model_without_its_tokenizer_is_refused(llama: Path, tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors"):
         shutil.copy(llama / name, tmp_path)
-    with pytest.raises(TrainingError, match="settings.language|do not belong together"):
+    with pytest.raises(TrainingError, match=r"settings.language|do not belong together"):
         built(language=str(tmp_path))

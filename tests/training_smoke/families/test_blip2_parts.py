@@ -64,7 +64,7 @@ def test_a_file_needs_no_folder(folder: Path, tmp_path: Path) -> None:
 def test_a_folder_without_its_tokenizer_is_refused(folder: Path) -> None:
     for file in folder.glob("*token*"):
         file.unlink()
-    with pytest.raises(TrainingError, match="do not belong together|no model and tokenizer"):
+    with pytest.raises(TrainingError, match=r"do not belong together|no model and tokenizer"):
         Blip2.build(Towers(str(folder)), {}, seed=0)
 
 

@@ -176,7 +176,7 @@ def test_a_file_of_ours_begins_a_run(tmp_path: Path) -> None:
 
 def test_towers_say_the_size_of_weights_or_where_they_lie(tmp_path: Path) -> None:
     moved(made()).export(tmp_path)
-    with pytest.raises(TrainingError, match="2 layers of width 32.*that is not 'base'"):
+    with pytest.raises(TrainingError, match=r"2 layers of width 32.*that is not 'base'"):
         made(Towers("base", weights=str(tmp_path)))
     with pytest.raises(TrainingError, match="that is not 'tiny'"):
         made(Towers("tiny", weights=str(tmp_path)), width=64)
@@ -217,7 +217,7 @@ def test_folders_that_lack_weights_are_refused(tmp_path: Path) -> None:
     state = load_file(file)
     state.pop("itm_head.weight")
     save_file(state, file, metadata={"format": "pt"})
-    with pytest.raises(TrainingError, match="lacks 1 tensors, first itm_head.weight"):
+    with pytest.raises(TrainingError, match=r"lacks 1 tensors, first itm_head.weight"):
         made(Towers("tiny", weights=str(tmp_path)))
     file.write_bytes(b"nothing")
     with pytest.raises(TrainingError, match="retrieval is no model of transformers' BLIP classes"):

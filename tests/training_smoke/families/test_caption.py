@@ -160,6 +160,7 @@ def test_weights_of_another_run_are_where_it_begins(tmp_path: Path) -> None:
         (Towers("huge"), {}, "no size 'huge': there are tiny, small, base, large"),
         (Towers("tiny", weights="nowhere.pt"), {}, "no such file"),
         (Towers("tiny", checkpointing=True), {}, "leave out checkpointing"),
+        (Towers("tiny", context=2), {}, "context 2: a text has a start, an end, and a word between"),
         (Towers("tiny"), {"parallel": 2}, "parallel is a share, not 2"),
         (Towers("tiny"), {"alpha": 2}, "no settings alpha; there are parallel"),
     ],

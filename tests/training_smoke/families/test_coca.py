@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training_smoke.abilities import Captioner, Encoders, Matcher
-from training_smoke.config import Towers
+from training_smoke.config import Towers, scale
 from training_smoke.errors import TrainingError
 from training_smoke.families import coca, coca_config, family
 from training_smoke.families.coca import CoCa
@@ -23,6 +23,7 @@ from training_smoke.sampling import Sampling
 open_clip = pytest.importorskip("open_clip")
 
 from tests.training_smoke.families.coca_cases import NOW, PLAIN, SIZE, TEXTS, TINY, build, narrow, pictures  # noqa: E402
+from tests.training_smoke.families.waits import waits_after_pictures  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -240,3 +241,27 @@ def test_words_of_clip_come_back() -> None:
     tokens = words.encode(["A dog runs, and barks!", "two men"], 16)
     assert words.decode(tokens) == ["a dog runs, and barks!", "two men"]
     assert words.decode(torch.tensor([[words.bos, 320, 63_999, 1929]])) == ["a dog"]  # no such piece
+
+
+def test_the_end_of_a_text_is_no_token_within_it() -> None:
+    """A caption of the web does not end where it likes; all others are as open_clip has them."""
+    words = coca_config.ClipWords()
+    found = words.encode(["a <end_of_text> dog", "a &LT;START_of_text> dog", "a dog"], 8)
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[2])
+    texts = [*TEXTS, "", "\u00e9t\u00e9 &amp; sea " * 9]
+    for context in (4, 16):
+        assert torch.equal(words.encode(texts, context), open_clip.SimpleTokenizer()(texts, context_length=context))
+
+
+def test_nothing_is_asked_of_the_device_once_pictures_are_on_their_way(made: CoCa) -> None:
+    before, after = waits_after_pictures(lambda: made(pictures(), made.tokenize(TEXTS), None, NOW))
+    assert before
+    assert not after
+
+
+def test_scales_for_a_gpu_are_not_compiled() -> None:
+    """A forward pass that draws, or whose shapes are those of the batch's texts, is not one graph."""
+    for name in ("coca", "caption", "siglip_caption", "simvlm", "blip", "albef", "blip2", "blip2_generate"):
+        for one in family(name).scales:
+            assert not scale(one, name).compile, (name, one)

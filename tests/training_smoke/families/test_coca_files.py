@@ -102,3 +102,23 @@ def test_another_models_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"logit_scale": torch.zeros(()), "text.positional_embedding": torch.zeros(13, 32)}, tmp_path / "x.pt")
     with pytest.raises(TrainingError, match=r"x.pt: no weights of tiny"):
         CoCa.build(replace(TINY, weights=str(tmp_path / "x.pt")), {}, seed=0)
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+def test_files_that_are_none_are_refused(tmp_path: Path, name: str) -> None:
+    for content in (b"", b"nothing of weights", b"\x80\x04garbage" * 9):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(TrainingError, match=rf"{name}: no weights of tiny: .* It is to be a checkpoint"):
+            CoCa.build(replace(TINY, weights=str(tmp_path / name)), {}, seed=0)
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(TrainingError, match=r"list.pt: no weights of tiny"):
+        CoCa.build(replace(TINY, weights=str(tmp_path / "list.pt")), {}, seed=0)
+
+
+def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download_pretrained(said: object) -> str:
+        raise FileNotFoundError("no network")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", download_pretrained)
+    with pytest.raises(TrainingError, match=r"'laion2b_s13b_b90k' could not be fetched: no network. Fetch them once"):
+        coca_config._file({}, Towers("coca_ViT-B-32", "laion2b_s13b_b90k"))

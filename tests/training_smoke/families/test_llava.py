@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.training_smoke.families.llava_parts import FIRST, SECOND, TEXTS, config, mini, pictures
+from tests.training_smoke.families.waits import waits_after_pictures
 from tests.training_smoke.pack_parts import thirty
 from training_smoke import checkpoint
 from training_smoke.config import Optimiser, Towers, scale
@@ -296,3 +297,12 @@ def test_scales_are_configurations(name: str) -> None:
     found = scale(name, "llava")
     assert family("llava").checked(found.settings) is not None
     assert found.samples % found.batch == 0
+
+
+def test_the_device_is_asked_before_pictures_are_on_their_way() -> None:
+    """Afterwards by transformers alone, once: whether several texts stand in one row."""
+    model = mini()
+    tokens = model.tokenize(TEXTS)
+    before, after = waits_after_pictures(lambda: model(pictures(), tokens, None, SECOND))
+    assert before
+    assert after <= 1

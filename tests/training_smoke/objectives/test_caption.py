@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import training_smoke.objectives.caption as caption
-from training_smoke.objectives.caption import caption_loss, caption_losses, next_labels
+from training_smoke.objectives.caption import caption_loss, caption_loss_of, caption_losses, next_labels
 
 LOGITS = torch.tensor([[2, 1, 0, -1, 0], [0, 3, 0, 0, 1], [1, 1, 1, 1, 1]], dtype=torch.float64)
 LABELS = torch.tensor([0, 1, -100])
@@ -108,3 +108,22 @@ def test_examples() -> None:
     found = doctest.testmod(caption)
     assert found.attempted >= 4
     assert not found.failed
+
+
+@pytest.mark.parametrize(("held", "heads"), [(10**6, 1), (7 * 11, 3), (1, 20)])
+def test_logits_a_part_at_a_time_are_those_at_once(held: int, heads: int) -> None:
+    """Loss and gradients in double precision; how often the head is asked in the forward pass."""
+    draws = torch.Generator().manual_seed(0)
+    hidden = torch.randn(5, 4, 3, generator=draws, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(0, 11, (5, 4), generator=draws).masked_fill(torch.rand(5, 4, generator=draws) < 0.3, -100)
+    head = torch.nn.Linear(3, 11).double()
+    asked: list[int] = []
+    head.register_forward_hook(lambda module, given, out: asked.append(out.numel()))
+    found = caption_loss_of(hidden, head, labels, smoothing=0.1, held=held)
+    assert len(asked) == heads
+    assert max(asked) <= max(held, 11)
+    whole = caption_loss(head(hidden), labels, smoothing=0.1)
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-14)
+    of = (hidden, *head.parameters())
+    for a, b in zip(torch.autograd.grad(found, of), torch.autograd.grad(whole, of), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
