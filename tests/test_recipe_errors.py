@@ -145,7 +145,7 @@ TOP = (
         ),
         (
             "judge: {family: clap}",
-            "2:9: judge.family: expected 'clip', 'siglip', 'meru', 'siglip_caption', 'caption', 'coca', 'blip', 'albef', ",
+            "2:9: judge.family: expected 'clip', 'siglip', 'meru', 'siglip_caption', 'caption', 'coca', ",
         ),
         ("run: {allow_failed: 2}", "2:7: run.allow_failed: expected a number less than or equal to 1, found 2"),
         ("seed: 1\nseed: 2", "3:1: seed: 'seed' stands twice; the first is on line 2"),
