@@ -58,7 +58,7 @@ FAMILIES: Mapping[str, Judged] = {
     "siglip": Judged(f"{CAPTIONS}/positive_rank"),
     "coca": Judged(f"{CAPTIONS}/cider"),
     "blip": Judged(f"{CAPTIONS}/cider"),
-    "llava": Judged(f"{QUESTIONS}/exact_match", (CAPTIONS, QUESTIONS)),
+    "llava": Judged(f"{QUESTIONS}/exact_match_other", (CAPTIONS, QUESTIONS)),  # yes and no are chance at this size
 }
 
 

@@ -93,7 +93,7 @@ def packed(folder: Path, pictures: Sequence[Picture]) -> Path:
 
 
 def questions(folder: Path, pictures: Sequence[Picture]) -> Path:
-    """A set of kind "vqa": what all five captions of a picture answer surely, as often yes as no."""
+    """A set of kind "vqa": what all five captions of a picture answer surely, balanced."""
     from training_smoke.questions import balanced, sure_questions
 
     made = folder / QUESTIONS

@@ -35,8 +35,9 @@ FIRST_ONES = "CURATE_LEARN_FIRST"
 RECALL, CIDER = f"{CAPTIONS}/mean_recall@10", f"{CAPTIONS}/cider"
 MATCHING = tuple(f"{CAPTIONS}/itm_{name}" for name in ("accuracy", "pair_accuracy", "auroc"))
 """Whether a pair belongs together, at p >= 0.5; which of two captions is a picture's; and the order of all pairs."""
-ANSWERS = tuple(f"{QUESTIONS}/exact_match{kind}" for kind in ("", "_other", "_number"))
-"""Of all questions, of open ones ("where is this?"), and of how many."""
+ANSWERS = tuple(f"{QUESTIONS}/exact_match{kind}" for kind in ("", "_other"))
+"""Of all questions, and of open ones ("where is this?")."""
+COUNTS = f"{QUESTIONS}/exact_match_number"
 CLAIMS: Mapping[str, Sequence[str]] = {
     "coca": (CIDER,),
     "blip": (CIDER, *MATCHING),
@@ -56,7 +57,7 @@ BESIDE: Mapping[str, Sequence[str]] = {
     "albef": (RECALL,),
     "blip2": (RECALL,),
     "blip2_generate": (CIDER,),
-    "llava": (CIDER,),
+    "llava": (COUNTS, CIDER),
     "simvlm": (CIDER,),
 }
 """What is told in the same way, without a bar."""

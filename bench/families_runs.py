@@ -21,8 +21,9 @@ from typing import Any
 from common import each
 from families_data import CAPTIONS, FOLDER, QUESTIONS, data, digest
 
-FIRST = 4000
-"""The first seed that is shown: nothing was settled on it or those that follow."""
+FIRST = 4100
+"""The first seed that is shown: nothing was settled on it or those that follow. 4000 to 4002 were seen before: since
+then held-out questions are balanced in counts too, and counting, which nothing of this size learns, is not claimed."""
 QUICK_STEPS, QUICK_BATCH = 2, 32
 
 

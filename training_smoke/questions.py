@@ -4,7 +4,7 @@
     # [("how many dogs are there?", "two"), ("where is this?", "at the beach"), ..., ("is there a man?", "no")]
 
     sure_questions(all five captions of a picture)          # for held-out sets: what two of them say and none denies
-    balanced(sure questions of each picture of a set)       # each yes/no question as often with yes as with no
+    balanced(sure questions of each picture of a set)       # no answer of a question oftener than all its others
 
 English captions of photographs, words of `training_smoke.question_words`. One caption leaves much out, so a "no" made
 of one is a guess, if a good one: what its words leave open is not asked (of "two people": whether there is a woman).
@@ -70,26 +70,25 @@ def sure_questions(captions: Sequence[str]) -> list[Question]:
 
 
 def balanced(questions: Sequence[Sequence[Question]]) -> list[list[Question]]:
-    """Of yes/no questions about many pictures, so many left out that each has as many yes as no over all pictures.
+    """Of questions about many pictures, so many left out that none has one answer oftener than all others together.
 
-    Which are left out is drawn by the question and the picture's place. Other questions stay.
+    Who always says a question's commonest answer is then right half of the time at most, in yes and no exactly half,
+    as VQA v2.0 is balanced (Goyal et al. 2017). Which are left out is drawn by the question and the picture's place.
 
     >>> balanced([[("is there a dog?", "yes")], [("is there a dog?", "no"), ("where is this?", "at the beach")], []])
-    [[('is there a dog?', 'yes')], [('is there a dog?', 'no'), ('where is this?', 'at the beach')], []]
-    >>> balanced([[("is there a dog?", "yes")], [("is there a cat?", "no")]])
-    [[], []]
+    [[('is there a dog?', 'yes')], [('is there a dog?', 'no')], []]
     """
-    places: dict[Question, list[int]] = defaultdict(list)
+    places: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for number, own in enumerate(questions):
-        for one in own:
-            places[one].append(number)
-    kept: dict[Question, set[int]] = {}
-    for (question, answer), pictures in places.items():
-        if answer in ("yes", "no"):
-            other = places.get((question, "no" if answer == "yes" else "yes"), [])
-            drawn = sorted(pictures, key=lambda n: _hash(f"{question}/{n}"))
-            kept[question, answer] = set(drawn[: min(len(pictures), len(other))])
-    return [[one for one in own if one not in kept or n in kept[one]] for n, own in enumerate(questions)]
+        for question, answer in own:
+            places[question][answer].append(number)
+    left_out: set[tuple[Question, int]] = set()
+    for question, answers in places.items():
+        commonest = max(sorted(answers), key=lambda answer: len(answers[answer]))
+        others = sum(map(len, answers.values())) - len(answers[commonest])
+        drawn = sorted(answers[commonest], key=lambda n: _hash(f"{question}/{n}"))
+        left_out |= {((question, commonest), number) for number in drawn[others:]}
+    return [[one for one in own if (one, n) not in left_out] for n, own in enumerate(questions)]
 
 
 # ------------------------------------------------------------------------------------------ what a caption tells

@@ -45,7 +45,7 @@ def test_what_is_claimed_is_what_was_asked_for() -> None:
     short = {family: [m.split("/")[1] for m in metrics] for family, metrics in CLAIMS.items()}
     assert short["coca"] == ["cider"]
     assert short["blip"] == ["cider", "itm_accuracy", "itm_pair_accuracy", "itm_auroc"]
-    assert short["llava"] == ["exact_match", "exact_match_other", "exact_match_number"]
+    assert short["llava"] == ["exact_match", "exact_match_other"]
     assert short["meru"] == ["mean_recall@10"]
     from training_smoke.families import NAMES
 
@@ -113,7 +113,7 @@ def test_what_was_learned_is_told_before_the_others_run(
     monkeypatch.setattr(families_learn, "SHARED", tmp_path)
     monkeypatch.setenv("CURATE_LEARN_FIRST", "meru,llava")
     bars = families_learn.measure(quick=False)
-    assert asked[:4] == ["meru 4000", "meru 4000 blind", "llava 4000", "llava 4000 blind"]
+    assert asked[:4] == ["meru 4100", "meru 4100 blind", "llava 4100", "llava 4100 blind"]
     assert len(asked) == len(set(asked)) == 2 * 3 * len(METRICS)
     first, second = capsys.readouterr().out.split("running")[1:]
     assert "| meru | mean_recall@10 * |" in first

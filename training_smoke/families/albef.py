@@ -23,6 +23,7 @@ from training_smoke.families.base import Family, Losses, Moment
 from training_smoke.families.blip_parts import (
     MAX_TAU,
     MIN_TAU,
+    TINY,
     Encoders,
     Plan,
     Settings,
@@ -31,6 +32,7 @@ from training_smoke.families.blip_parts import (
     listen,
     plan_of,
     size_of,
+    tiny_optimiser,
 )
 from training_smoke.families.blip_text import Words, trained_words
 from training_smoke.families.momentum import Queue, follow, slow_copy
@@ -102,18 +104,8 @@ class Albef(Family):
 
     Settings = AlbefSettings
     scales: ClassVar = {
-        "tiny": {
-            "towers": {"name": "tiny", "image_size": 64, "context": 20},
-            # A queue of one batch: in 250 steps features move so fast that older ones are told by their age.
-            "settings": {"momentum": 0.95, "queue": 64, "layers": 1},
-            "optimiser": {
-                "lr": 1e-3, "betas": (0.9, 0.98), "weight_decay": 0.05, "warmup": 1_280, "clip_norm": 1.0,
-                # Contrast does not begin at the rate that writing wants.
-                "groups": ((r"^tau", 0.1), (r"head|word_embeddings|crossattention|^matching", 3.0)),
-            },
-            "batch": 64,
-            "samples": 64 * 250,
-        },
+        "tiny": TINY
+        | {"optimiser": tiny_optimiser(r"head|word_embeddings|crossattention|^matching"), "samples": 64 * 250},
         "small": _PAPER,
         "medium": _PAPER,
         "large": _PAPER,

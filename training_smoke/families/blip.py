@@ -25,6 +25,7 @@ from training_smoke.families.blip_generate import Writer
 from training_smoke.families.blip_parts import (
     MAX_TAU,
     MIN_TAU,
+    TINY,
     Encoders,
     Plan,
     Settings,
@@ -33,6 +34,7 @@ from training_smoke.families.blip_parts import (
     plan_of,
     share,
     size_of,
+    tiny_optimiser,
 )
 from training_smoke.families.blip_text import Words, trained_words
 from training_smoke.families.momentum import Queue, follow
@@ -70,18 +72,8 @@ class Blip(Family):
 
     Settings = BlipSettings
     scales: ClassVar = {
-        "tiny": {
-            "towers": {"name": "tiny", "image_size": 64, "context": 20},
-            # A queue of one batch: in 300 steps features move so fast that older ones are told by their age.
-            "settings": {"momentum": 0.95, "queue": 64, "layers": 1},
-            "optimiser": {
-                "lr": 1e-3, "betas": (0.9, 0.98), "weight_decay": 0.05, "warmup": 1_280, "clip_norm": 1.0,
-                # Contrast does not begin at the rate that writing wants.
-                "groups": ((r"^tau", 0.1), (r"^decoder|word_embeddings|crossattention|^matching", 3.0)),
-            },
-            "batch": 64,
-            "samples": 64 * 600,
-        },
+        "tiny": TINY
+        | {"optimiser": tiny_optimiser(r"^decoder|word_embeddings|crossattention|^matching"), "samples": 64 * 600},
         "small": _GPU | {"towers": _PAPER, "optimiser": _RATE | {"warmup": 500 * 2048}},
         "medium": _GPU | {"towers": _PAPER, "optimiser": _RATE | {"warmup": 3000 * 2048}},
         "large": _GPU

@@ -23,7 +23,9 @@ from training_smoke.config import Towers
 from training_smoke.families.base import Losses, Moment
 from training_smoke.families.blip2_described import described
 from training_smoke.families.blip2_parts import (
+    BASE,
     OURS,
+    TINY,
     Blip2Family,
     Weights,
     read_weights,
@@ -66,27 +68,9 @@ class Blip2(Blip2Family):
 
     Settings = Blip2Settings
     scales: ClassVar = {
-        "tiny": {
-            "towers": {"name": "tiny", "image_size": None, "context": None},
-            "settings": {"matched": 0.25},
-            "optimiser": {
-                "lr": 1e-3,
-                "weight_decay": 0.05,
-                "warmup": 1_280,
-                "clip_norm": 1.0,
-                "groups": (("^tau$", 0.1),),  # at the rate of all others it is large before anything is learned
-            },
-            "batch": 64,
-            "samples": 23_040,
-        },
-        **{
-            name: {
-                "towers": {"name": "base"},
-                "optimiser": {"lr": 1e-4, "betas": (0.9, 0.98), "weight_decay": 0.05},
-                "compile": False,  # transformers' modules and the draws of a step are not one graph
-            }
-            for name in ("debug", "small", "medium", "large")
-        },
+        # Temperature: at the rate of all others it is large before anything is learned.
+        "tiny": TINY | {"settings": {"matched": 0.25}, "optimiser": TINY["optimiser"] | {"groups": (("^tau$", 0.1),)}},
+        **BASE,
     }
 
     def __init__(self, model: Any, words: Words, context: int, settings: Blip2Settings) -> None:

@@ -24,7 +24,16 @@ from training_smoke.config import Towers
 from training_smoke.errors import TrainingError
 from training_smoke.families.base import Losses, Moment
 from training_smoke.families.blip2_language import Language, language_of, language_of_folder, random_language
-from training_smoke.families.blip2_parts import Blip2Family, Weights, read_weights, size_of, usable_init, warn_of_random
+from training_smoke.families.blip2_parts import (
+    BASE,
+    TINY,
+    Blip2Family,
+    Weights,
+    read_weights,
+    size_of,
+    usable_init,
+    warn_of_random,
+)
 from training_smoke.families.blip_text import Words, trained_words
 from training_smoke.generation import generate
 from training_smoke.objectives.caption import caption_loss, caption_losses, next_labels
@@ -45,22 +54,7 @@ class Blip2GenerateSettings:
 class Blip2Generate(Blip2Family):
     Settings = Blip2GenerateSettings
     separable = True
-    scales: ClassVar = {
-        "tiny": {
-            "towers": {"name": "tiny", "image_size": None, "context": None},
-            "optimiser": {"lr": 1e-3, "weight_decay": 0.05, "warmup": 1_280, "clip_norm": 1.0},
-            "batch": 64,
-            "samples": 23_040,
-        },
-        **{
-            name: {
-                "towers": {"name": "base"},
-                "optimiser": {"lr": 1e-4, "betas": (0.9, 0.98), "weight_decay": 0.05},
-                "compile": False,  # transformers' modules and the draws of a step are not one graph
-            }
-            for name in ("debug", "small", "medium", "large")
-        },
-    }
+    scales: ClassVar = {"tiny": TINY, **BASE}
 
     def __init__(self, model: Any, words: Words, context: int, settings: Blip2GenerateSettings) -> None:
         from transformers import GenerationConfig

@@ -30,6 +30,22 @@ from training_smoke.towers_file import is_ours, read_file
 
 SEEN = "embeddings.patch_embedding.weight"  # what every image encoder of BLIP and BLIP-2 has
 
+TINY: dict[str, Any] = {
+    "towers": {"name": "tiny", "image_size": None, "context": None},
+    "optimiser": {"lr": 1e-3, "weight_decay": 0.05, "warmup": 1_280, "clip_norm": 1.0},
+    "batch": 64,
+    "samples": 23_040,
+}
+BASE: dict[str, dict[str, Any]] = {
+    name: {
+        "towers": {"name": "base"},
+        "optimiser": {"lr": 1e-4, "betas": (0.9, 0.98), "weight_decay": 0.05},
+        "compile": False,  # transformers' modules and the draws of a step are not one graph
+    }
+    for name in ("debug", "small", "medium", "large")
+}
+"""Scales of both stages."""
+
 
 @dataclass(frozen=True)
 class Shape:

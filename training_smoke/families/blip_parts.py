@@ -26,6 +26,21 @@ from training_smoke.vocabulary import Vocabulary
 MIN_TAU, MAX_TAU = 0.001, 0.5
 """Bounds of the learned temperature, of ALBEF's code and BLIP's."""
 
+TINY = {
+    "towers": {"name": "tiny", "image_size": 64, "context": 20},
+    # A queue of one batch: in some hundred steps features move so fast that older ones are told by their age.
+    "settings": {"momentum": 0.95, "queue": 64, "layers": 1},
+    "batch": 64,
+}
+"""What both have at `tiny`, beside an optimiser and a number of samples."""
+
+
+def tiny_optimiser(fresh: str) -> dict[str, object]:
+    """fresh: a pattern of the parameters that writing or matching wants to be fast; contrast does not begin so."""
+    groups = ((r"^tau", 0.1), (fresh, 3.0))
+    rates = {"lr": 1e-3, "betas": (0.9, 0.98), "weight_decay": 0.05}
+    return {**rates, "warmup": 1_280, "clip_norm": 1.0, "groups": groups}
+
 
 @dataclass(frozen=True)
 class Size:
