@@ -113,8 +113,9 @@ def test_what_was_learned_is_told_before_the_others_run(
     monkeypatch.setattr(families_learn, "SHARED", tmp_path)
     monkeypatch.setenv("CURATE_LEARN_FIRST", "meru,llava")
     bars = families_learn.measure(quick=False)
-    assert asked[:4] == ["meru 4100", "meru 4100 blind", "llava 4100", "llava 4100 blind"]
-    assert len(asked) == len(set(asked)) == 2 * 3 * len(METRICS)
+    assert asked[:4] == ["meru 4200", "meru 4200 blind", "meru 4201", "meru 4201 blind"]
+    assert asked[6:8] == ["llava 4200", "llava 4200 blind"]
+    assert len(asked) == len(set(asked)) == 2 * (3 * len(METRICS) + 2)  # five seeds of llava
     first, second = capsys.readouterr().out.split("running")[1:]
     assert "| meru | mean_recall@10 * |" in first
     assert "coca" not in first
