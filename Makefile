@@ -15,7 +15,7 @@ $(VENV)/.core: $(BIN)/uv pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(BIN)/uv pyproject.toml constraints.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[s3,models,lora,cpu,text,ocr,dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[s3,models,lora,endpoints,cpu,text,ocr,dev]'
 	touch $(VENV)/.core $@
 
 quickstart: $(VENV)/.core

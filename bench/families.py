@@ -2,8 +2,8 @@
 
 A table for people and, last, one JSON line. A full run (hours on two cores; it goes on where it was stopped) measures
 every bar and is kept in bench/families.json, where `--only` replaces the bars that it measures again; `--quick` takes
-smaller sizes, null for what it does not measure. `python bench/families_compare.py --write` writes the tables of
-docs/families.md. On a GPU: `--only gpu`, which is null where there is none.
+smaller sizes, null for what it does not measure. `python bench/families_learn.py --write`, `..._learn_others.py`
+and `..._compare.py` write the tables of docs/families.md. On a GPU: `--only gpu`, which is null where there is none.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ PARTS = {
     "step": ("families_step", True),
     "tiny": ("families_tiny", True),
     "learn": ("families_learn", False),
+    "learn_others": ("families_learn_others", False),
     "compare": ("families_compare", False),
     "resume": ("families_resume", False),
     "gpu": ("families_gpu", True),

@@ -7,13 +7,11 @@ pictures. Two controls: *blind*, the same training with all pictures grey, whose
 and with real pictures; and *shuffled*, the trained model whose pictures are another's. Differences are taken within a
 seed, with Student's 95 % interval over seeds. Claims, metrics and seeds were fixed before these seeds ran.
 
-CURATE_LEARN_FIRST=coca,blip,llava,meru runs these families before the others, and tells (and with --write, writes) what
-they learned before it goes on with the rest.
+Here are the families that docs/families.md is first asked about; bench/families_learn_others.py has the rest.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,7 +30,7 @@ from training_smoke.statistics import PairedComparison, holm_corrected, paired
 
 SEEDS = 3
 MORE_SEEDS = {"llava": 5}  # answers gain less over chance than captions do
-FIRST_ONES = "CURATE_LEARN_FIRST"
+SHOWN = ("coca", "blip", "llava", "meru")
 RECALL, CIDER = f"{CAPTIONS}/mean_recall@10", f"{CAPTIONS}/cider"
 MATCHING = tuple(f"{CAPTIONS}/itm_{name}" for name in ("accuracy", "pair_accuracy", "auroc"))
 """Whether a pair belongs together, at p >= 0.5; which of two captions is a picture's; and the order of all pairs."""
@@ -66,12 +64,12 @@ METRICS = {name: (*CLAIMS.get(name, ()), *BESIDE.get(name, ())) for name in {**C
 DISTINCT = 0.5  # of captions drawn for held-out pictures
 HEADS = ["", "by", "score", "blind", "shuffled", "− blind", "− shuffled", "CPU s", "distinct"]
 ABOUT = """\
-`python bench/families_learn.py --write` writes this table: {n} seeds from {first} (LLaVA: {more}), differences with
-95 % t intervals over seeds. Claimed are rows with a star, {claims} differences in all, not corrected for their number:
-of so many about {chance:.1f} would lie above zero though nothing were learned. {above} do; after Holm's correction over
-them, {holm}. CPU seconds are of one training and its evaluation. "Distinct" is how many of the captions differ: drawn
-(p = 0.9) / likeliest / drawn by the blind training. That half of them differ is asked of draws, which differ where
-nothing is seen, too: it shows that a model does not repeat one caption, not that it looks.
+`--write` writes this table: {n} seeds from {first} (LLaVA: {more}), differences with 95 % t intervals over seeds.
+Claimed are rows with a star, {claims} differences in all, not corrected for their number: of so many about {chance:.1f}
+would lie above zero though nothing were learned. {above} do; after Holm's correction over them, {holm}. CPU seconds are
+of one training and its evaluation. "Distinct" is how many of the captions differ: drawn (p = 0.9) / likeliest / drawn
+by the blind training. That half of them differ is asked of draws, which differ where nothing is seen, too: it shows that
+a model does not repeat one caption, not that it looks.
 
 """
 
@@ -93,33 +91,24 @@ Pairs = Sequence[tuple[Found, Found]]
 
 def measure(quick: bool) -> dict[str, Bar]:
     """quick: coca after a few steps, one seed: that it runs, not what it says."""
+    return learned(("coca",) if quick else SHOWN, "learn", quick)
+
+
+def learned(families: Sequence[str], page: str, quick: bool) -> dict[str, Bar]:
+    """page: between which marks of docs/families.md the table goes with --write."""
     if not SHARED.is_dir():
         print(f"no real data at {SHARED}: nothing is shown")
         return {"learned": bar(None, "data at ../shared/data", None)}
-    runs: dict[str, Pairs] = {}
-    for families in [("coca",)] if quick else groups(os.environ.get(FIRST_ONES, "")):
-        runs |= trained(families, quick)
-        said = {name: {m: shown(m, runs[name]) for m in METRICS[name]} for name in METRICS if name in runs}
-        text = table(HEADS, [row for name, of in said.items() for row in told_rows(name, of, runs[name])])
-        print(text, flush=True)
-        if "--write" in sys.argv and not quick:
-            put_into(ROOT / "docs" / "families.md", "learn", about(said) + text)
+    runs = trained(families, quick)
+    said = {name: {m: shown(m, runs[name]) for m in METRICS[name]} for name in families}
+    text = table(HEADS, [row for name, of in said.items() for row in told_rows(name, of, runs[name])])
+    print(text, flush=True)
+    if "--write" in sys.argv and not quick:
+        put_into(ROOT / "docs" / "families.md", page, about(said) + text)
     bars: dict[str, Bar] = {}
     for name, of in said.items():
         bars |= claimed(name, of, quick) | distinct(name, runs[name], quick)
     return bars
-
-
-def groups(first: str) -> list[tuple[str, ...]]:
-    """Families in the order in which they are run: those that are named, then the others.
-
-    Raises:
-        ValueError: a name that is no family's.
-    """
-    chosen = tuple(dict.fromkeys(filter(None, (name.strip() for name in first.split(",")))))
-    if unknown := set(chosen) - METRICS.keys():
-        raise ValueError(f"{FIRST_ONES}: no family {', '.join(sorted(unknown))}; there are {', '.join(METRICS)}")
-    return [group for group in (chosen, tuple(name for name in METRICS if name not in chosen)) if group]
 
 
 def seeds_of(family: str, quick: bool) -> range:

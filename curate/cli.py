@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from curate.cli_capfilt import capfilt
+from curate.cli_documents import export_documents, export_llava, import_documents, import_llava
 from curate.cli_evaluate import evaluate
 from curate.cli_hype import hype_reference
 from curate.cli_interchange import export_img2dataset, import_img2dataset
@@ -258,6 +260,7 @@ def purge(
 
 app.command()(compare)
 app.command()(evaluate)
+app.command()(capfilt)
 app.command(name="train-filter")(train_filter)
 app.command(name="export-model")(export_model)
 app.command(name="train-mixer")(train_mixer)
@@ -265,6 +268,10 @@ app.command(name="hype-reference")(hype_reference)
 app.add_typer(metadata)
 app.command(name="import-img2dataset")(import_img2dataset)
 app.command(name="export-img2dataset")(export_img2dataset)
+app.command(name="import-documents")(import_documents)
+app.command(name="export-documents")(export_documents)
+app.command(name="import-llava")(import_llava)
+app.command(name="export-llava")(export_llava)
 
 
 @app.command()

@@ -22,7 +22,7 @@ from curate.pool.facts import FACTS
 from curate.recipe_check import Step, filter_key, read_stages, read_steps
 from curate.recipe_errors import Errors, Places
 from curate.recipe_files import base_of, builtin_recipes, find, mapping, merge
-from curate.recipe_models import Captions, Judge, RecipeFile, RunSpec
+from curate.recipe_models import WEB, Captions, Judge, RecipeFile, RunSpec
 from curate.recipe_set import override
 from curate.recipe_types import mistaken
 from curate.recipe_yaml import Document, dotted, dump
@@ -31,11 +31,11 @@ from curate.run.fetch.spec import IngestSpec
 from curate.run.pack.spec import PackSpec
 from curate.run.sources.spec import SourceSpec
 from filters.base import Filter
+from filters.sql_guard import check_predicate
 from stages.base import ERROR, IMAGE, Barrier, Column, Stage, fact
 
 __all__ = ["Recipe", "Step", "builtin_recipes", "load_recipe", "recipe_from"]
 
-WEB = "web"  # the caption source that is the text itself
 SETTINGS = ("description", "year", "pool", "run")  # sections that no byte of a pick depends on
 INTERNAL = ("tar_offset",)  # facts that only readers of tars need
 
@@ -138,7 +138,8 @@ class Recipe:
         """Plain names that filters, captions and stages read, with the places where the recipe says so."""
         steps = zip(self.steps, self.step_paths, strict=True)
         found = [(c, path) for step, path in steps for c in step.filter.reads() if isinstance(c, str)]
-        return found + self.asked_by_captions() + self._asked_by_sources()
+        wanted = [(n, path) for sql, path, _ in self.conditions() for n in check_predicate(sql)]
+        return found + self.asked_by_captions() + wanted + self._asked_by_sources()
 
     def _asked_by_sources(self) -> list[tuple[str, Where]]:
         """Names in a `Source` of a stage or a filter that are columns of the input, or of nothing."""
@@ -162,6 +163,18 @@ class Recipe:
             for j, text in enumerate(emit.texts)
             if text.source != WEB
         ]
+
+    def conditions(self) -> list[tuple[str, Where, str | None]]:
+        """The SQL under which captions are emitted, where it stands, and the source of the text that it is of."""
+        found: list[tuple[str, Where, str | None]] = []
+        for i, emit in enumerate(self.captions.emit):
+            found += [(emit.where, ("captions", "emit", i, "where"), None)] if emit.where else []
+            found += [
+                (text.where, ("captions", "emit", i, "texts", j, "where"), text.source)
+                for j, text in enumerate(emit.texts)
+                if text.where
+            ]
+        return found
 
     def resolved_yaml(self, *, settings: bool = True) -> str:
         """The recipe with what it extends and all overrides merged in, sections in the order of the schema.
@@ -233,11 +246,19 @@ def _check(merged: dict[str, Any], errors: Errors) -> Recipe:
     return recipe
 
 
+def _of_texts(kind: pa.DataType) -> bool:
+    """A column of strings, of lists of strings, or of lists of texts with their sources."""
+    one = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
+    if pa.types.is_struct(one) and one is not kind:
+        one = one.field("text").type if one.get_field_index("text") >= 0 else one
+    return bool(pa.types.is_string(one) or pa.types.is_large_string(one))
+
+
 def _check_texts(recipe: Recipe, errors: Errors) -> None:
     """Captions come from columns of texts; the input's own columns are known only when it is read."""
     for name, path in recipe.asked_by_captions():
         column = recipe.known.get(name)
         if column is not None:
             kind = (FACTS if column.owner is None else column.owner.writes()).field(column.field).type
-            if not (pa.types.is_string(kind) or pa.types.is_list(kind)):
+            if not _of_texts(kind):
                 errors.add(path, f"expected a column of texts, found {name!r} of type {kind}")

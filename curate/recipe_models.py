@@ -10,7 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from curate.run.fetch.spec import IngestSpec
 from curate.run.pack.spec import PackSpec
 from curate.run.sources.spec import SourceSpec
+from filters.sql_guard import check_predicate
 
+WEB = "web"  # the caption source that is the text itself
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
@@ -28,6 +30,15 @@ Family = Literal[
 Scale = Literal["feature", "tiny", "debug", "small", "medium", "large", "xlarge"]
 
 
+def _predicate(value: str | None) -> str | None:
+    if value is not None:
+        check_predicate(value)
+    return value
+
+
+Condition = Annotated[str | None, AfterValidator(_predicate)]
+
+
 class Section(BaseModel):
     """Frozen, and every key is known."""
 
@@ -39,6 +50,9 @@ class TextChoice(Section):
 
     source: str = Field(default="web", description='"web", the text itself, or the name of a column')
     p: float = Field(default=1.0, gt=0, description="its share among the texts of this entry")
+    where: Condition = Field(
+        default=None, description="SQL over columns; a sample for which it is not true goes on without this text"
+    )
 
 
 class EmitSpec(Section):
@@ -48,12 +62,16 @@ class EmitSpec(Section):
     texts: tuple[TextChoice, ...] = Field(
         default=(TextChoice(),), min_length=1, description="of which each copy gets one, by probability"
     )
+    where: Condition = Field(
+        default=None, description="SQL over columns; a sample for which it is not true does not go on this way"
+    )
 
 
 class Captions(Section):
     """Which texts a training set uses. Texts are columns: those of `make` are written beside the web text.
 
-    CapFilt's union is two entries of `emit`; a mix is one entry with several texts.
+    CapFilt's union is two entries of `emit`; a mix is one entry with several texts. A sample is
+    dropped, with the reason no_text, where no entry has a text for it.
     """
 
     make: tuple[Any, ...] = Field(default=(), description="captioner stages, as under columns:")

@@ -144,9 +144,9 @@ def _check_type(sql: str, columns: Mapping[str, pa.DataType]) -> None:
     import duckdb
 
     with _connection().cursor() as connection:
-        # not schema.empty_table(), which takes a second to import pandas
-        connection.register("samples", pa.Table.from_batches([], pa.schema(list(columns.items()))))
         try:
+            # not schema.empty_table(), which takes a second to import pandas
+            connection.register("samples", pa.Table.from_batches([], pa.schema(list(columns.items()))))
             found = connection.execute(f"DESCRIBE SELECT ({sql}) FROM samples").fetchall()
         except duckdb.Error as e:
             raise ValueError(f"{_shown(sql)} does not fit its columns: {_first_line(e)}") from e

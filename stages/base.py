@@ -210,10 +210,13 @@ class Batch:
 class Stage(Parameters):
     """A pure function from a batch to columns: same batch in, same bytes out.
 
-    With `sparse = True` it runs after the filters above it, for their survivors only.
+    With `sparse = True` it runs after the filters above it, for their survivors only; so does any stage that reads a
+    column of such a one. With `ahead = True` threads call `prepare` for the batches to come also where there is no GPU:
+    for stages that wait for another machine.
     """
 
     sparse: ClassVar[bool] = False
+    ahead: ClassVar[bool] = False
 
     def reads(self) -> tuple[Column, ...]:
         """Columns that `run` looks at; IMAGE where it looks at pixels."""
@@ -326,6 +329,8 @@ class Barrier(Parameters):
     """A computation over all shards (dedup, clustering, pool-wide counts), as named, resumable phases.
 
     The last phase has one part a shard, row-aligned with it, with the schema `writes()`.
+    One with a parameter `over` that is "survivors" runs after the filters above it and may read what only survivors
+    have; its ShardColumns have a further column `asked`, and it writes null for whom it is not asked about.
     Output bytes must depend on the inputs only: neither on their order of completion nor on worker count.
     """
 

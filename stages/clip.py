@@ -5,6 +5,7 @@
 
     columns:                                                      # in a recipe
       - clip_score: {weights: filters/dfn/filter.pt, name: dfn}
+      - clip_score: {weights: filters/dfn/filter.pt, name: dfn, text: blip}                   # dfn_blip_score
     filters:
       - top_fraction: {column: dfn_score, fraction: 0.15, over: pool, on_missing: drop}
 
@@ -26,9 +27,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from stages.base import IMAGE, TEXT, Batch, Column, Need, Stage
+from stages.base import IMAGE, TEXT, Batch, Column, Need, Source, Stage
 from stages.clip_model import Clip, Device, Precision, shared, threads
+from stages.clip_texts import TextInputs
 from stages.clip_weights import is_tag, settled, weights_file, width
+from stages.text_source import column_like, column_type
 
 DAY_S = 86_400.0  # a shard of 10,000 through a large model on one core takes hours
 
@@ -81,7 +84,8 @@ class OfClip(Stage):
         return f"{self.name}_image"
 
     @property
-    def text(self) -> str:
+    def text_name(self) -> str:
+        """Name of the column of the texts' vectors."""
         return f"{self.name}_text"
 
     def embedding(self) -> ClipEmbedding:
@@ -185,7 +189,7 @@ class ClipEmbedding(WithClip):
 
     def writes(self) -> pa.Schema:
         vector = self.vector_type()
-        return pa.schema([(self.image, vector), (self.text, vector), ("error", pa.string())])
+        return pa.schema([(self.image, vector), (self.text_name, vector), ("error", pa.string())])
 
     def run(self, batch: Batch) -> pa.Table:
         with threads(self.cpus):
@@ -231,29 +235,82 @@ def _lost(image: bool, text: bool) -> str | None:
     return f"clip: the model's vector of the {of} is not finite" if of else None
 
 
-class ClipScore(OfClip):
+class ClipScore(WithClip):
     """`clip_score`: cosine of the vectors of picture and text, float32 in -1..1, rounded to 1e-4.
 
     Null where either is missing. The vectors are those of `clip_embedding` with the same parameters, which is run
     where they are not there yet; a threshold then opens this column only.
 
+    Of a text other than the web's `clip_<text>_score`, a list where that is one. Vectors of those texts are made here
+    and not kept: a text that is the web's has the score that the web's has.
+
+    text: a column of texts, or of lists of them; left out, the web's.
+    look: make the pictures' vectors here too, where only survivors have the text: those of all samples are not wanted.
+
     Example:
         ClipScore(model="ViT-L-14-quickgelu", weights="openai", name="l14")  # l14_score; LAION-5B kept above 0.26
     """
 
+    text: Source = TEXT
+    look: bool = False
+
+    @property
+    def column_name(self) -> str:
+        return f"{self.name}_score" if self.text == TEXT else f"{self.name}_{self.text.field}_score"
+
+    @property
+    def _computes(self) -> bool:
+        """Whether it makes vectors itself, and does not only read them."""
+        return self.look or self.text != TEXT
+
     def identity(self) -> dict[str, Any]:
-        """The name alone: all else is in the vectors that are read."""
-        return {**super().identity(), "parameters": {"name": self.name}}
+        """Of what only reads vectors the name alone: all else is in them."""
+        if self._computes:
+            return super().identity()
+        return {**OfClip.identity(self), "parameters": {"name": self.name}}
 
     def reads(self) -> tuple[Column, ...]:
-        return (Column(self.embedding(), self.image), Column(self.embedding(), self.text))
+        if not self._computes:
+            return (Column(self.embedding(), self.image), Column(self.embedding(), self.text_name))
+        return (IMAGE if self.look else Column(self.embedding(), self.image), self.text)
 
     def writes(self) -> pa.Schema:
-        return pa.schema([(f"{self.name}_score", pa.float32())])
+        if not self._computes:
+            return pa.schema([(self.column_name, pa.float32())])
+        return pa.schema([(self.column_name, column_type(self.text, pa.float32())), ("error", pa.string())])
+
+    def need(self) -> Need:
+        return super().need() if self._computes else Need()
+
+    def open(self) -> None:
+        if self._computes:
+            super().open()
+
+    def prepare(self, batch: Batch) -> None:
+        if self._computes:
+            super().prepare(batch)
 
     def run(self, batch: Batch) -> pa.Table:
-        image, text = (batch[column] for column in self.reads())
-        return pa.table([cosine(image, text)], schema=self.writes())
+        if not self._computes:
+            image, text = (batch[column] for column in self.reads())
+            return pa.table([cosine(image, text)], schema=self.writes())
+        # Of pictures that others looked at beside this stage, why they do not decode is theirs to tell.
+        with threads(self.cpus):
+            given = self.given(batch)
+            image, known = self._pictures(batch, given), batch.image_errors() if self.look else [None] * batch.num_rows
+            vectors = self.clip().text_vectors(given.tokens, self.batch)
+        values, errors = given.scores(image, vectors, known)
+        column = column_like(batch, self.text, values, pa.float32())
+        return pa.table([column, pa.array(errors, pa.string())], schema=self.writes())
+
+    def inputs(self, batch: Batch) -> TextInputs:
+        return TextInputs.of(batch, self.text, self.clip(), look=self.look)
+
+    def _pictures(self, batch: Batch, given: TextInputs) -> pa.Array:
+        """fixed_size_list<float16>, one a row: as they were kept, or made now."""
+        if not self.look:
+            return batch[self.reads()[0]]
+        return self.column(batch, given.pictures, self.clip().image_vectors(given.squares, self.batch))[0]
 
 
 def cosine(a: pa.Array, b: pa.Array) -> pa.Array:

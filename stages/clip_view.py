@@ -161,7 +161,7 @@ class ClipViewScore(OfView):
 
     def reads(self) -> tuple[Column, ...]:
         vectors, embedding = self.vectors(), self.embedding()
-        return (Column(vectors, vectors.image), Column(embedding, embedding.text))
+        return (Column(vectors, vectors.image), Column(embedding, embedding.text_name))
 
     def writes(self) -> pa.Schema:
         return pa.schema([(f"{self.name}_{self.view}_score", pa.float32())])

@@ -23,6 +23,7 @@ Device = Literal["cpu", "cuda"]
 Kind = Literal["AutoModelForCausalLM", "AutoModelForSequenceClassification"]
 
 TEXTS = ("*.json", "*.txt", "*.model")  # configuration and tokenizer
+TEMPLATE = "*.jinja"  # of a chat: fetched along, part of the fingerprint of stages that read it
 TENSORS = ("*.safetensors", "*.bin")  # the first kind that is there
 DAY_S = 86_400.0
 INSTALL = "pip install 'curate[models]'"
@@ -199,9 +200,9 @@ def _snapshot(name: str) -> Path:
     if cached is not None:
         return cached
     try:
-        found = Path(snapshot_download(**wanted, allow_patterns=[*TEXTS, TENSORS[0]]))
+        found = Path(snapshot_download(**wanted, allow_patterns=[*TEXTS, TEMPLATE, TENSORS[0]]))
         if not _there(found, TENSORS[0]):  # older models have pickled tensors only
-            found = Path(snapshot_download(**wanted, allow_patterns=[*TEXTS, TENSORS[1]]))
+            found = Path(snapshot_download(**wanted, allow_patterns=[*TEXTS, TEMPLATE, TENSORS[1]]))
         if lack := _lacking(found):  # without a network it gives what it has
             raise FileNotFoundError(f"{found} lacks {_some(lack)}")
         return found

@@ -86,7 +86,7 @@ class Hype(OfClip):
         return HyperbolicEmbedding(**{field: getattr(self, field) for field in OfClip.model_fields})
 
     def reads(self) -> tuple[Column, ...]:
-        return (Column(self.embedding(), self.image), Column(self.embedding(), self.text))
+        return (Column(self.embedding(), self.image), Column(self.embedding(), self.text_name))
 
     def writes(self) -> pa.Schema:
         return pa.schema([(f"{self.name}_{part}", pa.float32()) for part in PARTS])

@@ -98,7 +98,7 @@ def make_reference(
         table = stage.run(
             Batch.of(pa.table({"text": pa.array(said, pa.string())}), [pack.image_bytes(row) for row in some])
         )
-        (a, seen), (b, heard) = (rows_of(table.column(n), n) for n in (stage.image, stage.text))
+        (a, seen), (b, heard) = (rows_of(table.column(n), n) for n in (stage.image, stage.text_name))
         both = seen & heard
         image.append(a[both])
         text.append(b[both])

@@ -18,8 +18,9 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
-from stages.base import TEXT, Batch
+from stages.base import Batch
 from stages.language_labels import Labelled
+from stages.texts import texts_of
 
 BUNDLED = "lid.176.ftz"
 LABEL = "__label__"
@@ -64,10 +65,10 @@ class Language(Labelled):
     def run(self, batch: Batch) -> pa.Table:
         if self._loaded is None:
             self.open()
-        rows = [predict(self._loaded, text) for text in batch[TEXT].to_pylist()]
+        rows = [predict(self._loaded, text) for text in texts_of(batch[self.text])[0]]
         floor = self.nolang_below or 0
         languages = self.renamed((lang, prob, prob is not None and prob >= floor) for lang, prob in rows)
-        return pa.table([languages, [prob for _, prob in rows]], schema=self.writes())
+        return self.table(batch, languages, [prob for _, prob in rows])
 
 
 def model_path(model: str) -> Path:

@@ -21,8 +21,9 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
-from stages.base import TEXT, Batch
+from stages.base import Batch
 from stages.language_labels import Answer, Labelled
+from stages.texts import texts_of
 
 PACKAGES = ("cld3-py", "gcld3")
 MISSING = "language_cld3: no package gcld3 here; pip install cld3-py (or leave the stage out: `language` is fastText's)"
@@ -65,7 +66,7 @@ class LanguageCld3(Labelled):
         return {**super().identity(), "detector": _package()}
 
     def writes(self) -> pa.Schema:
-        return super().writes().append(pa.field(f"{self.name}_reliable", pa.bool_()))
+        return self.columns_of({"": pa.string(), "_prob": pa.float32(), "_reliable": pa.bool_()})
 
     def open(self) -> None:
         """Make the detector.
@@ -82,10 +83,10 @@ class LanguageCld3(Labelled):
     def run(self, batch: Batch) -> pa.Table:
         if self._detector is None:
             self.open()
-        rows = [self._answer(text) for text in batch[TEXT].to_pylist()]
-        named = self.renamed((lang, prob, reliable or not self.nolang) for lang, prob, reliable in rows)
+        rows = [self._answer(text) for text in texts_of(batch[self.text])[0]]
+        languages = self.renamed((lang, prob, reliable or not self.nolang) for lang, prob, reliable in rows)
         reliable = [None if lang is None else sure for lang, _, sure in rows]
-        return pa.table([named, [prob for _, prob, _ in rows], reliable], schema=self.writes())
+        return self.table(batch, languages, [prob for _, prob, _ in rows], reliable)
 
     def _answer(self, text: str | None) -> Answer:
         if text is None or not text.replace("\0", " ").strip():

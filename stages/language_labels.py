@@ -10,7 +10,7 @@ A file is a JSON object, or lines of two names, `zh_yue zh`, where # begins a re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from stages.base import TEXT, Column, Stage
+from stages.base import TEXT, Batch, Column, Source, Stage
+from stages.text_source import column_like, column_type, has_lists, named
 from stages.word_lists import absolute, existing
 
 OTHERS = "*"
@@ -32,11 +33,13 @@ class Labelled(Stage):
     """Columns `<name>` (string) and `<name>_prob` (float32) of what a model answers, renamed.
 
     Args:
-        name: begins the names of the columns.
+        text: a column of texts, or of lists of them, whose columns are lists as long; left out, the web's.
+        name: begins the names of the columns, after the name of a text that is not the web's: `blip_lang`.
         labels: a map from what the model answers to other names, or the path of one (JSON, or lines of two names);
             "*" is for all that are not in it, which else keep theirs. An unsure answer is "nolang", whatever the map.
     """
 
+    text: Source = TEXT
     name: str = Field(default="lang", pattern="^[a-z][a-z0-9_]{0,31}$")
     labels: str | tuple[tuple[str, str], ...] | None = None
 
@@ -56,14 +59,30 @@ class Labelled(Stage):
         """Without what is left out, so that columns from before there were such parameters stay good."""
         found = super().identity()
         defaults = {n: f.default for n, f in type(self).model_fields.items() if n != "model"}
-        found["parameters"] = {n: v for n, v in found["parameters"].items() if defaults.get(n, self) != v}
+        given = {n for n in found["parameters"] if defaults.get(n, self) != getattr(self, n)}
+        found["parameters"] = {n: v for n, v in found["parameters"].items() if n in given}
         return found
 
+    @property
+    def begins(self) -> str:
+        """What the names of the columns begin with."""
+        return named(self.text, self.name)
+
     def reads(self) -> tuple[Column, ...]:
-        return (TEXT,)
+        return (self.text,)
 
     def writes(self) -> pa.Schema:
-        return pa.schema([(self.name, pa.string()), (f"{self.name}_prob", pa.float32())])
+        return self.columns_of({"": pa.string(), "_prob": pa.float32()})
+
+    def columns_of(self, kinds: Mapping[str, pa.DataType]) -> pa.Schema:
+        """What the columns' names end with -> the type of one text's value."""
+        return pa.schema([(f"{self.begins}{end}", column_type(self.text, kind)) for end, kind in kinds.items()])
+
+    def table(self, batch: Batch, *values: Sequence[Any]) -> pa.Table:
+        """The columns of `writes()`, of values for each text that `stages.texts.texts_of` finds."""
+        kinds = (f.type.value_type if has_lists(self.text) else f.type for f in self.writes())
+        columns = [column_like(batch, self.text, v, kind) for v, kind in zip(values, kinds, strict=True)]
+        return pa.table(columns, schema=self.writes())
 
     def renamed(self, answers: Iterable[Answer]) -> list[str | None]:
         """The names of answers.

@@ -11,33 +11,49 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import Any
 
-from stages.base import TEXT, Batch, Column, Stage
+import pyarrow as pa
+
+from stages.base import TEXT, Batch, Column, Source, Stage
+from stages.text_source import column_like, column_type, named
+from stages.texts import texts_of
+
+NAMES = ("n_chars", "n_words", "n_words_fasttext", "n_chars_clean", "n_words_clean")
 
 
 class TextFacts(Stage):
-    """Counts of characters and words of `text`, int32; a null text has nulls."""
+    """Counts of characters and words of a text, int32; a null text has nulls.
+
+    Of a text other than the web's the columns' names begin with that text's, `blip_n_words`, and are lists where it is.
+
+    text: a column of texts, or of lists of them; left out, the web's.
+    """
+
+    text: Source = TEXT
+
+    def identity(self) -> dict[str, Any]:
+        """Without the text where it is the web's, so that columns from before there were others stay good."""
+        found = super().identity()
+        return found | ({"parameters": {}} if self.text == TEXT else {})
 
     def reads(self) -> tuple[Column, ...]:
-        return (TEXT,)
+        return (self.text,)
 
     def writes(self) -> pa.Schema:
-        names = ("n_chars", "n_words", "n_words_fasttext", "n_chars_clean", "n_words_clean")
-        return pa.schema([(name, pa.int32()) for name in names])
+        return pa.schema([(named(self.text, name), column_type(self.text, pa.int32())) for name in NAMES])
 
     def run(self, batch: Batch) -> pa.Table:
-        column = batch[TEXT]
-        texts = column.to_pylist()
+        texts, _ = texts_of(batch[self.text])
         n_words = [None if text is None else len(text.split()) for text in texts]
-        columns = {
-            "n_chars": pc.utf8_length(column).cast(pa.int32()),
-            "n_words": n_words,
-            "n_words_fasttext": [None if text is None else fasttext_words(text) for text in texts],
-            "n_chars_clean": [None if text is None else len(clean(text)) for text in texts],
-            "n_words_clean": n_words,  # cleaning moves no boundary of a word; the name says which recipe is meant
-        }
+        counts = (
+            [None if text is None else len(text) for text in texts],
+            n_words,
+            [None if text is None else fasttext_words(text) for text in texts],
+            [None if text is None else len(clean(text)) for text in texts],
+            n_words,  # cleaning moves no boundary of a word; the name says which recipe is meant
+        )
+        columns = [column_like(batch, self.text, values, pa.int32()) for values in counts]
         return pa.table(columns, schema=self.writes())
 
 

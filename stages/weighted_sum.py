@@ -2,13 +2,13 @@
 
     columns:
       - weighted_sum: {columns: {clip_score: 1, flyt: 0.5, aesthetic: -0.2}, standardise: zscore, name: mixed}
-      - weighted_sum: {columns: {sieve: 0.5, clip_score: 0.5}, standardise: percentile, name: fused}   # SIEVE's fusion
+      - weighted_sum: {columns: {sieve: 0.5, clip_score: 0.5}, standardise: percentile, over: survivors, name: fused}
 
 HYPE (Kim et al. 2024) adds scores after standardising them over the pool, SIEVE (Mahmoud et al. 2024) takes half of its
 own score and half of CLIP's, each normalised by its range; of both, how exactly the scores are normalised is from
 memory (unverified). The specification gives SIEVE's range as the 0.1 and 99.9 percentiles, which outliers do not move.
 
-Scales, of all samples of the pool that have a value:
+Scales, of all samples that are asked and have a value:
 
 - none: the values as they are.
 - zscore: minus the mean, over the standard deviation (that of the population, of n). Both are exact: sums of floats as
@@ -61,6 +61,8 @@ class WeightedSum(Barrier):
         columns: ``{column: weight}``, columns of numbers or truth values; weights may be below 0.
         standardise: none, zscore, percentile or rank: what puts the columns on one scale; see the module.
         tails: share of samples beyond either end, for percentile.
+        over: pool: all samples. survivors: those that the filters above kept, for columns that only they have; null
+            for the others.
         name: of the column.
 
     Raises:
@@ -70,6 +72,7 @@ class WeightedSum(Barrier):
     columns: Coefficients
     standardise: Literal["none", "zscore", "percentile", "rank"] = "none"
     tails: float = Field(default=0.001, ge=0, lt=0.5)
+    over: Literal["pool", "survivors"] = "pool"
     name: str = Field(default="weighted_sum", pattern="^[a-z][a-z0-9_]{0,63}$")
 
     @field_validator("columns")
@@ -80,6 +83,13 @@ class WeightedSum(Barrier):
         if twice is not None:
             raise ValueError(f"two columns named {twice!r}: a sum could not tell them apart")
         return columns
+
+    def identity(self) -> dict[str, Any]:
+        """Over the pool without saying so, as before there was a choice."""
+        found = super().identity()
+        if self.over == "pool":
+            del found["parameters"]["over"]
+        return found
 
     def reads(self) -> tuple[Column, ...]:
         return tuple(column for column, _ in self.columns)
@@ -115,6 +125,9 @@ class WeightedSum(Barrier):
         """(values, present) of each column."""
         for column, _ in self.columns:
             values, present = numbers(table.column(column.field), column.field)
+            if self.over == "survivors":
+                present = present & table.column("asked").to_numpy()
+                values = np.where(present, values, 0)
             largest = {"none": math.inf, "zscore": LARGEST}.get(self.standardise, WIDEST)
             bad = ~np.isfinite(values) | (np.abs(values) > largest)
             if bad.any():

@@ -105,9 +105,11 @@ class PhaseRunner:
             else:
                 last = list(self.files[column.owner].values())[-1]
                 table[column.field] = last[shard_name(shard)].tables.column(column.field)
-        if isinstance(owner, GlobalFilter):
+        if isinstance(owner, GlobalFilter) or getattr(owner, "over", None) == "survivors":
             asked = facts.column("asked") if "asked" in facts.column_names else pa.array([True] * facts.num_rows)
-            table["asked"] = asked if owner.over == "survivors" else pa.array([True] * facts.num_rows, pa.bool_())
+            table["asked"] = (
+                asked if getattr(owner, "over", None) == "survivors" else pa.array([True] * facts.num_rows, pa.bool_())
+            )
         return pa.table(table)
 
     def _checked(self, owner: Owner, shard: int, table: pa.Table) -> pa.Table:

@@ -26,7 +26,8 @@ HEAVY = (
 COMMANDS = (
     "plan", "run", "pack", "status", "sql", "show", "diff", "report", "gc", "purge", "recipes", "schema",
     "init", "demo", "compare", "evaluate", "train-filter", "train-mixer", "metadata", "import-img2dataset",
-    "export-img2dataset", "export-model", "hype-reference",
+    "export-img2dataset", "export-model", "hype-reference", "capfilt", "import-documents", "export-documents",
+    "import-llava", "export-llava",
 )  # fmt: skip
 
 RECIPE = """\

@@ -22,6 +22,7 @@ from curate.pool.pool import Pool
 from stages.base import ERROR, shard_name
 
 FACTS_KEY = ""  # folder of a name that is a fact
+ASKED = "asked"  # of a stage for survivors: whether a part has the sample
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def find_source(pool: Pool, facts: Facts, folder: str) -> Source:
         parts = _sparse_parts(pool, folder)
         if parts:
             fields = [f for f in read_fields(pool, parts[min(parts)][0]) if f.name != "uid"]
-            return Source(folder, [*fields, Field("asked", pa.bool_())], frozenset(parts), parts)
+            return Source(folder, [*fields, Field(ASKED, pa.bool_())], frozenset(parts), parts)
     done = sorted(index.finished(facts.shards))
     if not done:
         return Source(folder, [], frozenset())
@@ -192,7 +193,8 @@ def view_names(
         plain: names that a recipe gives, name -> (folder, field); others that clash with them are written in full.
 
     A field keeps its plain name where one folder alone writes it (of barriers, one that saw the whole pool);
-    else it is called ``field@<hash of the folder>`` in each, as `error` always is.
+    else it is called ``field@<hash of the folder>`` in each, as `error` always is. Whom a stage for survivors was asked
+    about is `asked`, and under a recipe with several of them ``<its column>_asked``.
     """
     names = {f.name: (FACTS_KEY, f.name) for f in facts.fields}
     taken = {n.lower() for n in names} | {"shard", "row"}
@@ -201,6 +203,7 @@ def view_names(
             names[name] = place
             taken.add(name.lower())
     given = set(plain.values())
+    called = {folder: name.lower() for name, (folder, _) in reversed(plain.items())}
     writers: dict[str, int] = {}
     for s in sources:
         for f in s.fields:
@@ -212,6 +215,8 @@ def view_names(
             low = f.name.lower()
             alone = writers[low] == 1 and not s.stale and low not in taken and f.name != ERROR
             name = f.name if alone else f"{f.name}@{s.digest}"
+            if not alone and f.name == ASKED and s.folder in called and f"{called[s.folder]}_{ASKED}" not in taken:
+                name = f"{called[s.folder]}_{ASKED}"
             names[name] = (s.folder, f.name)
             taken.add(name.lower())
     return names

@@ -219,7 +219,7 @@ def _stats(rows: Sequence[dict[str, Any]], began: float) -> dict[str, Any]:
     }
 
 
-def _clean(target: Storage) -> None:
+def clean(target: Storage) -> None:
     """Leave no folder for temporaries among the shards."""
     own = target.scratch().parent
     shutil.rmtree(own, ignore_errors=True)
@@ -255,7 +255,7 @@ def export_folder(
                 if number % 100 == 0:
                     progress.say(f"{number:,} of {len(shards):,} shards")
     finally:
-        _clean(target)
+        clean(target)
     images = sum(json.loads(target.read(f"{s:0{DIGITS}d}_stats.json"))["successes"] for s in shards)
     claimed = sum(c.shards for c in known)
     lines = [f"{folder}: {len(shards):,} shards, {written:,} of them written now; {images:,} images"]

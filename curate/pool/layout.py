@@ -12,6 +12,7 @@ barriers/<stage>@<hash>/<phase>/<part>.parquet
 verdicts/<filter>@<hash>/00000017.parquet
 picks/<recipe>@<hash>/00000017.parquet
 packs/<recipe>@<hash>/00000042.tar
+documents/<name>@<hash>/                    documents between whose texts pictures stand, and the list of these
 judge/<hash>/                               one training of `curate compare`, and its scores
 judge/sets/<set>-<hash>/<shards>.parquet    which pictures of an evaluation set are in these shards
 removed/*.parquet                           uids that every view, pick and pack leaves out

@@ -15,7 +15,8 @@ from curate.pool.columns import write_parquet
 from curate.pool.layout import part_file
 from curate.pool.storage import Storage
 from curate.run.account import OPEN, WAIT, Account, called
-from curate.run.reader import BATCH, Places, ShardReader
+from curate.run.reader import BATCH, Places, ShardReader, output_schema
+from curate.run.sparse import is_sparse
 from stages.base import ERROR, UID, Batch, Column, Stage, shard_name
 from stages.clip_ahead import Ahead
 
@@ -71,8 +72,8 @@ def describe(work: Describe, item: str) -> dict[str, Any]:
 
 
 def _prepared(batches: Iterator[Batch], stages: Sequence[Stage], account: Account) -> Iterator[Batch]:
-    """The batches; beside a GPU prepared ahead of it, in as many threads as the worker has CPUs."""
-    ready = [opened(stage) for stage in stages if stage.need().gpus]
+    """The batches; beside a GPU or another machine prepared ahead of it, in as many threads as the worker has CPUs."""
+    ready = [opened(stage) for stage in stages if stage.need().gpus or stage.ahead]
     if not ready:
         yield from batches
         return
@@ -96,12 +97,6 @@ def _open_all(stages: Sequence[Stage], account: Account) -> None:
     with account.spent(OPEN):
         for stage in stages[:_KEEP_OPEN]:
             opened(stage)
-
-
-def output_schema(stage: Stage) -> pa.Schema:
-    """What is stored: the stage's columns, and `error`."""
-    schema = stage.writes()
-    return schema if ERROR in schema.names else schema.append(pa.field(ERROR, pa.string()))
 
 
 def run_stage(stage: Stage, batch: Batch) -> pa.Table:
@@ -130,7 +125,7 @@ def run_stage(stage: Stage, batch: Batch) -> pa.Table:
 
 @dataclass(frozen=True)
 class DescribeSparse:
-    """A sparse stage and the verdict folders whose survivors it is asked about."""
+    """A stage for survivors and the verdict folders whose survivors it is asked about."""
 
     pool: str
     stage: Stage
@@ -144,27 +139,39 @@ def describe_sparse(work: DescribeSparse, item: str) -> dict[str, Any]:
     storage = account.storage
     reader = ShardReader(storage, int(item), work.places)
     alive = reader.survivors(work.above)
-    have = reader.sparse_table(work.stage, []).column("asked").to_numpy()
-    rows = np.flatnonzero(alive & ~have)
+    rows = np.flatnonzero(alive & _to_ask(work.stage, reader))
     if len(rows):
         _open_all([work.stage], account)
-    for batch in reader.batches((*work.stage.reads(), UID), rows):
+    errors = 0
+    for batch in _prepared(reader.batches((*work.stage.reads(), UID), rows), [work.stage], account):
         with account.spent(called(work.stage), batch.num_rows):
             table = run_stage(work.stage, batch)
-        part = pa.table({"uid": batch[UID]} | {n: table.column(n) for n in table.column_names})
-        asked = xxhash.xxh3_64_hexdigest(b"".join(batch[UID].to_pylist()))[:8]
-        rel = part_file(work.places[work.stage], f"{shard_name(reader.shard)}.{asked}")
-        storage.commit(rel, write_parquet(part, {"rows": part.num_rows, "shard": reader.shard}))
-    counts = {"rows": len(rows), "kept": int(alive.sum()), "parts": -(-len(rows) // BATCH)}
+        errors += table.num_rows - table.column(ERROR).null_count
+        storage.commit(_part(work, reader, batch), write_parquet(_with_uid(table, batch), _footer(reader, batch)))
+    counts = {"rows": len(rows), "kept": int(alive.sum()), "parts": -(-len(rows) // BATCH), "errors": errors}
     return {**counts, **account.told(rows=len(rows))}
 
 
-def unasked(storage: Storage, work: DescribeSparse, items: Sequence[str]) -> list[str]:
-    """Shards with survivors that no part has: what is left to do for a sparse stage."""
-    left = []
-    for item in items:
-        reader = ShardReader(storage, int(item), work.places)
-        have = reader.sparse_table(work.stage, []).column("asked").to_numpy()
-        if (reader.survivors(work.above) & ~have).any():
-            left.append(item)
-    return left
+def _to_ask(stage: Stage, reader: ShardReader) -> np.ndarray:
+    """bool (rows,): no part has the row, and the stages for survivors that this one reads were asked about it.
+
+    Without these a null would be taken for their answer, and what is made of it would stay.
+    """
+    asked = ~reader.asked(stage)
+    for other in {c.owner for c in stage.reads() if isinstance(c.owner, Stage) and is_sparse(c.owner)}:
+        asked &= reader.asked(other)
+    return asked
+
+
+def _part(work: DescribeSparse, reader: ShardReader, batch: Batch) -> str:
+    """The part's file: named by whom it asks, so that the same survivors leave the same file."""
+    digest = xxhash.xxh3_64_hexdigest(b"".join(batch[UID].to_pylist()))[:8]
+    return part_file(work.places[work.stage], f"{shard_name(reader.shard)}.{digest}")
+
+
+def _with_uid(table: pa.Table, batch: Batch) -> pa.Table:
+    return pa.table({"uid": batch[UID]} | {n: table.column(n) for n in table.column_names})
+
+
+def _footer(reader: ShardReader, batch: Batch) -> dict[str, Any]:
+    return {"rows": batch.num_rows, "shard": reader.shard}

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from curate.errors import UserError
+from curate.run.sparse import Owner, is_sparse, over_survivors
 from curate.run.verdict import column_names
 from filters.base import Filter, GlobalFilter
 from stages.base import IMAGE, Barrier, Column, Need, Stage
 
-Owner = Stage | Barrier
+__all__ = ["Asked", "Owner", "asked", "is_sparse", "machines", "needs_all_shards", "owners", "reads_images"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def owners(columns: Iterable[Column]) -> list[Owner]:
     """Owners of the columns and of all that those read, each after what it reads.
 
     Raises:
-        UserError: an owner reads its own output, directly or round about; or a stage for all samples reads one that
-            is for survivors only, so that its files would depend on which samples were asked about so far.
+        UserError: an owner reads its own output, directly or round about; or a computation over all samples reads
+            what is for survivors only, so that its answer would depend on which samples were asked about so far.
     """
     order: list[Owner] = []
     path: list[Owner] = []
@@ -67,8 +68,8 @@ def owners(columns: Iterable[Column]) -> list[Owner]:
         for column in owner.reads():
             if column.owner is not None:
                 visit(column.owner)
-                _refuse_holes(owner, column)
         path.pop()
+        _refuse_holes(owner)
         order.append(owner)
 
     for column in columns:
@@ -77,22 +78,21 @@ def owners(columns: Iterable[Column]) -> list[Owner]:
     return order
 
 
-def _refuse_holes(owner: Owner, read: Column) -> None:
-    if isinstance(owner, Stage) and not owner.sparse and isinstance(read.owner, Stage) and read.owner.sparse:
-        raise UserError(
-            f"{owner.method()} looks at every sample and cannot read {read.field!r}, which {read.owner.method()} "
-            "writes for survivors only; give the class `sparse = True`"
-        )
+def _refuse_holes(owner: Owner) -> None:
+    """A stage that reads what survivors have is for survivors itself; a barrier looks at all samples, or says so."""
+    if isinstance(owner, Stage) or over_survivors(owner):
+        return
+    for read in owner.reads():
+        if read.owner is not None and is_sparse(read.owner):
+            raise UserError(
+                f"{owner.method()} looks at all samples and cannot read {read.field!r}, which {read.owner.method()} "
+                "writes for survivors only"
+            )
 
 
 def needs_all_shards(owner: Owner) -> bool:
     """Does the owner's output depend on shards other than its own?"""
     return any(isinstance(o, Barrier) for o in owners([Column(owner, "")]))
-
-
-def is_sparse(owner: Owner) -> bool:
-    """Is the owner computed for survivors only, or does it read what is?"""
-    return any(isinstance(o, Stage) and o.sparse for o in owners([Column(owner, "")]))
 
 
 def machines(stages: Sequence[Stage]) -> list[tuple[Need, list[Stage]]]:

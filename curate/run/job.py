@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from curate.errors import UserError
 from curate.pool.layout import MANNERS, PIXELS, failure, short_hash
 from curate.pool.lists import Claim, claims, listed, register
 from curate.pool.pool import Pool
@@ -22,15 +21,17 @@ from curate.pool.storage import Storage
 from curate.run.choice import ExecutorChoice
 from curate.run.engine import Engine, Pass, Rules
 from curate.run.fetch.spec import IngestSpec
-from curate.run.graph import Asked, is_sparse, needs_all_shards, owners
+from curate.run.graph import Asked, needs_all_shards, owners
 from curate.run.ingest import ingest_shard
 from curate.run.pack import PackSpec, pack, pack_folder
-from curate.run.pick import Emit
+from curate.run.pick import Emit, totals
 from curate.run.planned import Planned
 from curate.run.progress import Progress
+from curate.run.sparse import is_sparse
 from curate.run.steps import asked_steps
 from curate.run.walk import Ground, Walk
 from filters.base import RowFilter
+from filters.sql_guard import check_predicate
 from stages.base import Barrier, Column, Need, Stage, shard_name
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Job:
         walk = self._walked = self.walk(pool, progress, dry=False, known=known)
         folder = self._choose(walk, known)
         walk.save_indexes()
-        kept, times, rows, dropped = walk.count(folder)
+        kept, times, rows, dropped = totals(pool.storage, folder, walk.shards)
         state = progress.states.get("ingest")
         return Outcome(folder, kept, times, rows, dropped, walk.failed, dict(state.outcomes) if state else {})
 
@@ -232,9 +233,10 @@ class Job:
         return asked_steps(self.recipe, known)
 
     def columns(self, known: Sequence[Claim]) -> list[Column]:
-        """All columns of the stages that the recipe names, and those that captions come from."""
+        """All columns of the stages that the recipe names, and those of captions and their conditions."""
         named = [Column(o, n) for o in self.recipe.stages for n in o.writes().names]
-        return [*named, *(c for c in self.sources(known).values() if c.owner is not None)]
+        asked = [*self.sources(known).values(), *(c for reads in self.conditions(known).values() for c in reads)]
+        return list(dict.fromkeys([*named, *(c for c in asked if c.owner is not None)]))
 
     def sources(self, known: Sequence[Claim]) -> dict[str, Column]:
         """Caption source -> column; "web" is the text that the uid was made from."""
@@ -242,15 +244,24 @@ class Job:
         extra = self.extras(known)
         return {n: self.recipe.resolve("text" if n == "web" else n, extra) for n in names}
 
+    def conditions(self, known: Sequence[Claim]) -> dict[str, tuple[Column, ...]]:
+        """SQL of each condition of a caption -> the columns that it reads."""
+        extra = self.extras(known)
+        asked = dict.fromkeys(sql for sql, _, _ in self.recipe.conditions())
+        return {sql: tuple(self.recipe.resolve(n, extra) for n in check_predicate(sql)) for sql in asked}
+
     def emit(self) -> tuple[Emit, ...]:
-        return tuple(Emit(e.copies, tuple((t.source, t.p) for t in e.texts)) for e in self.recipe.captions.emit)
+        return tuple(
+            Emit(e.copies, tuple((t.source, t.p) for t in e.texts), e.where, tuple(t.where for t in e.texts))
+            for e in self.recipe.captions.emit
+        )
 
     def _choose(self, walk: Walk, known: Sequence[Claim]) -> str:
         steps = self.steps(known)
         columns = [c for s in steps for c in s.reads if c.owner is not None] + self.columns(known)
         # Where the pool lies and how it is run change no byte of a pick.
         yaml = self.recipe.resolved_yaml(settings=False)
-        more = {"yaml": yaml, "columns": columns, "steps": step_notes(steps)}
+        more = {"yaml": yaml, "columns": columns, "steps": step_notes(steps), "conditions": self.conditions(known)}
         return walk.choose(self.recipe.name, self.emit(), self.sources(known), more)
 
 
@@ -277,7 +288,7 @@ def walk_recipe(walk: Walk, steps: Sequence[Asked], columns: Sequence[Column]) -
     """All that a recipe says about keeping, from top to bottom; `columns` are computed besides.
 
     Raises:
-        UserError: a sparse stage is read by a barrier.
+        UserError: columns read each other in a circle, or a computation over all samples reads what survivors have.
     """
     wanted = [c for s in steps for c in s.reads] + list(columns)
     wanted += [Column(b, "") for s in steps for b in s.barriers]
@@ -304,10 +315,8 @@ def _ensure(walk: Walk, columns: Sequence[Column]) -> None:
         if owner in walk.places:
             continue
         if isinstance(owner, Barrier):
-            if any(is_sparse(c.owner) for c in owner.reads() if c.owner is not None):
-                raise UserError(f"{owner.method()} looks at all samples and cannot read a column of survivors only")
             walk.barrier(owner)
-        elif owner.sparse:
+        elif is_sparse(owner):
             walk.sparse(owner)
         else:
             walk.describe([owner])

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from curate.errors import Refusal, UserError
-from curate.pool.columns import read_table, write_groups
+from curate.pool.columns import read_footer, read_table, write_groups
 from curate.pool.layout import part_file
 from curate.pool.storage import Storage
 from curate.run.account import Account, called
 from curate.run.reader import Places, ShardReader
+from curate.run.sparse import over_survivors
 from curate.run.verdict import verdict_file
 from filters.base import VERDICT, GlobalFilter
 from stages.base import Barrier, Column, Input, Inputs, Output, Phase, ShardColumns
@@ -32,7 +33,7 @@ class PhaseWork:
     last: bool
     places: Places
     others: Mapping[Barrier, Mapping[str, str]] = field(default_factory=dict)
-    above: tuple[str, ...] | None = None  # verdict folders whose survivors a global filter is asked about
+    above: tuple[str, ...] | None = None  # verdict folders whose survivors the owner is asked about
 
 
 def run_phase(work: PhaseWork, part: str) -> dict[str, Any]:
@@ -45,6 +46,13 @@ def run_phase(work: PhaseWork, part: str) -> dict[str, Any]:
     rows = _rows(output)
     told = account.told(f"{called(work.owner)} {work.phase.name}", rows)
     return {"stats": dict(output.stats or {}), "rows": rows, **told}
+
+
+def phase_stats(storage: Storage, folder: str) -> dict[str, dict[str, Any]]:
+    """What each part of a phase left in its footer."""
+    names = [e.name.removesuffix(".parquet") for e in storage.list(folder)]
+    parts = [n for n in names if not n.endswith(".json")]
+    return {n: read_footer(storage, part_file(folder, n)).get("stats", {}) for n in parts}
 
 
 def _worked(work: PhaseWork, storage: Storage, part: str) -> Output:
@@ -113,10 +121,10 @@ def _load(work: PhaseWork, storage: Storage, key: Input) -> pa.Table:
 
 
 def _shard_table(work: PhaseWork, storage: Storage, shard: int) -> pa.Table:
-    """uid and the columns of `reads()` by field name; for a global filter also `asked`."""
+    """uid and the columns of `reads()` by field name; for a global filter, or one over survivors, also `asked`."""
     reader = ShardReader(storage, shard, work.places)
     table = {"uid": reader.uid} | {c.field: a for c, a in reader.columns(work.reads).items()}
-    if isinstance(work.owner, GlobalFilter):
+    if isinstance(work.owner, GlobalFilter) or over_survivors(work.owner):
         alive = reader.survivors(work.above or ())
         table["asked"] = pa.array(alive, pa.bool_())
     return pa.table(table)

@@ -6,22 +6,26 @@ dropped_by, reason, times, emit: list<struct<copies, texts: list<struct<source, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.pool.columns import read_table, write_parquet
+from curate.errors import UserError
+from curate.pool.columns import read_footer, read_table, write_parquet
 from curate.pool.layout import part_file
 from curate.pool.pool import Pool
 from curate.pool.storage import Storage
 from curate.run.account import Account
+from curate.run.conditions import Conditions, held
 from curate.run.reader import Places, ShardReader
-from stages.base import Column
+from stages.base import Column, shard_name
 
 CHOICE = pa.struct([("source", pa.string()), ("index", pa.int32()), ("p", pa.float32())])
 EMIT = pa.struct([("copies", pa.int32()), ("texts", pa.list_(CHOICE))])
@@ -33,10 +37,26 @@ REMOVED, NO_TEXT = "removed", "no_text"
 
 @dataclass(frozen=True)
 class Emit:
-    """One way in which a sample goes on: so many copies, each with one of these texts (source, probability)."""
+    """One way in which a sample goes on: so many copies, each with one of these texts (source, probability).
+
+    where: SQL that must hold of the sample, else it does not go on this way. wheres: of each text, in their order, SQL
+    that must hold, else it counts as null; () where no text has any. See `curate.run.conditions`.
+    """
 
     copies: int
     texts: tuple[tuple[str, float], ...]
+    where: str | None = None
+    wheres: tuple[str | None, ...] = ()
+
+    def conditions(self, number: int, holds: Mapping[str, pa.Array]) -> list[tuple[str, pa.Array]]:
+        """What must hold for one of the texts to be there: each SQL with its answers."""
+        own = self.wheres[number] if self.wheres else None
+        return [(sql, holds[sql]) for sql in (self.where, own) if sql]
+
+    def said(self) -> list[Any]:
+        """As JSON, for fingerprints; what has no condition is said as if there were none."""
+        texts = [[*t, w] if w else [*t] for t, w in zip_longest(self.texts, self.wheres)]
+        return [self.copies, texts, *([self.where] if self.where else [])]
 
 
 @dataclass(frozen=True)
@@ -50,17 +70,20 @@ class PickWork:
     sources: Mapping[str, Column]
     places: Places
     removed_digest: str
+    conditions: Conditions = field(default_factory=dict)
 
 
 def pick(work: PickWork, item: str) -> dict[str, Any]:
-    """Write the pick of one shard from its verdicts; opens no column but those that texts come from."""
+    """Write the pick of one shard from its verdicts; opens no column but those of texts and their conditions."""
     account = Account(Storage.at(work.pool))
     storage = account.storage
     reader = ShardReader(storage, int(item), work.places)
     dropped_by, reason, copies = _fates(work, reader, storage, item)
-    columns = reader.columns(tuple(dict.fromkeys(work.sources.values())))
+    asked = [*work.sources.values(), *(c for reads in work.conditions.values() for c in reads)]
+    columns = reader.columns(tuple(dict.fromkeys(asked)))
     texts = {name: columns[c] for name, c in work.sources.items()}
-    emit, times, has_text = build_emit(work.emit, texts, dropped_by < 0, copies)
+    holds = held(work.conditions, columns)
+    emit, times, has_text = build_emit(work.emit, texts, dropped_by < 0, copies, holds)
     names = [step for step, _ in work.steps] + [REMOVED, NO_TEXT]
     dropped_by[(dropped_by < 0) & ~has_text] = len(names) - 1
     by = pa.array(names, pa.string()).take(pa.array(dropped_by, mask=dropped_by < 0))
@@ -100,22 +123,32 @@ def _removed(pool: str, digest: str) -> pa.Array:
 
 
 def build_emit(
-    emits: tuple[Emit, ...], texts: Mapping[str, pa.Array], alive: np.ndarray, copies: np.ndarray
+    emits: tuple[Emit, ...],
+    texts: Mapping[str, pa.Array],
+    alive: np.ndarray,
+    copies: np.ndarray,
+    holds: Mapping[str, pa.Array] | None = None,
 ) -> tuple[pa.Array, pa.Array, np.ndarray]:
     """(emit, times, has_text) for rows of one shard, all vectorised.
 
     Args:
         texts: source -> string array, or list<struct<source, text>> with several texts a row.
         alive: bool (rows,): rows that are kept. copies: int64 (rows,): factor on every emit's copies.
+        holds: of each condition, bool (rows,), or list<bool> with one for each text of a list.
 
-    A text that is null for a row is left out and the probabilities of the others grow in proportion; texts of
-    a list share their source's probability; an emit without any text is left out.
+    A text that is null for a row, or whose condition does not hold, is left out and the probabilities of the others
+    grow in proportion; texts of a list share their source's probability; an emit without any text is left out.
+
+    Raises:
+        UserError: a condition has another number of answers than there are texts.
     """
-    rows, ways = len(alive), len(emits)
+    rows, ways, answers = len(alive), len(emits), holds or {}
     parts = [
-        _choices(way, order, list(texts).index(name), p, texts[name])
+        (there, *_filled(len(there), way, order), number, p / np.bincount(there)[there], *_filled(len(there), source))
         for way, emit in enumerate(emits)
         for order, (name, p) in enumerate(emit.texts)
+        for source in (list(texts).index(name),)
+        for there, number in (_there(texts[name], emit.conditions(order, answers)),)
     ]
     row, way, order, index, p, source = (np.concatenate(part) for part in zip(*parts, strict=True))
     by = np.lexsort((index, order, way, row))
@@ -141,15 +174,58 @@ def build_emit(
     return emit_array, pa.array(times), np.bincount(owner, minlength=rows) > 0
 
 
-def _choices(way: int, order: int, source: int, p: float, texts: pa.Array) -> tuple[np.ndarray, ...]:
-    """Flat (row, emit, order, index, p, source) of one source of one emit: one entry a text that is there."""
-    if pa.types.is_list(texts.type) or pa.types.is_large_list(texts.type):
-        counts = pc.list_value_length(texts).fill_null(0).to_numpy()
-        row = np.repeat(np.arange(len(texts)), counts)
-        index = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        share = p / np.maximum(counts, 1)[row]
-    else:
-        row = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
-        index, share = np.zeros(len(row), np.int64), np.full(len(row), p)
-    constants = (np.full(len(row), c, np.int64) for c in (way, order))
-    return (row, *constants, index, share, np.full(len(row), source, np.int64))
+def _filled(length: int, *values: int) -> Iterator[np.ndarray]:
+    return (np.full(length, value, np.int64) for value in values)
+
+
+def _there(texts: pa.Array, conditions: Sequence[tuple[str, pa.Array]]) -> tuple[np.ndarray, np.ndarray]:
+    """(row, index) of each text that is there: not null, and all conditions hold; in the order of the rows."""
+    if not _several(texts.type):
+        there = _true(texts.is_valid())
+        for sql, holds in conditions:
+            if _several(holds.type):
+                raise UserError(f"captions.emit: where: {sql}: says several things of the only text of a sample")
+            there &= _true(holds)
+        row = np.flatnonzero(there)
+        return row, np.zeros(len(row), np.int64)
+    counts = pc.list_value_length(texts).fill_null(0).to_numpy().astype(np.int64)
+    row = np.repeat(np.arange(len(texts)), counts)
+    index = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    flat = texts.flatten()
+    there = _true((pc.struct_field(flat, "text") if pa.types.is_struct(flat.type) else flat).is_valid())
+    for sql, holds in conditions:
+        there &= _of_each(sql, holds, counts) if _several(holds.type) else _true(holds)[row]
+    return row[there], index[there]
+
+
+def _of_each(sql: str, holds: pa.Array, counts: np.ndarray) -> np.ndarray:
+    """bool, one a text: a condition's answers for the texts of each row; where it has none at all, none holds."""
+    answers = pc.list_value_length(holds).fill_null(-1).to_numpy()
+    if ((answers >= 0) & (answers != counts)).any():
+        row = int(np.flatnonzero((answers >= 0) & (answers != counts))[0])
+        raise UserError(
+            f"captions.emit: where: {sql}: {answers[row]} answers for {counts[row]} texts in row {row} of the shard; "
+            "it must say true or false of each text"
+        )
+    found = np.zeros(int(counts.sum()), bool)
+    found[np.repeat(answers >= 0, counts)] = _true(holds.flatten())
+    return found
+
+
+def _several(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def _true(array: pa.Array) -> np.ndarray:
+    """bool (n,): null is false; writable."""
+    return np.array(array.fill_null(False).to_numpy(zero_copy_only=False), bool)
+
+
+def totals(storage: Storage, folder: str, shards: Sequence[int]) -> tuple[int, int, int, dict[str, int]]:
+    """(kept, times, rows, dropped by id) of a pick, from its footers."""
+    with ThreadPoolExecutor(16) as threads:
+        names = [part_file(folder, shard_name(s)) for s in shards]
+        footers = list(threads.map(lambda n: read_footer(storage, n), names))
+    dropped = {i: sum(f["dropped"].get(i, 0) for f in footers) for f0 in footers for i in f0["dropped"]}
+    kept, times, rows = (sum(f[k] for f in footers) for k in ("kept", "times", "rows"))
+    return kept, times, rows, dropped

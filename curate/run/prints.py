@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import xxhash
 
 from curate.errors import UserError
 from curate.pool.layout import folder_name, short_hash
+from curate.run.sparse import is_sparse, over_survivors
 from filters.base import Filter, GlobalFilter, RowFilter
 from stages.base import Barrier, Column, Parameters, Stage
 
@@ -62,6 +63,8 @@ class Prints:
     """Fingerprints and folders within one pool. `generation` is known once all shards are there."""
 
     generation: str | None = None
+    above: dict[Barrier, tuple[str, ...]] = field(default_factory=dict)
+    """Verdict folders whose survivors a barrier is asked about, of those that are."""
 
     @cached_property
     def _digests(self) -> dict[str, str]:
@@ -105,7 +108,10 @@ class Prints:
         """Hash of a stage; of a barrier, for the generation that it sees."""
         if isinstance(owner, Stage):
             return self.base(owner)
-        return short_hash({"base": self.base(owner), "generation": self._now()})
+        what: dict[str, Any] = {"base": self.base(owner), "generation": self._now()}
+        if over_survivors(owner):
+            what["above"] = list(self.above[owner])
+        return short_hash(what)
 
     def _now(self) -> str:
         if self.generation is None:
@@ -117,7 +123,7 @@ class Prints:
         return folder_name("columns", stage.identity()["name"], digest)
 
     def phase_folder(self, owner: Barrier, phase: str, *, local: bool) -> str:
-        digest = self.base(owner) if local else self.owner(owner)
+        digest = self.base(owner) if local and not over_survivors(owner) else self.owner(owner)
         return folder_name("barriers", owner.identity()["name"], digest) + f"/{phase}"
 
     def filter(self, chosen: Filter, reads: Sequence[Column], above: Sequence[str]) -> str:
@@ -130,7 +136,7 @@ class Prints:
         if isinstance(chosen, GlobalFilter):
             what["barriers"] = [self.owner(b) for b in chosen.barriers()]
             what["generation"] = self._now()
-            if chosen.over == "survivors":
+            if over_survivors(chosen):
                 what["above"] = list(above)
         return short_hash(what)
 
@@ -138,8 +144,8 @@ class Prints:
 def asks_survivors(chosen: Filter, reads: Sequence[Column]) -> bool:
     """Is the filter asked about survivors only? A row filter is where a column of it is sparse."""
     if isinstance(chosen, GlobalFilter):
-        return chosen.over == "survivors"
-    return any(isinstance(c.owner, Stage) and c.owner.sparse for c in reads)
+        return over_survivors(chosen)
+    return any(c.owner is not None and is_sparse(c.owner) for c in reads)
 
 
 def _replace(value: Any, old: str, new: str) -> Any:

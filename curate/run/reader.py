@@ -16,12 +16,19 @@ from curate.errors import UserError
 from curate.pool.columns import read_table
 from curate.pool.layout import PIXELS, marker, part_file
 from curate.pool.storage import Storage
-from stages.base import IMAGE, UID, Barrier, Batch, Column, Stage, fact, shard_name
+from curate.run.sparse import is_sparse
+from stages.base import ERROR, IMAGE, UID, Barrier, Batch, Column, Stage, fact, shard_name
 
 BATCH = 256  # rows that a stage sees at once; fixed, so that its output cannot depend on memory
 
 Places = Mapping[Stage | Barrier, str]
 """Owner -> the folder that has one row-aligned file a shard (or parts, where the stage is sparse)."""
+
+
+def output_schema(stage: Stage) -> pa.Schema:
+    """What is stored: the stage's columns, and `error`."""
+    schema = stage.writes()
+    return schema if ERROR in schema.names else schema.append(pa.field(ERROR, pa.string()))
 
 
 @dataclass
@@ -73,7 +80,7 @@ class ShardReader:
     def _table(self, owner: Stage | Barrier | None, fields: list[str]) -> pa.Table:
         if owner is None:
             return read_table(self.storage, marker(self.shard), fields)[0]
-        if isinstance(owner, Stage) and owner.sparse:
+        if isinstance(owner, Stage) and is_sparse(owner):
             return self.sparse_table(owner, fields)
         rel = part_file(self.places[owner], shard_name(self.shard))
         table, footer = read_table(self.storage, rel, fields)
@@ -90,14 +97,18 @@ class ShardReader:
     def sparse_table(self, stage: Stage, fields: list[str] | None = None) -> pa.Table:
         """Values of a sparse stage at the shard's rows: null, and `asked` false, where it was never asked."""
         parts = self.sparse_parts(stage)
-        schema = stage.writes().append(pa.field("error", pa.string()))
+        schema = pa.schema([f for f in output_schema(stage) if fields is None or f.name in fields])
         if not parts:
-            empty = pa.table({f.name: pa.nulls(self.rows, f.type) for f in schema})
-            return empty.append_column("asked", pa.array([False] * self.rows, pa.bool_()))
-        have = pa.concat_tables([read_table(self.storage, p)[0] for p in parts])
+            found = {f.name: pa.nulls(self.rows, f.type) for f in schema}
+            return pa.table({**found, "asked": pa.array(np.zeros(self.rows, bool))})
+        have = pa.concat_tables([read_table(self.storage, p, ["uid", *schema.names])[0] for p in parts])
         place = pc.index_in(self.uid, value_set=have.column("uid").combine_chunks())
-        table = have.select(schema.names).take(place)
-        return table.append_column("asked", pc.is_valid(place))
+        return have.take(place).drop_columns("uid").append_column("asked", pc.is_valid(place))
+
+    def asked(self, stage: Stage) -> np.ndarray:
+        """bool (rows,): which rows a part of the sparse stage has, with a value or with an error."""
+        asked: np.ndarray = self.sparse_table(stage, []).column("asked").to_numpy()
+        return asked
 
     def sparse_parts(self, stage: Stage) -> list[str]:
         folder = self.places[stage]

@@ -15,6 +15,8 @@ from curate.errors import UserError
 from curate.pool.facts import FACTS
 from curate.pool.lists import Claim
 from curate.recipe_errors import Errors
+from curate.recipe_models import WEB
+from curate.run.conditions import check_condition
 from curate.run.graph import Asked, asked
 from curate.run.verdict import check_types
 from filters.base import RowFilter
@@ -36,7 +38,7 @@ def asked_steps(recipe: Recipe, known: Sequence[Claim]) -> list[Asked]:
 
     Raises:
         UserError: columns that nothing writes, rules that do not fit their types, a filter over the pool that reads
-            what only survivors have: all of them, with their places in the recipe.
+            what only survivors have, conditions of captions that do not fit: all of them, with their places.
     """
     errors = Errors(recipe.places)
     types = {name: kind for claim in known for name, kind in claim.columns.items()}
@@ -48,6 +50,9 @@ def asked_steps(recipe: Recipe, known: Sequence[Claim]) -> list[Asked]:
         for step, path in zip(recipe.steps, recipe.step_paths, strict=True)
         if path not in (p for p, _ in lost)
     ]
+    for sql, path, source in recipe.conditions():
+        if path not in (p for p, _ in lost):
+            errors.attempt(path, partial(_check_condition, recipe, sql, source, types))
     errors.throw()
     return found
 
@@ -58,6 +63,19 @@ def _asked(recipe: Recipe, step: Step, types: Mapping[str, str]) -> Asked:
     if isinstance(found.filter, RowFilter) and schema is not None:
         _fit(found.id, found.filter, schema)
     return found
+
+
+def _check_condition(recipe: Recipe, sql: str, source: str | None, types: Mapping[str, str]) -> None:
+    """Refuse a condition of a caption that does not fit its columns, as far as their types are known."""
+    schema = known_types([recipe.resolve(n, types) for n in check_predicate(sql)], types)
+    if schema is not None:
+        check_condition(sql, schema, several=source is not None and _may_be_several(recipe, source, types))
+
+
+def _may_be_several(recipe: Recipe, source: str, types: Mapping[str, str]) -> bool:
+    """Does a source have several texts a sample, or is its type not known?"""
+    texts = None if source == WEB else known_types([recipe.resolve(source, types)], types)
+    return source != WEB and (texts is None or not pa.types.is_string(texts.field(0).type))
 
 
 def known_types(columns: Sequence[Column], inputs: Mapping[str, str]) -> pa.Schema | None:

@@ -18,19 +18,21 @@ from typing import Any
 
 import curate
 from curate.errors import PartialFailure, UserError
-from curate.pool.columns import read_footer
 from curate.pool.index import FolderIndex
-from curate.pool.layout import PIXELS, failure, folder_name, part_file, short_hash
+from curate.pool.layout import PIXELS, failure, folder_name, short_hash
 from curate.pool.pool import Pool
 from curate.run.choice import ExecutorChoice
 from curate.run.compact import save_indexes
+from curate.run.conditions import Conditions
 from curate.run.describe import Describe, DescribeSparse, describe, describe_sparse
 from curate.run.engine import Engine, Pass, Rules, Watcher
 from curate.run.graph import Asked, machines
-from curate.run.phases import PhaseWork, run_phase
+from curate.run.kinds import share_actors
+from curate.run.phases import PhaseWork, phase_stats, run_phase
 from curate.run.pick import Emit, PickWork, pick
 from curate.run.planned import IMAGE_READ, UNKNOWN, Made, Planned
 from curate.run.prints import Prints, asks_survivors
+from curate.run.sparse import over_survivors, whom_it_asks
 from curate.run.verdict import RowVerdict, RowVerdicts, ask_rows
 from filters.base import GlobalFilter, RowFilter
 from stages.base import IMAGE, Barrier, Column, Need, Parameters, Phase, Shape, Stage, shard_name
@@ -129,11 +131,13 @@ class Walk:
         done = self.shape is not None and self.pool.storage.exists(self._asked_marker(folder, above))
         items = [] if done else [shard_name(s) for s in self.shards]
         self.unmarked.append((folder, above))
+        failed = self._failure(folder)
+        # Not pure: a straggler issued twice would ask, and perhaps pay, twice.
         todo = Pass(
-            self._fresh(stage.method()), describe_sparse, work, items, stage.need(), on_failure=self._failure(folder)
+            self._fresh(stage.method()), describe_sparse, work, items, stage.need(), pure=False, on_failure=failed
         )
         makes = (Made(stage, folder, tuple(items), {**self.notes[folder], "above": list(above)}),)
-        self._queue(todo, "sparse", makes, "asks only survivors that no part has yet")
+        self._queue(todo, "sparse", makes, whom_it_asks(stage))
 
     def _asked_marker(self, folder: str, above: tuple[str, ...]) -> str:
         """Exists once every survivor of these filters, in this generation, has been asked about."""
@@ -219,6 +223,7 @@ class Walk:
 
     def _run(self, passes: list[Pass]) -> dict[str, dict[str, str]]:
         executor = self.ground.executor(passes, self.seconds(passes))
+        share_actors(passes, executor)
         for p in passes:
             if p.prepare is not None:
                 p.shared = p.prepare(executor.name)
@@ -250,13 +255,17 @@ class Walk:
     def barrier(self, owner: Barrier) -> None:
         self.flush()
         assert self.shape is not None
+        more: dict[str, Any] = self._seen()
+        if over_survivors(owner):
+            self.prints.above[owner] = tuple(self.above)
+            more["above"] = list(self.above)
         phases = self._phases_of(owner)
         folders = {p.name: self.prints.phase_folder(owner, p.name, local=p.local) for p in phases}
         self.places[owner] = folders[phases[-1].name]
         self.phase_folders[owner] = folders
         root = self.places[owner].rsplit("/", 1)[0]
         last, reads = phases[-1].name, self._read_by(owner.reads())
-        self._note(root, self.prints.about(owner, last=last, reads=reads, writes=owner.writes().names, **self._seen()))
+        self._note(root, self.prints.about(owner, last=last, reads=reads, writes=owner.writes().names, **more))
         self._phases(owner, owner.reads(), phases, folders, owner.method(), root)
 
     def _phases_of(self, owner: Barrier | GlobalFilter) -> tuple[Phase, ...]:
@@ -274,7 +283,7 @@ class Walk:
         digest = self.prints.filter(chosen, step.reads, self.above)
         name = chosen.identity()["name"]
         verdicts = folder_name("verdicts", name, digest)
-        more: dict[str, Any] = {"above": list(self.above)} if chosen.over == "survivors" else {}
+        more: dict[str, Any] = {"above": list(self.above)} if over_survivors(chosen) else {}
         more["barriers"] = ["/".join(self.places[b].split("/")[:2]) for b in step.barriers]
         reads = self._read_by(step.reads)
         self._note(
@@ -303,7 +312,7 @@ class Walk:
             whole = len(self.shards)
             self.planned.append(Planned(label, "all shards", last, whole, 0, "", makes, label=label, phases=names))
             return
-        above = tuple(self.above) if isinstance(owner, GlobalFilter) and owner.over == "survivors" else None
+        above = tuple(self.above) if over_survivors(owner) else None
         for number, phase in enumerate(phases):
             work = PhaseWork(
                 self.url, owner, phase, tuple(reads), folders, number == len(phases) - 1, dict(self.places),
@@ -330,12 +339,7 @@ class Walk:
             return list(phase.parts)
         if self.dry:
             return None
-        stats = {}
-        for p in before:
-            names = [e.name.removesuffix(".parquet") for e in self.pool.storage.list(folders[p.name])]
-            files = {n: part_file(folders[p.name], n) for n in names if n[-5:] != ".json"}
-            stats[p.name] = {n: read_footer(self.pool.storage, f).get("stats", {}) for n, f in files.items()}
-        return list(phase.parts(stats))
+        return list(phase.parts({p.name: phase_stats(self.pool.storage, folders[p.name]) for p in before}))
 
     def _refuse_gaps(self, name: str) -> None:
         """A set with a hole is another set: a phase is whole or the run ends here."""
@@ -350,17 +354,22 @@ class Walk:
     def choose(self, name: str, emit: tuple[Emit, ...], sources: dict[str, Column], more: dict[str, Any]) -> str:
         """Make the pick; returns its folder."""
         self.flush()
-        parts = {
+        parts: dict[str, Any] = {
             "steps": self.verdicts,
-            "emit": [[e.copies, [list(t) for t in e.texts]] for e in emit],
+            "emit": [e.said() for e in emit],
             "sources": {n: self.prints.column(c) for n, c in sources.items()},
             "removed": self.pool.removed_digest(),
             "generation": self.prints.generation,
             "shards": short_hash(self.shards),
         }
+        conditions: Conditions = more.get("conditions") or {}
+        asked = {c.field: c for reads in conditions.values() for c in reads}
+        if asked:
+            parts["conditions"] = {n: self.prints.column(c) for n, c in asked.items()}
         folder = folder_name("picks", name, short_hash(parts))
-        steps = tuple(self.verdicts)
-        work = PickWork(self.url, folder, steps, emit, sources, dict(self.places), self.pool.removed_digest())
+        work = PickWork(
+            self.url, folder, tuple(self.verdicts), emit, sources, dict(self.places), parts["removed"], conditions
+        )
         missing = self._missing([folder])
         todo = Pass(self._fresh("pick"), pick, work, missing, ROW_NEED)
         about = {
@@ -369,6 +378,7 @@ class Walk:
             "steps": [{"id": i, "folder": f, **more["steps"][i]} for i, f in self.verdicts],
             "columns": {c.field: self._place_of(c) for c in more["columns"]},
             "sources": {n: self._place_of(c) for n, c in sources.items()},
+            "conditions": {n: self._place_of(c) for n, c in asked.items()},
             "emit": parts["emit"],
             "removed": parts["removed"],
             "generation": self.prints.generation,
@@ -386,14 +396,3 @@ class Walk:
     def save_indexes(self) -> None:
         """Index and compact the folders that this walk has seen finished."""
         save_indexes(self.pool, self.touched, self.shards, self._run, ROW_NEED)
-
-    def count(self, folder: str) -> tuple[int, int, int, dict[str, int]]:
-        """(kept, times, rows, dropped by id) of a pick, from its footers."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(16) as threads:
-            names = [part_file(folder, shard_name(s)) for s in self.shards]
-            footers = list(threads.map(lambda n: read_footer(self.pool.storage, n), names))
-        dropped = {i: sum(f["dropped"].get(i, 0) for f in footers) for f0 in footers for i in f0["dropped"]}
-        totals = [sum(f[k] for f in footers) for k in ("kept", "times", "rows")]
-        return totals[0], totals[1], totals[2], dropped

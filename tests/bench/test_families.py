@@ -15,8 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import families_compare
 import families_data
 import families_learn
+import families_learn_others
 import families_runs
-from families_learn import BESIDE, CLAIMS, METRICS, about, claimed, distinct, groups, shown, told_rows
+from families_learn import BESIDE, CLAIMS, METRICS, SHOWN, about, claimed, distinct, shown, told_rows
+from families_learn_others import OTHERS
 from families_runs import Case, Found
 
 DRAWN = {"flickr8k/distinct": 0.9, "flickr8k/distinct_likeliest": 0.4}
@@ -75,52 +77,42 @@ def test_distinct_captions_stand_beside_those_of_the_blind() -> None:
     rows = told_rows("coca", said("coca", 0.5, 0.6), pairs)
     assert [row[1] for row in rows] == ["cider *", "mean_recall@10"]
     assert rows[0][-1] == "68% / 40% / 85%"
-    assert "asked of draws, which differ where\nnothing is seen" in about({"coca": said("coca", 0.5, 0.6)})
+    assert "asked of draws, which differ where nothing is seen" in about({"coca": said("coca", 0.5, 0.6)})
 
 
 def test_the_number_of_intervals_is_told() -> None:
     text = about({"coca": said("coca", 0.5, 0.52, 0.51), "blip": said("blip", 0.9, 0.1, 0.1)})
     assert "10 differences in all, not corrected" in text  # two of CoCa, eight of BLIP
     assert (
-        "about 0.2 would lie above zero though nothing were learned. 2 do; after Holm's correction over them,\n2."
+        "about 0.2\nwould lie above zero though nothing were learned. 2 do; after Holm's correction over them, 2."
         in text
     )
-    assert "families_learn.py --write" in text
+    assert "3 seeds from 4200" in text
 
 
-def test_families_that_are_named_run_first() -> None:
-    first, others = groups("coca, blip,llava,meru,coca")
-    assert first == ("coca", "blip", "llava", "meru")
-    assert sorted(first + others) == sorted(METRICS)
-    assert groups("") == [tuple(METRICS)]
-    assert groups(",".join(METRICS)) == [tuple(METRICS)]
-    with pytest.raises(ValueError, match="CURATE_LEARN_FIRST: no family vit"):
-        groups("coca,vit")
+def test_every_family_is_learned_in_one_of_two_parts() -> None:
+    assert sorted([*SHOWN, *OTHERS]) == sorted(METRICS)
 
 
-def test_what_was_learned_is_told_before_the_others_run(
+def test_a_part_asks_for_its_families_and_controls(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     asked: list[str] = []
 
     def gathered(cases: list[Case]) -> Any:
-        print("running", *dict.fromkeys(c.family for c in cases))
         asked.extend(c.name for c in cases)
         for c in cases:
             yield c, found(0.05 if c.blind else 0.5 + c.seed / 1e5, family=c.family)
 
     monkeypatch.setattr(families_learn, "gathered", gathered)
     monkeypatch.setattr(families_learn, "SHARED", tmp_path)
-    monkeypatch.setenv("CURATE_LEARN_FIRST", "meru,llava")
     bars = families_learn.measure(quick=False)
-    assert asked[:4] == ["meru 4200", "meru 4200 blind", "meru 4201", "meru 4201 blind"]
-    assert asked[6:8] == ["llava 4200", "llava 4200 blind"]
-    assert len(asked) == len(set(asked)) == 2 * (3 * len(METRICS) + 2)  # five seeds of llava
-    first, second = capsys.readouterr().out.split("running")[1:]
-    assert "| meru | mean_recall@10 * |" in first
-    assert "coca" not in first
-    assert "| coca | cider * |" in second
+    assert asked[:4] == ["coca 4200", "coca 4200 blind", "coca 4201", "coca 4201 blind"]
+    assert len(asked) == len(set(asked)) == 2 * (3 * len(SHOWN) + 2)  # five seeds of llava
+    assert "| coca | cider * |" in capsys.readouterr().out
     assert bars["llava_exact_match_other_over_shuffled"]["ok"] is True
+    assert "albef_itm_auroc_over_blind" not in bars
+    assert families_learn_others.measure(quick=False)["albef_itm_auroc_over_blind"]["ok"] is True
 
 
 # ---------------------------------------------------------------- data

@@ -216,6 +216,8 @@ def test_types_are_checked_where_they_are_known() -> None:
         check_predicate("len(n_words) > 3", TYPES)
     with pytest.raises(ValueError, match=r"does not fit its columns: .*nope"):
         check_predicate("n_words::nope > 3", TYPES)
+    with pytest.raises(ValueError, match=r"does not fit its columns: Not implemented"):  # DuckDB has no halves
+        check_predicate("vector IS NOT NULL", {"vector": pa.list_(pa.float16())})
     with pytest.raises(ValueError, match="does not fit its columns"):
         check_predicate("meta.height > 3", TYPES)
     assert check_predicate("n_words") == ("n_words",)

@@ -63,6 +63,53 @@ NEG_CLIP_LOSS = {
 }
 
 PUBLISHED: dict[str, dict[str, Any]] = {
+    "altogether": ENGLISH | {"emit.0.texts.1.source": "altogether", "emit.0.texts.1.p": 0.15, "emit.0.texts.0.p": 0.85},
+    "blip_capfilt": {
+        "columns.caption.sampling": "nucleus",
+        "columns.caption.p": 0.9,
+        "columns.caption.n": 1,
+        "columns.image_text_match.fair": False,
+        "emit.0.texts.0.where": "itm > 0.5",
+        "emit.1.texts.0.where": "blip_itm > 0.5",
+    },
+    "capsfusion": {"columns.rewrite.task": "capsfusion", "emit.0.texts.0.source": "fused"},
+    "clips": {"columns.sentences.window": 1, "emit.0.texts.0.p": 0.5, "emit.0.texts.1.p": 0.5},
+    "datacompdr": LIKE_IMAGENET | BEST | {"columns.caption.n": 5, "columns.augmentations.count": 10},
+    "dreamlip": {"columns.sentences.split": "period", "columns.sentences.window": 1},
+    "laclip": {
+        "columns.rewrite.n": 4,
+        "columns.rewrite.shots": 3,
+        "columns.rewrite.temperature": 0.9,
+        "emit.0.texts.0.p": 1,
+        "emit.0.texts.1.p": 4,
+    },
+    "laion_coco": {"columns.caption.n": 40, "columns.best_caption.keep": 1},
+    "nguyen_mix": {
+        "columns.threshold.fraction": 0.3,
+        "columns.threshold.over": "pool",
+        "columns.threshold.convention": "n",
+        "columns.caption.sampling": "top_k",
+        "columns.caption.k": 50,
+        "columns.caption.temperature": 0.75,
+        "columns.caption.min_tokens": 5,
+        "columns.caption.max_tokens": 40,
+    },
+    "recap_datacomp_1b": LIKE_IMAGENET
+    | BEST
+    | {
+        "columns.caption.sampling": "greedy",
+        "columns.caption.max_tokens": 128,
+        "emit.0.texts.0.p": 0.8,
+        "emit.0.texts.1.p": 0.2,
+    },
+    "sieve": {
+        "columns.caption.n": 8,
+        "columns.caption.sampling": "nucleus",
+        "columns.weighted_sum.tails": 0.001,
+        "columns.weighted_sum.standardise": "percentile",
+        "filters.best.fraction": 0.2,
+    },
+    "veclip": {"columns.rewrite.task": "veclip", "emit.0.texts.0.p": 0.5, "emit.0.texts.1.p": 0.5},
     "align": {
         "columns.ngram_rarity.vocabulary": 100_000_000,
         "columns.ngram_rarity.orders": (1, 2),
@@ -185,13 +232,14 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 def found(recipe: Recipe, path: str) -> Any:
-    """What a recipe has at filters.<id>.<parameter> or columns.<stage>.<parameter>, defaults among them."""
+    """What a recipe has at filters.<id>.<parameter>, columns.<stage>.<parameter> (of two such stages, the last's; those
+    of `captions.make` among them) or emit.<number>.<parameter>, defaults among them."""
     section, name, *parameters = path.split(".")
-    here: Any = (
-        {step.id: step.filter for step in recipe.steps}
-        if section == "filters"
-        else {stage.method(): stage for stage in recipe.stages}
-    )[name]
+    here: Any = {
+        "filters": {step.id: step.filter for step in recipe.steps},
+        "columns": {stage.method(): stage for stage in recipe.stages},
+        "emit": {str(number): emit for number, emit in enumerate(recipe.captions.emit)},
+    }[section][name]
     for parameter in parameters:
         assert isinstance(here, BaseModel | tuple)
         here = here[int(parameter)] if isinstance(here, tuple) else getattr(here, parameter)

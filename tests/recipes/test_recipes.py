@@ -24,6 +24,7 @@ from curate.recipe import builtin_recipes, load_recipe
 from curate.recipe_set import override
 from curate.run.job import Job
 from curate.run.progress import Progress
+from tests.recipes import captioned
 from tests.recipes import oracle_balance as balance
 from tests.recipes import oracle_captions as captions
 from tests.recipes import oracle_clusters as clusters
@@ -38,7 +39,7 @@ from tests.recipes.oracle_parts import Oracle
 from tests.recipes.planted import write_list
 from tests.recipes.world import Chosen, World
 
-ELSEWHERE = {"demo"}  # reads the quickstart's web: tests/demo
+ELSEWHERE = {"demo", *captioned.NAMES}  # demo reads the quickstart's web: tests/demo
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pyarrow as pa
 import pytest
@@ -59,6 +60,16 @@ class OverSurvivors(Barrier):
 
     def reads(self) -> tuple[Column, ...]:
         return (Column(OfSurvivors(name="s"), "s"),)
+
+
+class BarrierOver(Barrier):
+    """A barrier that says whom it is asked about."""
+
+    of: Node
+    over: Literal["pool", "survivors"] = "pool"
+
+    def reads(self) -> tuple[Column, ...]:
+        return (Column(self.of, self.of.name),)
 
 
 def col(owner: Stage | Barrier) -> Column:
@@ -172,13 +183,22 @@ def test_survivors_columns() -> None:
     assert not is_sparse(TextLength())
 
 
-def test_a_stage_for_all_samples_cannot_read_one_for_survivors() -> None:
-    """Its file would say null of whoever was not asked yet, and stay so under the same name for ever."""
-    with pytest.raises(UserError, match=r"node looks at every sample and cannot read 'caption', which captioner"):
-        owners([col(Node(name="dense", of=(Captioner(),)))])
-    between = OfSurvivors(name="between", of=(Captioner(),))
-    with pytest.raises(UserError, match=r"cannot read 'between', which of_survivors .*give the class `sparse = True`"):
-        owners([col(Node(name="dense", of=(between,)))])
+def test_what_reads_a_column_of_survivors_is_for_survivors_itself() -> None:
+    """A dense file would say null of whoever was not asked yet, and stay so under the same name for ever."""
+    over = Node(name="over", of=(Captioner(),))
+    assert is_sparse(over)
+    assert is_sparse(Node(name="above", of=(over,)))
+    assert not is_sparse(Node(name="over")), "the same class over what all samples have"
+    assert is_sparse(Circular()) is False, "circles are another's error, and end"
+
+
+def test_a_barrier_for_all_samples_cannot_read_a_column_of_survivors() -> None:
+    with pytest.raises(UserError, match=r"over_survivors looks at all samples and cannot read 's', which of_survivors"):
+        owners([Column(OverSurvivors(), "x")])
+    derived = BarrierOver(of=Node(name="derived", of=(Captioner(),)))
+    with pytest.raises(UserError, match=r"barrier_over looks at all samples and cannot read 'derived', which node"):
+        owners([Column(derived, "x")])
+    assert owners([Column(derived.model_copy(update={"over": "survivors"}), "x")])[:-1] == owners([col(derived.of)])
 
 
 def test_a_filter_over_the_pool_cannot_read_a_column_of_survivors() -> None:

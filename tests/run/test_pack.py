@@ -17,7 +17,7 @@ from curate.pool.columns import write_parquet
 from curate.pool.layout import part_file
 from curate.run.pack import drive, fill, scatter, write
 from curate.run.pack.spec import PackSpec
-from stages.base import Column, Stage, fact, shard_name
+from stages.base import IMAGE, Column, Stage, fact, shard_name
 from stages.draws import hash64
 from tests.run.packing import WEB, Packer, build, files_of, read_back, samples_of
 from tests.tiny import sample
@@ -226,6 +226,9 @@ def test_by_weight_one_copy_for_each_way_to_emit(tmp_path: Path) -> None:
 
 class Captions(Stage):
     """Stands for a captioner whose files the test writes."""
+
+    def reads(self) -> tuple[Column, ...]:
+        return (IMAGE,)
 
     def writes(self) -> pa.Schema:
         return pa.schema([("captions", TEXTS)])

@@ -169,3 +169,21 @@ def test_the_run_says_the_scales() -> None:
 def test_parameters_that_say_nothing(parameters: Any) -> None:
     with pytest.raises(ValidationError):
         WeightedSum(**parameters)
+
+
+@pytest.mark.parametrize("standardise", ["none", "zscore", "percentile", "rank"])
+def test_over_survivors_it_is_that_of_a_pool_of_them_and_null_for_the_others(standardise: str) -> None:
+    asked = np.arange(500) % 3 > 0
+    pool = pool_of({**SCORES, "asked": asked}, 3)
+    for table in pool.values():
+        assert table.schema.field("asked").type == pa.bool_()
+    weights = {"clip": 1.0, "size": 0.5}
+    found = column(pool, WeightedSum(columns=weights, standardise=standardise, over="survivors"))
+    alone = summed({n: v[asked] for n, v in SCORES.items()}, weights, standardise=standardise)
+    assert [value for value, kept in zip(found, asked, strict=True) if kept] == alone
+    assert {value for value, kept in zip(found, asked, strict=True) if not kept} == {None}
+
+
+def test_over_the_pool_the_fingerprint_is_as_it_was() -> None:
+    assert "over" not in WeightedSum(columns={"clip": 1}).identity()["parameters"]
+    assert WeightedSum(columns={"clip": 1}, over="survivors").identity()["parameters"]["over"] == "survivors"

@@ -102,7 +102,9 @@ def _looked_up(texts: Mapping[str, pa.Array], source: pa.Array, row: np.ndarray,
         at, column = np.flatnonzero(codes == code), texts[name]
         if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
             first = column.offsets.to_numpy().astype(np.int64)[row[at]]
-            found = pc.struct_field(column.values, "text").take(pa.array(first + index[at]))
+            values = column.values
+            values = pc.struct_field(values, "text") if pa.types.is_struct(values.type) else values
+            found = values.take(pa.array(first + index[at]))
         else:
             found = column.take(pa.array(row[at]))
         pieces.append(found.cast(pa.large_string()))

@@ -175,7 +175,7 @@ def pick_differences(new: Note, old: Note, look: Look) -> list[str]:
             found.append(f"{words}: {', '.join(f'`{i}`' for i in ids)}")
     if not found and list(before) != list(after):
         found.append("the filters changed their order")
-    if _differ(new, old, "emit") or _differ(new, old, "sources"):
+    if any(_differ(new, old, n) for n in ("emit", "sources", "conditions")):
         found.append("`captions:` changed")
     if _differ(new, old, "removed"):
         found.append("samples were removed from the pool")

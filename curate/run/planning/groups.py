@@ -10,6 +10,7 @@ from curate.run.account import called
 from curate.run.planned import Made
 from curate.run.planning.amounts import Amount, Priced
 from curate.run.planning.reasons import AHEAD
+from curate.run.sparse import derived
 from filters.base import Filter
 
 TOGETHER = ("all shards", "pack")
@@ -65,6 +66,7 @@ class Group:
                 elif named:
                     there.append(owner_name(made))
         lines = [_told(why, ", ".join(names) if named else "") for why, names in found.items()]
+        lines += [since for p in self.steps if (since := derived(p.step.makes[0].owner))]
         return [x for x in lines if x] + ([("there: " if found else "") + ", ".join(there)] if there else [])
 
 

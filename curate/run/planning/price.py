@@ -157,7 +157,7 @@ class Prices:
         made = step.makes[0]
         rate = self._rate("pick", self.rates.method("pick") or self.rates.work("pick"), draft)
         draft.guessed = not self.volumes.of(made).measured
-        sources = {c["folder"] for c in made.about["sources"].values()}
+        sources = {c["folder"] for n in ("sources", "conditions") for c in made.about[n].values()}
         homes = {s["folder"] for s in made.about["steps"]} | sources - {None}
         read = (1 + (None in sources)) * self.volumes.facts.bytes + self.volumes.folders(homes)
         found = []

@@ -96,7 +96,7 @@ def measure(
 def _ready(walk: Walk, rates: Rates) -> list[Stage | Barrier]:
     """Dense stages whose columns are there for every shard, and whose rates are known: they are not done again."""
     missing = {m.folder for p in walk.planned for m in p.makes if m.todo}
-    dense = [o for o in walk.places if isinstance(o, Stage) and not o.sparse]
+    dense = [o for o in walk.places if isinstance(o, Stage) and not is_sparse(o)]
     return [o for o in dense if walk.places[o] not in missing and rates.method(called(o)) is not None]
 
 

@@ -1,0 +1,126 @@
+"""A captioner, loaded: BLIP, BLIP-2 and chat models of transformers, CoCa of open_clip, any `Captioner` of the judge.
+
+    writer = load("Salesforce/blip-image-captioning-base", None, Asking(prompt="a photo of"))
+    shown = [writer.shown(rgb) for rgb in pictures]
+    writer.texts(shown, Sampling("nucleus"), [["uid/0"], ["uid/1"]])       # [["a dog on grass"], ["two men"]]
+
+Weights are read as data only: no code that lies beside them is run, and weights that do not fill the model are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from stages import captioner_weights
+from stages.clip_weights import INSTALL, reason
+from stages.hub_weights import Device, Precision
+
+if TYPE_CHECKING:
+    from training_smoke.sampling import Sampling
+
+
+class Writer(Protocol):
+    """A model that writes texts for pictures."""
+
+    def shown(self, picture: np.ndarray) -> Any:
+        """uint8 (height, width, 3) -> what the model is given of it; threads may ask beside `texts`.
+
+        Raises:
+            ValueError: the model does not take pictures of such a shape.
+        """
+        ...
+
+    def length(self, shown: Any) -> int:
+        """Tokens that it counts for: pictures of about one length are written about together."""
+        ...
+
+    def together(self, texts: int) -> int:
+        """How many pictures with so many texts each `texts` takes at a time."""
+        ...
+
+    def texts(self, shown: Sequence[Any], how: Sampling, keys: Sequence[Sequence[str]]) -> list[list[str]]:
+        """For each picture as many texts as it has keys, of which there are as many for all.
+
+        Raises:
+            training_smoke.errors.TrainingError: the model's logits are no numbers.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Asking:
+    """prompt: what texts begin behind, or the question of a chat. batch: pictures in a forward pass, filled up where
+    there are fewer."""
+
+    prompt: str = ""
+    batch: int = 16
+    precision: Precision = "fp32"
+    device: Device = "cpu"
+
+
+def load(weights: str, model: str | None, asking: Asking) -> Writer:
+    """The model with its weights, in evaluation mode on the device.
+
+    Args:
+        weights, model: as `stages.captioner_weights` has them.
+
+    Raises:
+        ValueError: packages, weights or device are missing, or do not fit; says what to do.
+    """
+    try:
+        import torch
+        import transformers  # noqa: F401
+    except ImportError as e:
+        raise ValueError(f"captions need torch and transformers ({e}): {INSTALL}") from e
+    if asking.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("`device: cuda`, and no GPU is seen here; say `device: cpu`, or run where there is one")
+    found = captioner_weights.files(weights, model)
+    kind = captioner_weights.kind_of(weights, model)
+    if kind != "transformers":
+        from stages.captioner_judge import of_judge, of_open_clip
+
+        return of_judge(weights, asking) if kind == "judge" else of_open_clip(str(model), weights, asking)
+    return _of_transformers(Path(found[0]).parent, found, asking)
+
+
+def _of_transformers(folder: Path, files: Sequence[str], asking: Asking) -> Writer:
+    net, processor = _loaded(folder, asking)
+    kind = net.config.model_type
+    if kind == "blip":
+        from stages.captioner_blip import BlipWriter
+
+        return BlipWriter(net, processor, asking)
+    if kind == "blip-2":
+        from stages.captioner_blip2 import Blip2Writer
+
+        return Blip2Writer(net, processor, asking)
+    from stages.captioner_chat import ChatWriter
+
+    if not processor.chat_template:  # of a name, fetched by itself
+        processor.chat_template = next((Path(f).read_text() for f in files if f.endswith("chat_template.jinja")), None)
+    return ChatWriter(net, processor, asking)
+
+
+def _loaded(folder: Path, asking: Asking) -> tuple[Any, Any]:
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    dtype = torch.float32 if asking.precision == "fp32" else torch.bfloat16
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        kind: Any = transformers.AutoModelForImageTextToText
+        net, about = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True, **local)
+        processor = transformers.AutoProcessor.from_pretrained(folder, **local)
+    except Exception as e:  # whatever transformers or a damaged file throws
+        raise ValueError(f"transformers cannot load {folder} as a model that writes about pictures: {reason(e)}") from e
+    if lost := sorted(about["missing_keys"]):
+        raise ValueError(f"the weights in {folder} are not of {type(net).__name__}: they lack {', '.join(lost[:3])}")
+    if not hasattr(processor, "image_processor"):
+        raise ValueError(f"{folder} has no preprocessor_config.json: save its processor there as well")
+    return net.to(asking.device).eval().requires_grad_(False), processor

@@ -1,0 +1,64 @@
+"""So much a minute, over all workers of this machine: a rate kept in a small locked file.
+
+    rate = Rate(600, "requests of api.example")     # at most ten a second
+    wait = rate.take(1)                             # seconds to wait before it may be done
+    rate.give_back(0.5)                             # less was used than was taken
+
+The file holds one number, the time at which everything taken so far is paid for (the generic cell rate algorithm, ITU-T
+I.371): what is taken moves it on, and who finds it in the future waits until then. A killed worker leaves no debt but
+what it had taken. On several machines each has its own: divide the limit by their number.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import xxhash
+
+LONGEST_DEBT_S = 3600.0  # a time further off was left by a clock that has been set back
+
+
+class Rate:
+    """per_minute: of whatever is counted. name: rates of the same name and size on this machine are one rate.
+
+    burst_s: what may be taken at once after a rest, in seconds of the rate.
+    """
+
+    def __init__(
+        self, per_minute: float, name: str, burst_s: float = 1.0, clock: Callable[[], float] = time.time
+    ) -> None:
+        if not per_minute > 0:
+            raise ValueError(f"a rate of {per_minute:g} a minute: it is above 0")
+        self._each_s, self._burst_s, self._clock = 60.0 / per_minute, burst_s, clock
+        folder = Path(tempfile.gettempdir()) / f"curate-rates-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise ValueError(f"{folder} belongs to somebody else: remove it, or set TMPDIR to a folder of your own")
+        self.file = folder / f"{xxhash.xxh3_64_hexdigest(f'{per_minute:g} {name}'.encode())}.rate"
+
+    def take(self, amount: float) -> float:
+        """Take it, and say how many seconds to wait before it is used."""
+        return self._moved(amount)
+
+    def give_back(self, amount: float) -> None:
+        """Return what was taken and not used; a negative amount takes what was used besides."""
+        self._moved(-amount)
+
+    def _moved(self, amount: float) -> float:
+        with open(os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            now = self._clock()
+            found = file.read(8)
+            paid = struct.unpack("<d", found)[0] if len(found) == 8 else 0.0
+            if not now - self._burst_s <= paid <= now + LONGEST_DEBT_S:
+                paid = now - self._burst_s
+            wait = max(paid - now, 0.0)
+            file.seek(0)
+            file.write(struct.pack("<d", paid + amount * self._each_s))
+            return wait

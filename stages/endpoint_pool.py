@@ -1,0 +1,144 @@
+"""Servers of one model: who is asked next, who rests, and who came back.
+
+A server with faults of its own in a row rests for longer and longer (a circuit that is open); after each rest one
+request is let through, and its success opens all places again. Randomness spreads the ends of rests only: no answer
+hangs on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+
+FIRST_REST_S, LONGEST_REST_S = 0.25, 30.0
+FAULTS_IN_A_ROW = 3  # of any kind, until a server is taken for dead
+
+
+@dataclass(eq=False)
+class Server:
+    """url: up to and with /v1. rests_until: a time of the loop. faults: in a row, its own or of requests there."""
+
+    url: str
+    places: int
+    flying: int = 0
+    rests_until: float = 0.0
+    rests: int = 0
+    faults: int = 0
+    trial: bool = False
+    last: str = ""
+
+    def free(self, now: float) -> bool:
+        """Whether a request may go there now; after a rest, one only."""
+        return now >= self.rests_until and self.flying < (1 if self.trial else self.places)
+
+
+@dataclass
+class Pool:
+    """The servers, and who waits for one. Lives in one event loop.
+
+    good_at: a time of the loop: the last good answer of any server, or the begin of asking.
+    """
+
+    servers: list[Server]
+    good_at: float = 0.0
+    _waiting: list[tuple[int, int, asyncio.Future[Server]]] = field(default_factory=list)  # a heap
+    _number: Iterator[int] = field(default_factory=count)
+    _alarm: asyncio.TimerHandle | None = None
+
+    async def take(self, rank: int = 0) -> Server:
+        """A place at the free server with the fewest requests in flight; waits until there is one.
+
+        rank: who has a lower one is served first, then who has waited longer.
+        """
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Server] = loop.create_future()
+        heappush(self._waiting, (rank, next(self._number), turn))
+        self._serve()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.left(turn.result())  # the place goes to the next
+            raise
+
+    def take_free(self) -> Server | None:
+        """A place, where one is free and nobody waits for it."""
+        return None if self._waiting else self._free()
+
+    def _free(self) -> Server | None:
+        now = asyncio.get_running_loop().time()
+        free = [server for server in self.servers if server.free(now)]
+        if not free:
+            return None
+        server = min(free, key=lambda server: server.flying / server.places)
+        server.flying += 1
+        return server
+
+    def answered(self, server: Server) -> None:
+        """It gave a good answer, or one that shows that it works."""
+        self._left(server)
+        server.faults = server.rests = 0
+        server.trial = False
+        self.good_at = asyncio.get_running_loop().time()
+        self._serve()
+
+    def stumbled(self, server: Server, reason: str) -> None:
+        """It failed at a request whose fault that may be; some in a row are its own."""
+        self._left(server)
+        server.faults += 1
+        server.last = reason
+        if server.trial or server.faults >= FAULTS_IN_A_ROW:
+            self._rest(server, None)
+        self._serve()
+
+    def refused(self, server: Server, reason: str, pause_s: float | None) -> None:
+        """It is not there, or is too busy; pause_s: as it asked for."""
+        self._left(server)
+        server.last = reason
+        self._rest(server, pause_s)
+        self._serve()
+
+    def left(self, server: Server) -> None:
+        """The request was given up: nothing is known of the server."""
+        self._left(server)
+        self._serve()
+
+    def _left(self, server: Server) -> None:
+        server.flying -= 1
+
+    def _rest(self, server: Server, pause_s: float | None) -> None:
+        """Let it rest; of requests that were in flight together, the first decides."""
+        now = asyncio.get_running_loop().time()
+        if pause_s is not None:
+            server.rests_until = max(server.rests_until, now + pause_s * random.uniform(1.0, 1.05))
+        elif now >= server.rests_until:
+            server.rests = min(server.rests + 1, 16)
+            most = min(FIRST_REST_S * 2.0 ** (server.rests - 1), LONGEST_REST_S)
+            server.rests_until = now + most * random.uniform(0.5, 1.0)
+        server.trial = True
+
+    def _serve(self) -> None:
+        """Give free places to those who wait; where none is left, look again when the next rest ends."""
+        while self._waiting:
+            if self._waiting[0][2].done():  # who no longer waits
+                heappop(self._waiting)
+            elif (server := self._free()) is not None:
+                heappop(self._waiting)[2].set_result(server)
+            else:
+                return self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        loop = asyncio.get_running_loop()
+        ends = [server.rests_until for server in self.servers if server.rests_until > loop.time()]
+        if ends and (self._alarm is None or self._alarm.when() > min(ends)):
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = loop.call_at(min(ends), self._rang)
+
+    def _rang(self) -> None:
+        self._alarm = None
+        self._serve()

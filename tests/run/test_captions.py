@@ -1,0 +1,255 @@
+"""Captions of survivors: what reads them is for survivors too, and conditions choose the texts that go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from run.caption_parts import Afar, Captioned, Length, Says, captioned
+
+import curate
+from curate.errors import UserError
+from curate.run.describe import DescribeSparse, describe_sparse
+from curate.run.pick import Emit, build_emit
+from curate.run.planning import make_plan
+from curate.run.planning.show import as_lines
+from curate.run.prints import Prints
+from curate.run.reader import BATCH
+from stages.base import Column
+
+SAYS = "{run.caption_parts:Says: {notes: %s}}"
+LENGTH = "{run.caption_parts:Length: {text: said, name: said_length}}"
+TEXTS = ("a dog", "silent night", "a cat on a mat", "dog", "a long walk in the park")
+
+
+def make(case: Captioned, *more: str) -> str:
+    return f"captions:\n  make: [{', '.join([SAYS % case.notes, *more])}]\n"
+
+
+def query(case: Captioned, pick: str, sql: str) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = curate.open(case.url, pick.removeprefix("picks/")).sql(sql).fetchall()
+    return rows
+
+
+# ---------------------------------------------------------------- derived sparseness
+
+
+def test_a_dense_score_of_a_caption_is_asked_about_survivors(tmp_path: Path) -> None:
+    case = captioned(tmp_path, TEXTS)
+    outcome = case.run(make(case, LENGTH) + 'filters: [{where: "length(text) > 4"}]\n')
+    asked = query(case, outcome.pick, "SELECT text, said, said_length FROM samples ORDER BY row")
+    assert asked == [
+        ("a dog", "0 of a dog", 10),
+        ("silent night", None, None),
+        ("a cat on a mat", "0 of a cat on a mat", 19),
+        ("dog", None, None),
+        ("a long walk in the park", "0 of a long walk in the park", 28),
+    ]
+    parts = [f for f in case.pool.storage.folders("columns") if "Length" in f]
+    (name,) = (e.name for e in case.pool.storage.list(f"columns/{parts[0]}") if e.name.endswith(".parquet"))
+    assert name.count(".") == 2, "a part of survivors, no file of the whole shard"
+
+
+def test_the_same_score_of_the_web_text_stays_dense_and_keeps_its_name(tmp_path: Path) -> None:
+    case = captioned(tmp_path, TEXTS)
+    yaml = make(case, LENGTH) + "columns: [run.caption_parts:Length]\n"
+    steps = {m.owner: p for p in case.plan(yaml) for m in p.makes}
+    dense, sparse = steps[Length()], next(p for o, p in steps.items() if isinstance(o, Length) and o != Length())
+    assert (dense.kind, sparse.kind) == ("columns", "sparse")
+    assert dense.folder == Prints().stage_folder(Length())
+    assert sparse.note.startswith("for survivors, since it reads 'said'")
+
+
+def test_failed_and_never_asked_differ_in_sql(tmp_path: Path) -> None:
+    case = captioned(tmp_path, TEXTS)
+    outcome = case.run(make(case) + 'filters: [{where: "length(text) > 4"}]\n')
+    folder = next(f for f in case.pool.storage.folders("columns") if "Says" in f)
+    sql = f'SELECT text, asked, said, "error@{folder[-12:]}" FROM samples WHERE said IS NULL ORDER BY row'
+    assert query(case, outcome.pick, sql) == [
+        ("silent night", True, None, "nothing to say"),
+        ("dog", False, None, None),
+    ]
+
+
+def test_whom_each_of_several_stages_was_asked_about_has_a_plain_name(tmp_path: Path) -> None:
+    case = captioned(tmp_path, TEXTS)
+    outcome = case.run(make(case, LENGTH) + 'filters: [{where: "length(text) > 4"}]\n')
+    asked = query(case, outcome.pick, "SELECT said_asked, said_length_asked FROM samples ORDER BY row")
+    assert asked == [(True, True), (True, True), (True, True), (False, False), (True, True)]
+
+
+def test_a_second_recipe_asks_only_for_samples_without_a_caption(tmp_path: Path) -> None:
+    case = captioned(tmp_path, [f"text {'x' * (i % 7)}" for i in range(60)], shards=2)
+    case.run(make(case, LENGTH) + 'filters: [{where: "length(text) > 8"}]\n')
+    first = case.asked()
+    assert len(first) == len(set(first)) < 60
+    case.run(make(case, LENGTH) + 'filters: [{where: "length(text) > 6"}]\n')
+    both = case.asked()
+    assert len(both) == len(set(both)) > len(first)
+    case.run(make(case, LENGTH) + 'filters: [{where: "length(text) > 7"}]\n')
+    assert case.asked() == both, "all of those have one"
+
+
+def test_a_row_filter_over_a_score_of_captions_asks_survivors(tmp_path: Path) -> None:
+    case = captioned(tmp_path, TEXTS)
+    keep = 'filters: [{id: long, where: "length(text) > 4"}, {id: said, where: "said_length > 10", on_missing: drop}]\n'
+    rows = case.picked(case.run(make(case, LENGTH) + keep))
+    assert [(r["dropped_by"], r["reason"]) for r in rows] == [
+        ("said", "where"),
+        ("said", "missing"),
+        (None, None),
+        ("long", "where"),
+        (None, None),
+    ]
+
+
+def test_a_score_is_not_asked_where_its_caption_never_was(tmp_path: Path) -> None:
+    """Its null would be taken for an answer, and what is made of that would stay."""
+    case = captioned(tmp_path, TEXTS)
+    says, length = Says(), Length(text=Column(Says(), "said"), name="said_length")
+    places = {says: "columns/says@0", length: "columns/length@0"}
+    assert describe_sparse(DescribeSparse(case.url, length, places, ()), "00000000")["rows"] == 0
+    describe_sparse(DescribeSparse(case.url, says, places, ()), "00000000")
+    assert describe_sparse(DescribeSparse(case.url, length, places, ()), "00000000")["rows"] == len(TEXTS)
+
+
+def test_a_barrier_over_what_survivors_have_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    case = captioned(tmp_path, TEXTS)
+    with pytest.raises(UserError, match=r"key_counts looks at all samples and cannot read 'said', which says writes"):
+        case.run(make(case, "{key_counts: {by: said}}"))
+    assert case.asked() == []
+
+
+def test_a_plan_says_who_is_for_survivors_and_why(tmp_path: Path) -> None:
+    case = captioned(tmp_path, TEXTS)
+    lines = [" ".join(line.split()) for line in as_lines(make_plan(case.recipe(make(case, LENGTH))), None)]
+    assert "for survivors, since it reads 'said'" in lines
+    assert lines.index("for survivors, since it reads 'said'") > next(i for i, x in enumerate(lines) if "length" in x)
+    assert sum("for survivors" in line for line in lines) == 1, "of a captioner its class says it"
+
+
+def test_one_that_waits_for_another_machine_is_asked_ahead(tmp_path: Path) -> None:
+    """Its requests for the next part are under way before the answers to this one are collected."""
+    case = captioned(tmp_path, [f"picture {i}" for i in range(3 * BATCH)])
+    rows = case.picked(case.run("captions: {make: [run.caption_parts:Afar], emit: [{texts: [{source: far}]}]}\n"))
+    assert {r["dropped_by"] for r in rows} == {None}
+    assert Afar.order[:2] == ["sent", "sent"], Afar.order
+    assert sorted(Afar.order) == ["got"] * 3 + ["sent"] * 3
+
+
+# ---------------------------------------------------------------- conditions
+
+
+def emitted(case: Captioned, yaml: str) -> list[list[tuple[int, list[tuple[str, float]]]]]:
+    rows = case.picked(case.run(yaml))
+    return [[(e["copies"], [(t["source"], round(t["p"], 3)) for t in e["texts"]]) for e in r["emit"]] for r in rows]
+
+
+def test_conditions_of_texts_and_of_ways_choose_what_goes_on(tmp_path: Path) -> None:
+    case = captioned(tmp_path, TEXTS)
+    emit = """  emit:
+    - texts: [{source: web, p: 0.75, where: "length(text) < 20"}, {source: said, p: 0.25, where: "said_length < 20"}]
+    - copies: 2
+      where: "said_length > 25"
+      texts: [{source: said}]
+"""
+    assert emitted(case, make(case, LENGTH) + emit) == [
+        [(1, [("web", 0.75), ("said", 0.25)])],
+        [(1, [("web", 1.0)])],  # nothing was said: NULL does not hold
+        [(1, [("web", 0.75), ("said", 0.25)])],
+        [(1, [("web", 0.75), ("said", 0.25)])],
+        [(2, [("said", 1.0)])],
+    ]
+
+
+def test_where_nothing_is_left_the_sample_is_dropped_for_want_of_a_text(tmp_path: Path) -> None:
+    case = captioned(tmp_path, TEXTS)
+    outcome = case.run('captions: {emit: [{where: "length(text) > 5"}]}\n')
+    rows = case.picked(outcome)
+    assert [r["dropped_by"] for r in rows] == ["no_text", None, None, "no_text", None]
+    assert [r["times"] for r in rows] == [0, 1, 1, 0, 1]
+    assert (outcome.kept, outcome.times, outcome.dropped) == (3, 3, {"no_text": 2})
+
+
+def test_a_condition_may_speak_of_each_of_several_texts(tmp_path: Path) -> None:
+    case = captioned(tmp_path, ["x", "silent", "y"])
+    yaml = """captions:
+  make:
+    - run.caption_parts:Says: {n: 3}
+    - run.caption_parts:Lengths: {text: said, name: lengths}
+  emit:
+    - texts: [{source: said, where: "list_transform(said, lambda s: s.text[1] <> '1')"}]
+"""
+    rows = case.picked(case.run(yaml))
+    assert [[(t["index"], t["p"]) for e in r["emit"] for t in e["texts"]] for r in rows] == [
+        [(0, 0.5), (2, 0.5)],
+        [],
+        [(0, 0.5), (2, 0.5)],
+    ]
+    assert rows[1]["dropped_by"] == "no_text"
+
+
+def test_columns_of_conditions_are_computed_and_have_plain_names(tmp_path: Path) -> None:
+    case = captioned(tmp_path, TEXTS)
+    outcome = case.run('captions: {emit: [{where: "n_words >= 3"}]}\n')
+    assert query(case, outcome.pick, "SELECT n_words FROM samples ORDER BY row") == [(2,), (2,), (5,), (1,), (6,)]
+    assert outcome.kept == 2
+
+
+def test_a_pick_without_conditions_is_named_as_before_and_with_them_by_them(tmp_path: Path) -> None:
+    case = captioned(tmp_path, TEXTS)
+    plain = case.run("")
+    assert case.run("captions: {emit: [{copies: 1, texts: [{source: web, p: 1}]}]}\n").pick == plain.pick
+    found = {plain.pick, *(case.run(f'captions: {{emit: [{{where: "width > {n}"}}]}}\n').pick for n in (1, 2))}
+    of_text = case.run('captions: {emit: [{texts: [{where: "width > 1"}]}]}\n').pick
+    assert len(found | {of_text}) == 4
+
+
+@pytest.mark.parametrize(
+    ("emit", "message"),
+    [
+        ('{where: "no_such > 1"}', r"5:20: captions.emit.0.where: no column 'no_such'"),
+        ('{texts: [{where: "wdth > 1"}]}', r"captions.emit.0.texts.0.where: no column 'wdth'; did you mean 'width'"),
+        ('{where: "width"}', r"captions.emit.0.where: 'width' is a INTEGER, not true or false: compare it"),
+        ('{where: "text > 3"}', r"captions.emit.0.where: 'text > 3' does not fit its columns: Binder Error"),
+        (
+            '{where: "text::INTEGER > 3"}',
+            r"^captions.emit: where: text::INTEGER > 3: Conversion Error.*; TRY_CAST gives NULL",
+        ),
+        ('{where: "[width > 1]"}', r"captions.emit.0.where: '\[width > 1\]' says true or false of several texts"),
+        ('{where: "random() > 0.5"}', r"captions.emit.0.where: .*random"),
+        ('{where: "width > (SELECT 1)"}', r"captions.emit.0.where: a predicate cannot use a subquery"),
+        ('{where: "1 = 1"}', r"captions.emit.0.where: `1 = 1` reads no column"),
+        ("{texts: [{where: 3}]}", r"captions.emit.0.texts.0.where: expected a string, found 3"),
+    ],
+)
+def test_a_condition_that_cannot_be_is_refused_with_its_place(tmp_path: Path, emit: str, message: str) -> None:
+    case = captioned(tmp_path, TEXTS)
+    with pytest.raises(UserError, match=message):
+        case.run(f"captions: {{emit: [{emit}]}}\n")
+
+
+def test_a_list_of_scores_is_no_text(tmp_path: Path) -> None:
+    case = captioned(tmp_path, TEXTS)
+    made = "{run.caption_parts:Lengths: {text: said, name: lengths}}"
+    with pytest.raises(UserError, match=r"emit.0.texts.0.source: expected a column of texts, found 'lengths' of type"):
+        case.recipe(make(case, made) + "  emit: [{texts: [{source: lengths}]}]\n")
+
+
+@given(st.lists(st.tuples(st.booleans(), st.one_of(st.none(), st.booleans())), max_size=30))
+def test_a_text_whose_condition_does_not_hold_counts_as_null(rows: list[tuple[bool, bool | None]]) -> None:
+    web = pa.array(["w" if there else None for there, _ in rows], pa.string())
+    holds = pa.array([h for _, h in rows], pa.bool_())
+    alive, copies = np.ones(len(rows), bool), np.ones(len(rows), np.int64)
+    texts = {"web": web, "other": pa.array(["o"] * len(rows), pa.string())}
+    with_condition = Emit(1, (("web", 0.3), ("other", 0.7)), None, ("c", None))
+    found = build_emit((with_condition,), texts, alive, copies, {"c": holds})
+    nulled = pa.array(["w" if there and h else None for there, h in rows], pa.string())
+    plain = build_emit((Emit(1, (("web", 0.3), ("other", 0.7))),), {**texts, "web": nulled}, alive, copies)
+    assert found[0].equals(plain[0])
+    assert found[1].equals(plain[1])

@@ -1,0 +1,53 @@
+"""Passes that hold weights on as many GPUs share their actors; others keep needs of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from curate.errors import UserError
+from curate.run.engine import Pass
+from curate.run.executors import InlineExecutor
+from curate.run.kinds import joint, share_actors
+from stages.base import Need
+
+
+class Machine(InlineExecutor):
+    """A cluster with so much memory."""
+
+    def __init__(self, memory_gb: float) -> None:
+        super().__init__()
+        self.memory_gb = memory_gb
+
+    def capacity(self, need: Need) -> int:
+        if need.memory_gb > self.memory_gb:
+            raise UserError("add a node")
+        return 1
+
+
+def passes(*needs: Need) -> list[Pass]:
+    return [Pass(str(i), len, None, [], need) for i, need in enumerate(needs)]
+
+
+CAPTION, SCORE = Need(cpus=4, gpus=1, memory_gb=20, deadline_s=9000), Need(cpus=1, gpus=1, memory_gb=4)
+TWO, PLAIN = Need(gpus=2, memory_gb=60), Need(memory_gb=2)
+
+
+def test_one_need_for_all_that_ask_for_as_many_gpus() -> None:
+    found = passes(CAPTION, PLAIN, SCORE, TWO)
+    share_actors(found, Machine(100))
+    together = Need(cpus=4, gpus=1, memory_gb=24, deadline_s=9000)
+    assert [p.need for p in found] == [together, PLAIN, together, TWO]
+    assert joint([SCORE]) == SCORE
+
+
+@pytest.mark.parametrize("memory", [23, 20])
+def test_what_does_not_fit_together_stays_apart(memory: float) -> None:
+    found = passes(CAPTION, SCORE)
+    share_actors(found, Machine(memory))
+    assert [p.need for p in found] == [CAPTION, SCORE]
+
+
+def test_equal_needs_share_already() -> None:
+    found = passes(SCORE, SCORE)
+    share_actors(found, Machine(100))
+    assert [p.need for p in found] == [SCORE, SCORE]
