@@ -68,8 +68,8 @@ ABOUT = """\
 Claimed are rows with a star, {claims} differences in all, not corrected for their number: of so many about {chance:.1f}
 would lie above zero though nothing were learned. {above} do; after Holm's correction over them, {holm}. CPU seconds are
 of one training and its evaluation. "Distinct" is how many of the captions differ: drawn (p = 0.9) / likeliest / drawn
-by the blind training. That half of them differ is asked of draws, which differ where nothing is seen, too: it shows that
-a model does not repeat one caption, not that it looks.
+by the blind training. That half of them differ is asked of draws, which differ where nothing is seen, too: it shows
+that a model does not repeat one caption, not that it looks.
 
 """
 
