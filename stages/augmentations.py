@@ -64,6 +64,7 @@ class Augmentations(Stage):
 
     count: DataCompDR-1B has 10, -12M 30. scale: shares of the picture's area that a crop may have. ratio: its width by
     its height, from and to. operations: of RandAugment, one after another. magnitude: 0 to 30.
+    name: of the column. seed: of the draws.
     """
 
     name: str = Field(default="augmentations", pattern="^[a-z][a-z0-9_]{0,31}$")

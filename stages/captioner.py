@@ -57,8 +57,11 @@ class Caption(Stage):
         n: texts a picture; the picture is looked at once.
         prompt: what BLIP, BLIP-2 and CoCa go on from, and is no part of the text ("a photo of"); of a chat model the
             question.
-        sampling: nucleus draws from the fewest tokens that have `p` of the probability, top_k from the `k` likeliest,
-            both at `temperature`; beam keeps `beams` texts; greedy.
+        sampling: nucleus and top_k draw, beam keeps the likeliest of several texts, greedy takes the likeliest token.
+        p: nucleus draws from the fewest tokens that have this much of the probability together.
+        k: top_k draws from so many tokens.
+        beams: texts that beam keeps.
+        temperature: of draws.
         min_tokens, max_tokens: of the text, its end not counted. repetition_penalty: of tokens that were said.
             length_penalty: of beams. See `training_smoke.sampling.Sampling`.
         seed: draws are functions of it, the uid and the number of the text.

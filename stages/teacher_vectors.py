@@ -59,6 +59,8 @@ class TeacherImages(OfTeacher):
     Null where no picture decodes, or where the augmentations are null; a single vector is null, with an `error`, where
     the model's is not finite. The crop is scaled to the teacher's size and then operated upon, nothing else is cut.
 
+    augmentations: the column that `augmentations` writes.
+
     Example:
         TeacherImages(model="ViT-L-14-quickgelu", weights="openai", name="openai", augmentations="augmentations")
     """
@@ -106,6 +108,8 @@ class TeacherTexts(OfTeacher):
     """`<name>_<text>`: the unit vector of a text, float16; of a list of texts, a list as long.
 
     Null where the text is null. The web text's own vector is in `clip_embedding`; this one is for captions.
+
+    text: a column of texts; left out, the web's.
 
     Example:
         TeacherTexts(model="ViT-L-14-quickgelu", weights="openai", name="openai", text="coca")       # openai_coca
