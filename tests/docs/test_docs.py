@@ -24,6 +24,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.timeout(900)  # the README alone runs some forty commands
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_block_of_the_document_runs(name: str, place: Path) -> None:
     found = blocks(ROOT / name)

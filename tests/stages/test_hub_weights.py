@@ -144,7 +144,7 @@ def test_an_incomplete_snapshot_is_fetched_or_refused(
     assert Perplexity(weights="some-org/half").identity()["parameters"]["weights"] == [
         Path(f).name for f in files(str(there))
     ]
-    assert asked == [["*.json", "*.txt", "*.model", "*.safetensors"]]
+    assert asked == [["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]]
 
 
 def test_links_to_what_the_cache_has_let_go_are_no_files(folder: str, hub: Path) -> None:
