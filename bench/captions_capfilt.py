@@ -67,7 +67,7 @@ def measure(quick: bool) -> dict[str, Bar]:
 
 def of(made: Made) -> Found:
     rows = made.ask(
-        "SELECT matches, itm, synthetic, synthetic_itm FROM samples WHERE not starts_with(list, 'clean_pairs@')"
+        "SELECT matches, itm, synthetic, synthetic_itm FROM samples WHERE not starts_with(list, 'clean_pairs_')"
     )
     judged = [r for r in rows if r["itm"] is not None]
     matches = np.array([r["matches"] in (True, "true", "True", 1) for r in judged])

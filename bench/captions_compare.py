@@ -26,7 +26,7 @@ from common import SHARED, WORK, Bar, bar, finish
 from families_compare import told
 from families_page import NONE, of
 
-IS_CLEAN = "starts_with(list, 'clean_pairs@')"
+IS_CLEAN = "starts_with(list, 'clean_pairs_')"
 PRIMARY = {"clip": "flickr8k/positive_rank", "blip": "flickr8k/cider"}
 MATCH = {"web": "itm > 0.5", "synthetic": "synthetic_itm > 0.5"}
 EMITS: Mapping[str, list[dict[str, Any]]] = {

@@ -24,7 +24,12 @@ def capfilt(
         typer.Argument(metavar="CLEAN", help="Clean pairs: the folder of a pack, or a recipe, which is run."),
     ],
     web: Annotated[
-        str, typer.Argument(metavar="WEB", help="Pairs of the web: a recipe without captions, or the folder of a pack.")
+        str,
+        typer.Argument(
+            metavar="WEB",
+            help="Pairs of the web: a recipe without captions whose filters look at one sample at a time, or the "
+            "folder of a pack.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The folder: captioner.pt, filter.pt, capfilt.yaml, summary.json, pool.")],
     pool: Annotated[

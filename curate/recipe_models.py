@@ -50,6 +50,10 @@ class TextChoice(Section):
 
     source: str = Field(default="web", description='"web", the text itself, or the name of a column')
     p: float = Field(default=1.0, gt=0, description="its share among the texts of this entry")
+    each: bool = Field(
+        default=False,
+        description="p is the share of each text that the source has for a sample, not of all of them together",
+    )
     where: Condition = Field(
         default=None, description="SQL over columns; a sample for which it is not true goes on without this text"
     )

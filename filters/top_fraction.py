@@ -83,7 +83,7 @@ class TopFraction(Ranked):
         elif pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
             order, kind = column.cast(pa.int64()).fill_null(0).to_numpy().view(np.uint64) ^ SIGN, "int"
         else:
-            raise ValueError(f"top_fraction: column {self.column!r} is {column.type}; only numbers can be ranked")
+            raise ValueError(f"{self.method()}: column {self.column!r} is {column.type}; only numbers can be ranked")
         return order if self.lowest else ~order, present, kind
 
     def value(self, order: int, kind: str) -> float | int:

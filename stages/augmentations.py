@@ -1,8 +1,9 @@
 """Strong augmentations as numbers: where a picture is cut, and what is then done to it; drawn by uid, kept as a column.
 
-    columns:
-      - augmentations: {count: 10}
-      - teacher_images: {model: ViT-L-14-quickgelu, weights: openai, name: openai, augmentations: augmentations}
+    captions:
+      make:
+        - augmentations: {count: 10}
+        - teacher_images: {model: ViT-L-14-quickgelu, weights: openai, name: openai, augmentations: augmentations}
 
 Datasets that are reinforced with a teacher's knowledge (Vasu et al. 2023, arXiv:2311.17049, MobileCLIP: DataCompDR)
 keep with each picture the augmentations under which the teacher saw it, so that a student may see the very same. They
@@ -14,6 +15,7 @@ torchvision's: unverified.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +68,8 @@ class Augmentations(Stage):
     its height, from and to. operations: of RandAugment, one after another. magnitude: 0 to 30.
     name: of the column. seed: of the draws.
     """
+
+    sparse: ClassVar[bool] = True  # some 500 bytes a row, for teachers, who are asked about survivors
 
     name: str = Field(default="augmentations", pattern="^[a-z][a-z0-9_]{0,31}$")
     count: int = Field(default=10, ge=1, le=256)

@@ -27,6 +27,10 @@ from stages.shape import Shape as Shape
 ERROR = "error"  # the column that every stage's file has: null, or why this sample has no values
 
 
+class StopRun(ValueError):
+    """Raised by a stage for what no other try and no other sample mends, such as a server gone: the run ends."""
+
+
 class Parameters(BaseModel):
     """Base of stages, barriers and filters: a frozen pydantic model whose fields are its parameters.
 

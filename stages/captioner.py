@@ -17,7 +17,6 @@ draws one text with p = 0.9 (BLIP, section 4.3); Nguyen et al. 2023 (arXiv:2307.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,20 +27,24 @@ import pyarrow as pa
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from stages import captioner_weights, hub_weights
+from stages.apart import Apart
 from stages.base import IMAGE, UID, Batch, Column, Need, Stage
-from stages.captioner_models import Asking, Writer, load
+from stages.captioner_models import USED, Asking, Writer, load
 from stages.clip import DAY_S
 from stages.clip_model import threads
 from stages.hub_weights import Device, Precision
+from stages.prompts import one_line
 from stages.texts import TEXTS, several
 
 if TYPE_CHECKING:
     from training_smoke.sampling import Sampling
 
 _DRAWN = ("nucleus", "top_k")
-_OF_KIND = {"nucleus": {"p", "temperature", "seed"}, "top_k": {"k", "temperature", "seed"}, "beam": {"beams"}}
 _HOW = ("beams", "p", "k", "temperature", "min_tokens", "max_tokens", "repetition_penalty", "length_penalty", "seed")
 _PICTURE_GB = 0.06  # of one of 384 x 384 in a forward pass of a base model, and what is kept of it
+_TOKEN_GB = 8e-5  # keys and values of a token, for each GB of weights
+_ODDS_GB = 1e-3  # of one text's next token: logits of some 30,000 to 150,000 tokens, sorted, several times over
+_HELD = 256  # pictures of a batch, of which a chat model's are held as they were decoded
 
 
 class Caption(Stage):
@@ -65,7 +68,9 @@ class Caption(Stage):
         min_tokens, max_tokens: of the text, its end not counted. repetition_penalty: of tokens that were said.
             length_penalty: of beams. See `training_smoke.sampling.Sampling`.
         seed: draws are functions of it, the uid and the number of the text.
-        batch: pictures in a forward pass; it decides the last bits.
+        batch: pictures in a forward pass, fewer where a chat model's are long; it decides the last bits.
+        max_pixels: of a picture that a chat model is shown; larger ones are made smaller first. Of models that see
+            squares it decides nothing.
         precision: bf16 computes in bfloat16, several times as fast where the processor can.
         device: cuda asks for a GPU a worker. cpus: threads of a worker.
 
@@ -91,12 +96,14 @@ class Caption(Stage):
     length_penalty: float = 1.0
     seed: int = 0
     batch: int = Field(default=16, ge=1, le=1024)
+    max_pixels: int = Field(default=1_048_576, ge=4096)
     precision: Precision = "fp32"
     device: Device = "cpu"
     cpus: int = Field(default=1, ge=1)
     _loaded: Writer | None = PrivateAttr(default=None)
     _prepared: WeakKeyDictionary[Batch, list[_Shown]] | None = PrivateAttr(default=None)
     _pinned: str | None = PrivateAttr(default=None)
+    _apart: Apart = PrivateAttr(default_factory=Apart)
 
     @field_validator("weights")
     @classmethod
@@ -141,11 +148,14 @@ class Caption(Stage):
             raise ValueError(f"caption: {e}") from e
 
     def identity(self) -> dict[str, Any]:
-        """With the files' names in place of the folder, and of sampling what its kind looks at."""
+        """With the files' names in place of the folder, and what the kind of sampling and of model looks at."""
         found = super().identity()
         said = found["parameters"]
-        unused = {"p", "k", "beams", "temperature", "seed"} - _OF_KIND.get(self.sampling, set())
-        for field in ("device", "cpus", *unused, *(() if self.sampling == "beam" else ("length_penalty",))):
+        unused = {"p", "k", "beams", "temperature", "seed"} - USED.get(self.sampling, set())
+        unused |= (set() if self.sampling == "beam" else {"length_penalty"}) | (
+            set() if self._chats() else {"max_pixels"}
+        )
+        for field in ("device", "cpus", *unused):
             del said[field]
         said["weights"] = [Path(file).name for file in self.files()]
         return found
@@ -157,15 +167,21 @@ class Caption(Stage):
         return pa.schema([(self.name, pa.string() if self.n == 1 else TEXTS), ("error", pa.string())])
 
     def need(self) -> Need:
-        """Memory: the weights as they are stored and as they are computed with, pictures and what is kept of them.
+        """Memory: the weights as they are stored and as they are computed with, pictures and what is kept of them, and
+        of the texts that are written at a time; of a chat model the decoded pictures of the batches that are under way.
 
         What cannot be had counts as nothing: `files` refuses it before it runs.
         """
         try:
-            size_gb = sum(Path(f).stat().st_size for f in self.files()) / 1e9
+            size_gb, chats = sum(Path(f).stat().st_size for f in self.files()) / 1e9, self._chats()
         except ValueError:
-            size_gb = 0.0
+            size_gb, chats = 0.0, False
         work_gb = self.batch * _PICTURE_GB * (1 + size_gb)
+        if self.device == "cpu":  # else it is the GPU's
+            rows = self.batch * self.n * (self.beams if self.sampling == "beam" else 1)
+            work_gb += rows * (self.max_tokens * _TOKEN_GB * size_gb + _ODDS_GB)
+        if chats:
+            work_gb += _HELD * max(2e-3, 3e-9 * self.max_pixels) * (1 if self.device == "cpu" else self.cpus + 3)
         return Need(self.cpus, 1 if self.device == "cuda" else 0, 2.5 + 3 * size_gb + work_gb, DAY_S)
 
     def open(self) -> None:
@@ -176,7 +192,7 @@ class Caption(Stage):
         """
         self.files()
         try:
-            loaded = load(self.place, self.model, Asking(self.prompt, self.batch, self.precision, self.device))
+            loaded = load(self.place, self.model, self._asking())
         except ValueError as e:
             raise ValueError(f"caption: {e}") from e
         self._prepared, self._loaded = WeakKeyDictionary(), loaded
@@ -200,6 +216,16 @@ class Caption(Stage):
 
     # ------------------------------------------------------------------------------------------ parts
 
+    def _asking(self) -> Asking:
+        return Asking(self.prompt, self.batch, self.precision, self.device, self.max_pixels)
+
+    def _chats(self) -> bool:
+        """Whether the model is one of those that answer in a chat; they see pictures in their own size."""
+        return (
+            captioner_weights.kind_of(self.place, self.model) == "transformers"
+            and captioner_weights.config(self.place).get("model_type") not in captioner_weights.WITHOUT_CHAT
+        )
+
     def _writer(self) -> Writer:
         if self._loaded is None:
             self.open()
@@ -221,27 +247,26 @@ class Caption(Stage):
     def _said(self, shown: list[_Shown], uids: list[bytes]) -> dict[int, _Said]:
         """Row -> its texts, or why there are none; pictures of about one length at a time."""
         writer = self._writer()
-        shown = sorted(shown, key=lambda s: writer.length(s.given))
-        step = writer.together(self.n)
-        parts = [shown[i : i + step] for i in range(0, len(shown), step)]
+        parts: list[list[_Shown]] = []
+        for s in sorted(shown, key=lambda s: writer.length(s.given)):
+            if parts and len(parts[-1]) < writer.together(self.n, writer.length(s.given)):
+                parts[-1].append(s)
+            else:
+                parts.append([s])
         return {s.row: said for part in parts for s, said in self._of_part(part, uids)}
 
     def _of_part(self, part: Sequence[_Shown], uids: list[bytes]) -> Iterator[tuple[_Shown, _Said]]:
         """Each picture and its texts; where one of them breaks the model, the others are written about without it."""
-        from training_smoke.errors import TrainingError
 
-        keys = [[f"{uids[s.row].hex()}/{i}" for i in range(self.n)] for s in part]
-        try:
-            texts = self._writer().texts([s.given for s in part], self.how, keys)
-        except TrainingError as e:
-            if len(part) == 1:
-                yield part[0], (None, f"caption: {one_line(str(e))[:200]}")
-                return
-            for s in part:
-                yield from self._of_part([s], uids)
-            return
-        for s, of_picture in zip(part, texts, strict=True):
-            yield s, _checked([one_line(text) for text in of_picture])
+        def texts(some: Sequence[_Shown]) -> list[list[str]]:
+            keys = [[f"{uids[s.row].hex()}/{i}" for i in range(self.n)] for s in some]
+            return self._writer().texts([s.given for s in some], self.how, keys)
+
+        for s, of_picture, why in self._apart(part, texts):
+            if of_picture is None:
+                yield s, (None, f"caption: {one_line(str(why))[:200]}")
+            else:
+                yield s, _checked([one_line(text) for text in of_picture])
 
 
 _Said = tuple[list[str | None] | None, str | None]
@@ -262,8 +287,3 @@ def _checked(texts: Sequence[str]) -> _Said:
     if not any(texts):
         return None, "caption: the model says nothing about this picture"
     return [text or None for text in texts], None
-
-
-def one_line(text: str) -> str:
-    """One line without control characters: what a model says is no more to be trusted than its picture."""
-    return " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split())

@@ -45,7 +45,7 @@ class BlipWriter:
         """One for all: pictures are squares."""
         return 1
 
-    def together(self, texts: int) -> int:
+    def together(self, texts: int, length: int) -> int:
         """Keys and values of pictures, which many texts need, are many times what was seen of them."""
         return self.batch if texts > FEW else max(1, ROWS // (texts * self.batch)) * self.batch
 

@@ -51,7 +51,7 @@ class Blip2Writer:
         """One for all: pictures are squares."""
         return 1
 
-    def together(self, texts: int) -> int:
+    def together(self, texts: int, length: int) -> int:
         """One forward pass of pictures."""
         return self.batch
 

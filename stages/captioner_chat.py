@@ -25,14 +25,25 @@ if TYPE_CHECKING:
     from training_smoke.sampling import Sampling
 
 OF_TOKENS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")  # one number a token of the prompt
-Shown = Mapping[str, Tensor]
+TOKENS = 1536  # of a prompt with its picture, for each of `batch`: longer ones, and several texts, go fewer at a time
+KEPT_BYTES = 2_000_000  # of what a processor makes of a picture; more of it is made again when its turn comes
+Given = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """uint8 (height, width, 3); tokens of its prompt; what the processor gives for it, where that is not large."""
+
+    picture: np.ndarray
+    tokens: int
+    given: Given | None
 
 
 class ChatWriter:
     """As `stages.captioner_models.Writer`."""
 
     def __init__(self, model: Any, processor: Any, asking: Asking) -> None:
-        self.model, self.processor, self.batch = model, processor, asking.batch
+        self.model, self.processor, self.batch, self.max_pixels = model, processor, asking.batch, asking.max_pixels
         self.asked = _asked(processor, asking.prompt)
         said, tokenizer = model.generation_config, processor.tokenizer
         end = tokenizer.eos_token_id if said.eos_token_id is None else said.eos_token_id
@@ -44,24 +55,36 @@ class ChatWriter:
         self.places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
     def shown(self, picture: np.ndarray) -> Shown:
+        """The picture with at most `max_pixels`, and what the processor says of it."""
+        picture = bounded(picture, self.max_pixels)
+        given = self._given(picture)
+        small = sum(value.nbytes for value in given.values()) <= KEPT_BYTES
+        return Shown(
+            np.zeros((0, 0, 3), np.uint8) if small else picture, given["input_ids"].shape[1], given if small else None
+        )
+
+    def _given(self, picture: np.ndarray) -> Given:
         """What the processor gives for the picture and the question; pixels in the model's precision."""
         from PIL import Image
 
-        made = self.processor(images=[Image.fromarray(picture)], text=[self.asked], return_tensors="pt")
+        begin = self.processor.tokenizer.bos_token
+        # A template that writes the first token itself: as `apply_chat_template(tokenize=True)` has it, no second one.
+        more = {"add_special_tokens": False} if begin and self.asked.startswith(begin) else {}
+        made = self.processor(images=[Image.fromarray(picture)], text=[self.asked], return_tensors="pt", **more)
         return {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in made.items()}
 
     def length(self, shown: Shown) -> int:
         """Tokens of the prompt, the picture's included."""
-        return int(shown["input_ids"].shape[1])
+        return shown.tokens
 
-    def together(self, texts: int) -> int:
-        """One forward pass of pictures."""
-        return self.batch
+    def together(self, texts: int, length: int) -> int:
+        """One forward pass of pictures, or fewer where keys and values of all texts would be of too many tokens."""
+        return max(1, min(self.batch, self.batch * TOKENS // (length * texts)))
 
     @torch.inference_mode()
     def texts(self, shown: Sequence[Shown], how: Sampling, keys: Sequence[Sequence[str]]) -> list[list[str]]:
         """See `stages.captioner_models.Writer`."""
-        given = stacked(shown, self.ends.pad)
+        given = stacked([self._given(s.picture) if s.given is None else s.given for s in shown], self.ends.pad)
         last = given["input_ids"][:, -1]
         if not bool((last == last[0]).all()):
             raise ValueError("the chat template lets a prompt end with the picture: no text can begin alike behind it")
@@ -86,7 +109,19 @@ def _asked(processor: Any, prompt: str) -> str:
     return prompt if image in prompt else f"{image}\n{prompt}"
 
 
-def stacked(shown: Sequence[Shown], pad: int) -> dict[str, Tensor]:
+def bounded(picture: np.ndarray, most: int) -> np.ndarray:
+    """uint8 (height, width, 3), made smaller where it has more pixels, its shape kept."""
+    height, width = picture.shape[:2]
+    if height * width <= most:
+        return picture
+    from PIL import Image
+
+    scale = (most / (height * width)) ** 0.5
+    size = max(1, min(most, int(width * scale))), max(1, min(most, int(height * scale)))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+
+
+def stacked(shown: Sequence[Given], pad: int) -> dict[str, Tensor]:
     """Prompts filled up on the left, pixels and what else there is one behind the other, filled up with zeros."""
     longest = max(s["input_ids"].shape[1] for s in shown)
     found = {}

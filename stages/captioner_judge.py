@@ -1,7 +1,9 @@
 """Models that were trained here, and CoCa of open_clip, which the judge has a family for: all write texts.
 
-of_judge("runs/judge", asking)                              # the folder of a run, or its towers.pt
-of_open_clip("coca_ViT-L-14", "laion2b_s13b_b90k", asking)
+of_judge("runs/judge", files, asking)                              # the folder of a run, or its towers.pt
+of_open_clip("coca_ViT-L-14", "laion2b_s13b_b90k", files, asking)
+
+files: as `stages.captioner_weights.files` has them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Tensor
 from stages.captioner_blip import ROWS, grouped
 from stages.captioner_blip_decode import FEW, BlipDecoder
 from stages.captioner_decode import Ends, filled, written
-from stages.captioner_models import Asking, Writer
+from stages.captioner_models import Asking, Writer, once
 from stages.clip_pixels import Fit
 from training_smoke.abilities import Captioner
 from training_smoke.errors import TrainingError
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from training_smoke.sampling import Sampling
 
 
-def of_judge(weights: str, asking: Asking) -> Writer:
+def of_judge(weights: str, files: Sequence[str], asking: Asking) -> Writer:
     """The model of a run, by what it can do.
 
     Raises:
@@ -37,7 +39,7 @@ def of_judge(weights: str, asking: Asking) -> Writer:
     from training_smoke.towers_file import load_model
 
     try:
-        model = load_model(weights, asking.device)
+        model = once(files, asking, lambda: load_model(weights, asking.device))
     except TrainingError as e:
         raise ValueError(str(e)) from e
     if isinstance(model, Blip):
@@ -51,7 +53,7 @@ def of_judge(weights: str, asking: Asking) -> Writer:
     return OfCaptioner(_ready(model, asking), asking)
 
 
-def of_open_clip(name: str, weights: str, asking: Asking) -> Writer:
+def of_open_clip(name: str, weights: str, files: Sequence[str], asking: Asking) -> Writer:
     """A CoCa of open_clip's.
 
     Raises:
@@ -60,10 +62,10 @@ def of_open_clip(name: str, weights: str, asking: Asking) -> Writer:
     from training_smoke.config import Towers
 
     try:
-        model = CoCa.build(Towers(name, weights=weights), {}, seed=0)
+        model = once((*files,), asking, lambda: CoCa.build(Towers(name, weights=weights), {}, seed=0).to(asking.device))
     except TrainingError as e:
         raise ValueError(str(e)) from e
-    return OfCoCa(_ready(model.to(asking.device), asking), asking)
+    return OfCoCa(_ready(model, asking), asking)
 
 
 def _ready(model: Any, asking: Asking) -> Any:
@@ -86,7 +88,7 @@ class OfSquares:
         """One for all."""
         return 1
 
-    def together(self, texts: int) -> int:
+    def together(self, texts: int, length: int) -> int:
         """One forward pass of pictures."""
         return self.batch
 
@@ -123,7 +125,7 @@ class OfBlip(OfSquares):
         self.prompt = [words.begin, *said]
         _check_room(self.prompt, model.context)
 
-    def together(self, texts: int) -> int:
+    def together(self, texts: int, length: int) -> int:
         """As of `stages.captioner_blip`."""
         return self.batch if texts > FEW else max(1, ROWS // (texts * self.batch)) * self.batch
 

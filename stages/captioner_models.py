@@ -9,10 +9,12 @@ Weights are read as data only: no code that lies beside them is run, and weights
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -22,6 +24,14 @@ from stages.hub_weights import Device, Precision
 
 if TYPE_CHECKING:
     from training_smoke.sampling import Sampling
+
+
+USED = {"nucleus": {"p", "temperature", "seed"}, "top_k": {"k", "temperature", "seed"}, "beam": {"beams"}}
+"""Of p, k, beams, temperature and seed those that a kind of sampling looks at."""
+
+_NETS: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+_NETS_LOCK = Lock()
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 class Writer(Protocol):
@@ -39,8 +49,8 @@ class Writer(Protocol):
         """Tokens that it counts for: pictures of about one length are written about together."""
         ...
 
-    def together(self, texts: int) -> int:
-        """How many pictures with so many texts each `texts` takes at a time."""
+    def together(self, texts: int, length: int) -> int:
+        """How many pictures of at most that length, with so many texts each, `texts` takes at a time."""
         ...
 
     def texts(self, shown: Sequence[Any], how: Sampling, keys: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -54,13 +64,26 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Asking:
-    """prompt: what texts begin behind, or the question of a chat. batch: pictures in a forward pass, filled up where
-    there are fewer."""
+    """prompt: what texts begin behind, or the question of a chat. batch: pictures in a forward pass. max_pixels: of a
+    picture that a chat model is shown; larger ones are made smaller."""
 
     prompt: str = ""
     batch: int = 16
     precision: Precision = "fp32"
     device: Device = "cpu"
+    max_pixels: int = 1_048_576
+
+
+def once(files: Sequence[str], asking: Asking, make: Callable[[], Any]) -> Any:
+    """The model of these files, made by the first who asks and shared as long as anybody has it: stages that ask one
+    model different things hold it once."""
+    stats = [Path(file).stat() for file in files]
+    key = (tuple(files), tuple((s.st_size, s.st_mtime_ns) for s in stats), asking.precision, asking.device)
+    with _NETS_LOCK:
+        net = _NETS.get(key)
+        if net is None:
+            net = _NETS[key] = make()
+    return net
 
 
 def load(weights: str, model: str | None, asking: Asking) -> Writer:
@@ -84,12 +107,13 @@ def load(weights: str, model: str | None, asking: Asking) -> Writer:
     if kind != "transformers":
         from stages.captioner_judge import of_judge, of_open_clip
 
-        return of_judge(weights, asking) if kind == "judge" else of_open_clip(str(model), weights, asking)
+        return of_judge(weights, found, asking) if kind == "judge" else of_open_clip(str(model), weights, found, asking)
     return _of_transformers(Path(found[0]).parent, found, asking)
 
 
 def _of_transformers(folder: Path, files: Sequence[str], asking: Asking) -> Writer:
-    net, processor = _loaded(folder, asking)
+    net = once(files, asking, lambda: _loaded(folder, asking))
+    processor = _processor(folder)
     kind = net.config.model_type
     if kind == "blip":
         from stages.captioner_blip import BlipWriter
@@ -99,6 +123,8 @@ def _of_transformers(folder: Path, files: Sequence[str], asking: Asking) -> Writ
         from stages.captioner_blip2 import Blip2Writer
 
         return Blip2Writer(net, processor, asking)
+    if kind == "instructblip":  # the question goes to its Q-Former as well, which no writer here does
+        raise ValueError(f"{folder} is an InstructBLIP, which is not known here: give a BLIP-2 or a LLaVA in its place")
     from stages.captioner_chat import ChatWriter
 
     if not processor.chat_template:  # of a name, fetched by itself
@@ -106,21 +132,33 @@ def _of_transformers(folder: Path, files: Sequence[str], asking: Asking) -> Writ
     return ChatWriter(net, processor, asking)
 
 
-def _loaded(folder: Path, asking: Asking) -> tuple[Any, Any]:
+def _loaded(folder: Path, asking: Asking) -> Any:
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     dtype = torch.float32 if asking.precision == "fp32" else torch.bfloat16
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         kind: Any = transformers.AutoModelForImageTextToText
-        net, about = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True, **local)
-        processor = transformers.AutoProcessor.from_pretrained(folder, **local)
+        net, about = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True, **_LOCAL)
     except Exception as e:  # whatever transformers or a damaged file throws
-        raise ValueError(f"transformers cannot load {folder} as a model that writes about pictures: {reason(e)}") from e
+        raise _unknown(folder, e) from e
     if lost := sorted(about["missing_keys"]):
         raise ValueError(f"the weights in {folder} are not of {type(net).__name__}: they lack {', '.join(lost[:3])}")
+    return net.to(asking.device).eval().requires_grad_(False)
+
+
+def _processor(folder: Path) -> Any:
+    import transformers
+
+    try:
+        processor: Any = transformers.AutoProcessor.from_pretrained(folder, **_LOCAL)
+    except Exception as e:
+        raise _unknown(folder, e) from e
     if not hasattr(processor, "image_processor"):
         raise ValueError(f"{folder} has no preprocessor_config.json: save its processor there as well")
-    return net.to(asking.device).eval().requires_grad_(False), processor
+    return processor
+
+
+def _unknown(folder: Path, error: Exception) -> ValueError:
+    return ValueError(f"transformers cannot load {folder} as a model that writes about pictures: {reason(error)}")

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stages.apart import Apart
 from stages.captioner_decode import OneEnd
 from stages.endpoint_client import Answer
+from stages.prompts import one_line
 from stages.text_model import longest, passes
 from training_smoke.generation import Decoder, generate
 from training_smoke.sampling import Sampling
@@ -35,17 +37,15 @@ class CausalWriter:
     model: Any
     tokenizer: Any
     chat: bool | None = None
+    apart: Apart = field(default_factory=Apart)
 
     def __post_init__(self) -> None:
         if self.chat is None:
             self.chat = bool(self.tokenizer.chat_template)
 
     def write(self, prompts: Sequence[str], keys: Sequence[str], how: Sampling, batch: int) -> list[Answer]:
-        """An answer to each prompt; one whose prompt is too long for the model has an `error`.
-
-        Raises:
-            training_smoke.errors.TrainingError: the model's logits are no numbers.
-        """
+        """An answer to each prompt; one whose prompt is too long for the model, or makes its logits no numbers, has an
+        `error`."""
         tokens = [self.tokens(prompt) for prompt in prompts]
         most = longest(self.model, self.tokenizer)
         found: list[Answer | None] = [None] * len(tokens)
@@ -57,10 +57,10 @@ class CausalWriter:
             else:
                 fit.append(number)
         for some, _ in passes([len(tokens[number]) for number in fit], batch, None):
-            numbers = [fit[i] for i in some]
-            written = self._written([tokens[n] for n in numbers], [keys[n] for n in numbers], how)
-            for number, answer in zip(numbers, written, strict=True):
-                found[number] = answer
+            for number, answer, why in self.apart(
+                [fit[i] for i in some], lambda ns: self._written([tokens[n] for n in ns], [keys[n] for n in ns], how)
+            ):
+                found[number] = answer or Answer(None, one_line(str(why))[:200])
         return [answer for answer in found if answer is not None]
 
     def tokens(self, prompt: str) -> list[int]:

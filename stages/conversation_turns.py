@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.conversation_words import LEAKS, Kind
-from stages.prompts import clean
+from stages.prompts import clean, without_special
+from stages.rewriting import PREFACE, REFUSED
 
 IMAGE = "<image>"
 _FENCE = re.compile(r"^\s*```[a-z]*\s*\n?|\n?\s*```\s*$", re.IGNORECASE)
@@ -44,12 +45,14 @@ def turns(kind: Kind, answer: str, rules: Rules, ask: str) -> list[Pair]:
         answer: what the model said. ask: the question of a detailed description.
 
     Raises:
-        UnfitAnswer: it is empty, too long, no JSON of pairs, or speaks of how it was made.
+        UnfitAnswer: it is empty, too long, no JSON of pairs, refuses, or speaks of how it was made.
     """
-    pairs = [(ask, answer)] if kind == "detail" else _pairs(answer)
+    pairs = [(ask, _plain(answer))] if kind == "detail" else _pairs(answer)
     if kind == "reasoning":
         pairs = pairs[:1]
     checked = [(_said(q, rules), _said(a, rules)) for q, a in pairs[: rules.most]]
+    if refused := next((a for _, a in checked if REFUSED.match(a)), None):
+        raise UnfitAnswer(f"the model refuses: {refused[:80]}")
     if not checked:
         raise UnfitAnswer("the answer has no question in it")
     if not rules.leaks and (found := next((_LEAKS.search(t) for p in checked for t in p if _LEAKS.search(t)), None)):
@@ -69,13 +72,28 @@ def written(pairs: list[Pair]) -> str:
 def _said(value: Any, rules: Rules) -> str:
     if not isinstance(value, str):
         raise UnfitAnswer("a question or an answer is no text")
-    text = clean(value, rules.longest + 1, lines=True)
+    text = without_special(clean(value, rules.longest + 1, lines=True)).strip()
     while (less := _MARK.sub("", text)) != text:
         text = less.strip()  # what is left may be a mark again
     if not text:
         raise UnfitAnswer("a question or an answer is empty")
     if len(text) > rules.longest:
         raise UnfitAnswer(f"a question or an answer has more than {rules.longest:,} characters")
+    return text
+
+
+def _plain(answer: str) -> str:
+    """A description, without the line that models put before it.
+
+    Raises:
+        UnfitAnswer: it is JSON.
+    """
+    lines = answer.strip().splitlines()
+    while len(lines) > 1 and (PREFACE.match(lines[0].strip()) or not lines[0].strip()):
+        lines = lines[1:]
+    text = "\n".join(lines).strip()
+    if text.startswith(("{", "[", "```")):
+        raise UnfitAnswer("the answer is no description but JSON or code")
     return text
 
 

@@ -54,5 +54,9 @@ ASK_DETAIL = (
 )
 """What the human says before a detailed description; which one is drawn by uid."""
 
-LEAKS = r"\b(captions?|bounding box(es)?|as an ai|i cannot see)\b"
-"""Words that tell of how the data was made, which answers must not."""
+LEAKS = (
+    r"\b(the captions? (says?|mentions?|states?|describes?)|(according to|based on|from) the (given )?captions?"
+    r"|bounding box(es)?|coordinates?|as an ai|i cannot see)\b"
+    r"|[\[(]\s*0?\.\d+(\s*,\s*[01]?(\.\d+)?){3}\s*[\])]"
+)
+"""Words that tell of how the data was made, and four fractions as a box has, which answers must not."""

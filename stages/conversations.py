@@ -35,6 +35,7 @@ from stages.texts import is_list, rows_of, texts_of
 LABELS = ("label", "category", "name", "text", "class")
 PLACES = ("box", "bbox", "polygon", "points")
 DIGITS = 3  # of a coordinate
+SLACK = 0.25  # by which detectors may go over the edge, with what is turned
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ class Conversations(OfEndpoint):
 
     name: begins the names of the columns.
     captions: columns of texts, one or several a sample. boxes: a column with a list of boxes a sample: of numbers x1,
-        y1, x2, y2, ... (`text_boxes`), or of structs with a label and such numbers, over width and height.
-    box_label: of boxes without one.
+        y1, x2, y2, ... (`text_boxes`), or of structs with a label and such numbers; fractions of width and height, so
+        that numbers far outside of 0 to 1 end the run, as do corners in another order. box_label: of boxes without one.
+    box_form: what four numbers of a box are: its corners (xyxy), or a corner, width and height (xywh), as COCO's are.
     kind: what is written; mixed draws it by uid, in the shares of LLaVA-Instruct-158K (58, 23 and 77 of 158).
     turns: questions at most, of a conversation. image: send the picture, too, to a model that sees.
     most_captions, most_boxes: of a sample that are told; the first ones. longest: characters of each caption.
@@ -64,6 +66,7 @@ class Conversations(OfEndpoint):
     name: str = Field(default="conversation", pattern="^[a-z][a-z0-9_]{0,31}$")
     captions: tuple[Source, ...] = (TEXT,)
     boxes: Source | None = None
+    box_form: Literal["xyxy", "xywh"] = "xyxy"
     box_label: str = "object"
     kind: Literal["conversation", "detail", "reasoning", "mixed"] = "conversation"
     turns: int = Field(default=5, ge=1, le=32)
@@ -160,19 +163,37 @@ class Conversations(OfEndpoint):
                 f"`boxes: {self.boxes.field}`: is of type {column.type}; it takes lists of x1, y1, x2, y2, ..., or "
                 f"lists of structs of one of {', '.join(LABELS)} and such a list, one of {', '.join(PLACES)}"
             )
-        found = ([self._box(one) for one in cell or ()] for cell in column.to_pylist())
+        places = _places(column.type)
+        found = ([self._box(one, places) for one in cell or ()] for cell in column.to_pylist())
         return [[box for box in boxes if box is not None][: self.most_boxes] for boxes in found]
 
-    def _box(self, one: Any) -> dict[str, Any] | None:
-        """A label, and the corners of the rectangle around a list of points; None where it is no such list."""
+    def _box(self, one: Any, places: tuple[str, ...]) -> dict[str, Any] | None:
+        """A label, and the corners of the rectangle around a list of points; None where it is no such list.
+
+        Args:
+            places: fields of numbers, of a box that is a struct.
+
+        Raises:
+            ValueError: a number is no fraction.
+        """
         label, points = self.box_label, one
         if isinstance(one, Mapping):
             label = next((one[n] for n in LABELS if isinstance(one.get(n), str)), label)
-            points = next((one[n] for n in PLACES if one.get(n) is not None), None)
+            points = next((one[n] for n in places if one.get(n) is not None), None)
         values = np.array(points if points is not None else [], np.float64)  # null is not a number
         if len(values) < 4 or len(values) % 2 or not np.isfinite(values).all():
             return None
-        x, y = values[::2], values[1::2]
+        if self.box_form == "xywh":
+            if len(values) != 4:
+                return None
+            values[2:] += values[:2]
+        turned = len(values) == 4 and (values[2:] < values[:2]).any()
+        if turned or values.min() < -SLACK or values.max() > 1 + SLACK:
+            raise ValueError(
+                f"`boxes: {self.boxes and self.boxes.field}`: the box {points} is not of fractions of width and height"
+                f" as {self.box_form}: divide by `width` and `height`, and say `box_form: xywh` where it is COCO's bbox"
+            )
+        x, y = values[::2].clip(0, 1), values[1::2].clip(0, 1)
         return {"what": label, "box": [round(float(v), DIGITS) for v in (x.min(), y.min(), x.max(), y.max())]}
 
     def _kinds(self, batch: Batch) -> list[Kind]:
@@ -192,9 +213,15 @@ def _has_boxes(kind: pa.DataType) -> bool:
     """Whether a column is of lists of lists of numbers, or of structs that have one."""
     if not is_list(kind):
         return False
-    if pa.types.is_struct(kind.value_type):
-        return any(f.name in PLACES and _numbers(f.type) for f in kind.value_type)
-    return _numbers(kind.value_type)
+    return bool(_places(kind)) or _numbers(kind.value_type)
+
+
+def _places(kind: pa.DataType) -> tuple[str, ...]:
+    """The fields of numbers, where a column is of lists of structs, the first of `PLACES` first."""
+    if not pa.types.is_struct(kind.value_type):
+        return ()
+    of = {f.name: f.type for f in kind.value_type}
+    return tuple(name for name in PLACES if name in of and _numbers(of[name]))
 
 
 def _numbers(kind: pa.DataType) -> bool:

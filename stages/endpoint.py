@@ -34,10 +34,12 @@ NOT_ITS_WORDS = (
     "deadline_s",
     "tries",
     "patience_s",
+    "give_up",
     "prompt_price",
     "completion_price",
 )
 """Parameters that do not decide what is answered."""
+_DRAWN_WITH = {"nucleus": {"p", "temperature"}, "top_k": {"k", "temperature"}, "greedy": set[str]()}
 
 
 class OfEndpoint(Stage):
@@ -47,13 +49,15 @@ class OfEndpoint(Stage):
     key_env: name of the environment variable with the API key, which every worker must have.
     concurrency: requests of one worker in flight at one server.
     requests_per_minute, tokens_per_minute: over all servers and all workers of a machine; tokens of prompt and answer.
-    deadline_s: of one try. tries: of one request, where it fails for a reason of its own.
-    patience_s: without an answer from any server, before the shard is given up.
+    deadline_s: of one try; too late while the server is busy with others is no try, and fewer are sent there at once.
+    tries: of one request, where it fails for a reason of its own.
+    patience_s: without an answer from any server, before the run is given up.
+    give_up: samples that fail in a row before it is; where they were refused, only if a harmless question is too.
     sampling: nucleus draws from the fewest tokens with `p` of the probability, top_k from the `k` likeliest (a field
         that vLLM and SGLang know, OpenAI does not), greedy takes the likeliest.
     p: of nucleus, above 0 to 1. k: of top_k. temperature: of draws.
     max_tokens: of an answer. seed: with uid and number of the answer it gives each request its own.
-    extra: JSON, further fields of each request: '{"repetition_penalty": 1.1}'; null removes one of ours.
+    extra: JSON, further fields of each request: '{"repetition_penalty": 1.1}'; null removes one of ours, also the seed.
     prompt_price, completion_price: of a million tokens, in any currency.
     """
 
@@ -69,6 +73,7 @@ class OfEndpoint(Stage):
     deadline_s: float = Field(default=120.0, gt=0)
     tries: int = Field(default=4, ge=1, le=100)
     patience_s: float = Field(default=600.0, gt=0)
+    give_up: int = Field(default=64, ge=1)
     sampling: Literal["nucleus", "top_k", "greedy"] = "nucleus"
     p: float = Field(default=0.9, gt=0, le=1)
     k: int = Field(default=50, ge=1)
@@ -93,7 +98,8 @@ class OfEndpoint(Stage):
             found = json.loads(value)
         except json.JSONDecodeError as e:
             raise ValueError(f"is no JSON ({e}): write further fields as '{{\"name\": value}}'") from e
-        if not isinstance(found, dict) or {"messages", "model", "n", "seed", "stream"} & found.keys():
+        given = {"messages", "model", "n", "seed", "stream"}
+        if not isinstance(found, dict) or given & {name for name in found if name != "seed" or found[name] is not None}:
             raise ValueError("is a JSON object, without messages, model, n, seed and stream, which the stage gives")
         return json.dumps(found, sort_keys=True)
 
@@ -113,10 +119,13 @@ class OfEndpoint(Stage):
         )
 
     def identity(self) -> dict[str, Any]:
-        """Without what does not decide the answers, such as the urls."""
+        """Without what does not decide the answers, such as the urls; what the draw has no use for is as by default."""
         found = super().identity()
+        said = found["parameters"]
         for name in NOT_ITS_WORDS:
-            del found["parameters"][name]
+            del said[name]
+        for name in {"p", "k", "temperature"} - _DRAWN_WITH[self.sampling]:
+            said[name] = type(self).model_fields[name].default
         return found
 
     def need(self) -> Need:
@@ -136,6 +145,7 @@ class OfEndpoint(Stage):
             self.deadline_s,
             self.tries,
             self.patience_s,
+            self.give_up,
         )
         self._client = Client(self.urls, self.model, self.drawing(), options, json.loads(self.extra))
         self._coming = WeakKeyDictionary()

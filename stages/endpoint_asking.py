@@ -1,67 +1,29 @@
-"""One event loop's work of `stages.endpoint_client`: take a place, send, read, try again or give up."""
+"""One event loop's work of `stages.endpoint_client`: take a place, send, read, try again or give up.
+
+A request that nothing came back of in time counts as a try of its own where it was alone at the server, or where the
+server gave so many other answers meanwhile that it cannot be for want of places. Else it is asked again, and the server
+gets fewer at once: a server that is slow, and busy with others, makes no sample fail.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from stages.endpoint_limits import Rate
 from stages.endpoint_pool import Pool, Server
-from stages.endpoint_wire import Answer, Request, SampleFault, ServiceFault, UnfitRequest, body_of, read_answer
+from stages.endpoint_terms import PROBE, Options, ServiceError, Tally, Usage, grey, key_of, rate_of, sum_of, total_of
+from stages.endpoint_wire import Answer, Request, SampleFault, ServiceFault, UnfitRequest, Unheard, body_of, read_answer
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0  # between tries of one request
 CONNECT_S = 10.0
 IMAGE_TOKENS, CHARACTERS_A_TOKEN = 800, 3  # a guess for rates, put right by what the server counts
+TURNS = 3  # answers to others, for each place in use, after which a request that still waits is late by itself
 INSTALL = "pip install aiohttp"
-
-
-class ServiceError(ValueError):
-    """No server answers, or none will: says which, why and what to do. No request of the call has an answer."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How servers are asked; none of it decides what they say.
-
-    key_env: name of the environment variable that has the API key; its value is in no file, log or message.
-    concurrency: requests in flight at one server.
-    requests_per_minute, tokens_per_minute: over all servers and all workers of this machine; tokens of prompt and
-        answer, guessed when sent and put right by what the server counts.
-    deadline_s: of one try. tries: of one request, faults of the service not counted.
-    patience_s: without an answer from any server, before `ask` raises. give_up: failed requests in a row, with no good
-        answer between them, before it raises.
-    longest_answer: bytes of one answer's body; what is longer is a fault and is not read to its end.
-    """
-
-    key_env: str | None = None
-    concurrency: int = 32
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    deadline_s: float = 120.0
-    tries: int = 4
-    patience_s: float = 600.0
-    give_up: int = 64
-    longest_answer: int = 1 << 20
-
-
-@dataclass
-class Tally:
-    """Counts since the client was made. sent: tries. failed: requests that ended with an `error`. refused: tries that
-    were no request's fault. Tokens as servers count them.
-    """
-
-    asked: int = 0
-    sent: int = 0
-    failed: int = 0
-    refused: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 class Asking:
@@ -78,12 +40,13 @@ class Asking:
         self._http = aiohttp
         self._session: aiohttp.ClientSession | None = None
         self._body, self._seed, self._options = dict(body), seed, options
-        self._key = _key(options.key_env)
+        self._key = key_of(options.key_env)
         self._pool = Pool([Server(url, options.concurrency) for url in urls])
         name = f"{' '.join(sorted(urls))} {options.key_env}"
-        self._requests = _rate(options.requests_per_minute, f"requests {name}")
-        self._tokens = _rate(options.tokens_per_minute, f"tokens {name}")
-        self._active = self._failed_in_a_row = 0
+        self._requests = rate_of(options.requests_per_minute, f"requests {name}")
+        self._tokens = rate_of(options.tokens_per_minute, f"tokens {name}")
+        self._active = self._held = 0
+        self._in_a_row = {True: 0, False: 0}  # failed though tried again; refused
         self._rank = count()
         self.tally = Tally()
 
@@ -121,36 +84,31 @@ class Asking:
     async def _answer(self, request: Request, rank: int) -> Answer:
         """Until it is answered, has failed for good, or the service is given up; calls of lower rank go first."""
         self.tally.asked += 1
-        tries = 0
+        spent: list[Usage] = []  # of each try that was a fault of its own
         while True:
             server = await self._place(rank)
             try:
-                answer = await self._tried(server, request)
+                answer = await self._understood(server, request)
             except ServiceFault as fault:
                 self.tally.refused += 1
                 self._pool.refused(server, self._told(fault), fault.pause_s)
-                if fault.final:
-                    raise ServiceError(f"{server.url}: {self._told(fault)}") from None
             except UnfitRequest as fault:
                 self._pool.left(server)
                 self.tally.failed += 1
-                return Answer(None, str(fault), tries=tries)
+                return Answer(None, str(fault), tries=len(spent))
             except SampleFault as fault:
-                tries += 1
-                if fault.again:
-                    self._pool.stumbled(server, self._told(fault))
-                else:  # a server that says why it refuses is at work
-                    self._pool.answered(server)
-                if not fault.again or tries >= self._options.tries:
-                    return self._failed(Answer(None, self._told(fault), tries=tries))
-                pause = min(FIRST_PAUSE_S * 2.0 ** (tries - 1), LONGEST_PAUSE_S)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                if self._blamed(server, fault):
+                    spent.append(self._counted(fault.usage))
+                    if not fault.again or len(spent) >= self._options.tries:
+                        return await self._failed(request, rank, fault, spent)
+                    pause = min(FIRST_PAUSE_S * 2.0 ** (len(spent) - 1), LONGEST_PAUSE_S)
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             except BaseException:
                 self._pool.left(server)
                 raise
             else:
                 self._pool.answered(server)
-                return self._good(replace(answer, tries=tries + 1) if tries else answer)
+                return self._good(answer, spent)
 
     async def _place(self, rank: int) -> Server:
         if (free := self._pool.take_free()) is not None:
@@ -159,29 +117,103 @@ class Asking:
         while True:
             left = self._pool.good_at + self._options.patience_s - loop.time()
             if left <= 0:
-                raise ServiceError(self._silence())
+                if not self._all_held():
+                    raise ServiceError(self._silence())
+                left = 1.0
             try:
                 async with asyncio.timeout(left):
                     return await self._pool.take(rank)
             except TimeoutError:
                 continue
 
-    async def _tried(self, server: Server, request: Request) -> Answer:
-        """One try, within the rates and the deadline."""
-        wait = self._requests.take(1) if self._requests is not None else 0.0
-        guess = used = 0.0
-        if self._tokens is not None:
-            guess = self._guess(request)
-            wait = max(wait, self._tokens.take(guess))
-        if wait:
-            await asyncio.sleep(wait)
+    def _all_held(self) -> bool:
+        """Whether nobody is asked because of the rates, so that no server can answer."""
+        return 0 < self._held == sum(server.flying for server in self._pool.servers)
+
+    async def _understood(self, server: Server, request: Request) -> Answer:
+        """One try. What no waiting mends is final only where no server has ever answered and nobody else's is out.
+
+        Raises:
+            ServiceError: each server refuses for such a reason.
+            ServiceFault, SampleFault: of this try.
+        """
         try:
-            answer = await self._sent(server, body_of(request, self._body, self._seed))
-            used = (answer.prompt_tokens or 0) + (answer.completion_tokens or 0) or guess
+            return await self._tried(server, request)
+        except ServiceFault as fault:
+            if fault.filter and (server.answers or (server.flying == 1 and await self._works(server, request))):
+                raise SampleFault(str(fault).partition(";")[0], again=False) from None
+            if fault.final:
+                server.barred = True
+                if server.flying == 1 and all(other.barred and not other.answers for other in self._pool.servers):
+                    raise ServiceError(f"{server.url}: {self._told(fault)}") from None
+            raise
+
+    async def _works(self, server: Server, request: Request) -> bool:
+        """Whether the server answers a harmless question of the same form; costs one answer."""
+        image = grey() if request.image is not None else None
+        try:
+            answer = await self._tried(server, Request(PROBE, image, "probe"))
+        except (ServiceFault, SampleFault):
+            return False
+        self._counted((answer.prompt_tokens, answer.completion_tokens))
+        return True
+
+    def _blamed(self, server: Server, fault: SampleFault) -> bool:
+        """Tell the pool; whether the fault is the request's own, so that it is one of its tries."""
+        told = self._told(fault)
+        if not isinstance(fault, Unheard):
+            if fault.again:
+                self._pool.stumbled(server, told)
+            else:  # a server that says why it refuses is at work
+                self._pool.answered(server)
+            return True
+        if fault.late and not fault.own:
+            self._pool.late(server, told, fault.since)
+        elif fault.late and server.flying == 1:  # fewer than one at once, where many workers ask
+            self._pool.refused(server, told, random.uniform(0, self._options.deadline_s / 2))
+        elif fault.own:
+            self._pool.stumbled(server, told)
+        else:
+            self._pool.refused(server, told, None)
+        self.tally.refused += not fault.own
+        return fault.own
+
+    async def _tried(self, server: Server, request: Request) -> Answer:
+        """One try, within the rates and the deadline. What the rates gave and nobody used is given back."""
+        guess = self._guess(request) if self._tokens is not None else 0.0
+        wait = self._requests.take(1) if self._requests is not None else 0.0
+        wait = max(wait, self._tokens.take(guess)) if self._tokens is not None else wait
+        sent, used = 0, 0.0
+        try:
+            if wait:
+                await self._hold(wait)
+            body = body_of(request, self._body, self._seed)
+            sent, used = 1, guess
+            answer = await self._sent(server, body)
+            used = sum_of(answer.prompt_tokens, answer.completion_tokens) or guess
+            return answer
+        except SampleFault as fault:
+            if not isinstance(fault, Unheard):
+                used = sum_of(*fault.usage)
+            raise
+        except ServiceFault:
+            used = 0.0
+            raise
         finally:
+            if self._requests is not None and not sent:
+                self._requests.give_back(1)
             if self._tokens is not None:
                 self._tokens.give_back(guess - used)
-        return answer
+
+    async def _hold(self, seconds: float) -> None:
+        """Wait for the rates; while all wait, no server is silent."""
+        self._held += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            if self._all_held():
+                self._pool.good_at = asyncio.get_running_loop().time()
+            self._held -= 1
 
     def _guess(self, request: Request) -> float:
         """Tokens of a request and its answer, at most or so."""
@@ -192,20 +224,32 @@ class Asking:
         self.tally.sent += 1
         http, most = self._http, self._options.longest_answer
         url = f"{server.url}/chat/completions"
+        since, crowd, before = asyncio.get_running_loop().time(), server.flying, server.answers
+        heard = False
+
+        def unheard(reason: str, late: bool) -> Unheard:
+            alone = crowd == server.flying == 1
+            own = alone or (late and server.answers - before >= TURNS * crowd)
+            return Unheard(reason, late, own, since)
+
         try:
             async with self._connections().post(url, data=body, allow_redirects=False) as response:
+                heard = True
                 said = bytearray()
                 async for piece in response.content.iter_chunked(1 << 16):
                     said += piece
                     if len(said) > most:
                         raise SampleFault(f"the answer has more than {most} bytes")
-                return read_answer(response.status, response.headers, bytes(said), time.time())
+                return read_answer(response.status, response.headers, bytes(said), time.time(), self._key)
         except (http.ClientConnectorError, http.ConnectionTimeoutError) as e:
             raise ServiceFault(f"no connection ({type(e).__name__})") from None
         except TimeoutError:
-            raise SampleFault(f"no whole answer within {self._options.deadline_s:g} s") from None
+            raise unheard(f"no whole answer within {self._options.deadline_s:g} s", late=True) from None
         except http.ClientError as e:  # it broke off, or is no HTTP
-            raise SampleFault(f"the answer broke off ({type(e).__name__})") from None
+            broke = f"the answer broke off ({type(e).__name__})"
+            if isinstance(e, http.ServerDisconnectedError | http.ClientOSError) and not heard:
+                raise unheard(broke, late=False) from None
+            raise SampleFault(broke) from None
 
     def _connections(self) -> Any:
         if self._session is None:
@@ -221,23 +265,49 @@ class Asking:
             )
         return self._session
 
-    def _good(self, answer: Answer) -> Answer:
-        self._failed_in_a_row = 0
-        self.tally.prompt_tokens += answer.prompt_tokens or 0
-        self.tally.completion_tokens += answer.completion_tokens or 0
+    def _good(self, answer: Answer, spent: Sequence[Usage]) -> Answer:
+        """The answer, without the key, with what its tries before have cost."""
+        self._in_a_row = {True: 0, False: 0}
+        own = self._counted((answer.prompt_tokens, answer.completion_tokens))
+        if spent:
+            prompt, completion = total_of([*spent, own])
+            tries = len(spent) + 1
+            answer = replace(answer, prompt_tokens=prompt, completion_tokens=completion, tries=tries)
         if self._key and answer.text and self._key in answer.text:
             return replace(answer, text=answer.text.replace(self._key, "***"))
         return answer
 
-    def _failed(self, answer: Answer) -> Answer:
+    async def _failed(self, request: Request, rank: int, fault: SampleFault, spent: Sequence[Usage]) -> Answer:
+        """The answer of a request that failed for good.
+
+        Raises:
+            ServiceError: too many did so in a row, and were tried again, or a harmless question is refused too.
+        """
+        answer = Answer(None, self._told(fault), None, *total_of(spent), tries=len(spent))
         self.tally.failed += 1
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row >= self._options.give_up:
-            raise ServiceError(
-                f"{self._failed_in_a_row} requests in a row failed, the last with: {answer.error}; see to the server, "
-                "its model and the prompt, and run again"
-            )
-        return answer
+        self._in_a_row[fault.again] += 1
+        row = self._in_a_row[fault.again]
+        if row < self._options.give_up:
+            return answer
+        self._in_a_row[fault.again] = 0
+        if not fault.again:
+            server = await self._place(rank)
+            works = False
+            try:
+                works = await self._works(server, request)
+            finally:
+                self._pool.left(server)
+            if works:
+                return answer
+        raise ServiceError(
+            f"{row} requests in a row failed, the last with: {answer.error}; see to the server, "
+            "its model and the prompt, and run again"
+        )
+
+    def _counted(self, usage: Usage) -> Usage:
+        self.tally.prompt_tokens += usage[0] or 0
+        self.tally.completion_tokens += usage[1] or 0
+        return usage
 
     def _told(self, fault: Exception) -> str:
         return str(fault).replace(self._key, "***") if self._key else str(fault)
@@ -245,16 +315,3 @@ class Asking:
     def _silence(self) -> str:
         said = "; ".join(f"{server.url}: {server.last or 'no answer yet'}" for server in self._pool.servers)
         return f"no server has answered for {self._options.patience_s:g} s ({said}): start one, and run again"
-
-
-def _key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    found = os.environ.get(variable, "").strip()
-    if not found:
-        raise ValueError(f"`key_env: {variable}`: there is no such environment variable here: export it, and run again")
-    return found
-
-
-def _rate(per_minute: float | None, name: str) -> Rate | None:
-    return None if per_minute is None else Rate(per_minute, name)

@@ -6,10 +6,10 @@
     client.close()
 
 Requests go to the server with the fewest in flight. What goes wrong is of two kinds. A *sample's* fault (an answer that
-is no JSON, HTTP 400 or 500, a deadline) is tried again some times and ends as an `Answer` with an `error`. A
-*service's* fault (nobody listens, 429, 503, a wrong key) ends no sample: servers rest and come back, and where none
-gives an answer for `patience_s`, `ask` raises `ServiceError`, so that nothing is recorded as failed and the next run
-asks again.
+is no JSON, HTTP 400 or 500) is tried again some times and ends as an `Answer` with an `error`. A *service's* fault
+(nobody listens, 429, 503, a wrong key, late for want of places) ends no sample: servers rest and come back, or get
+fewer at once, and where none gives an answer for `patience_s`, `ask` raises `ServiceError`, so that nothing is recorded
+as failed and the next run asks again.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 from weakref import finalize
 
 from stages.endpoint_asking import Asking
-from stages.endpoint_asking import Options as Options
-from stages.endpoint_asking import ServiceError as ServiceError
-from stages.endpoint_asking import Tally as Tally
+from stages.endpoint_terms import Options as Options
+from stages.endpoint_terms import ServiceError as ServiceError
+from stages.endpoint_terms import Tally as Tally
 from stages.endpoint_wire import Answer as Answer
 from stages.endpoint_wire import Request as Request
 from stages.endpoint_wire import drawn

@@ -4,9 +4,10 @@
     wait = rate.take(1)                             # seconds to wait before it may be done
     rate.give_back(0.5)                             # less was used than was taken
 
-The file holds one number, the time at which everything taken so far is paid for (the generic cell rate algorithm, ITU-T
-I.371): what is taken moves it on, and who finds it in the future waits until then. A killed worker leaves no debt but
-what it had taken. On several machines each has its own: divide the limit by their number.
+The file holds the time at which everything taken so far is paid for (the generic cell rate algorithm, ITU-T I.371):
+what is taken moves it on, and who finds it in the future waits until then, however far off that is. Beside it stands
+when that was written: a clock that was set back moves both. A killed worker leaves no debt but what it had taken. On
+several machines each has its own: divide the limit by their number.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import xxhash
 
-LONGEST_DEBT_S = 3600.0  # a time further off was left by a clock that has been set back
+_TIMES = struct.Struct("<2d")  # paid, written; in seconds since 1970
 
 
 class Rate:
@@ -54,11 +55,10 @@ class Rate:
         with open(os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             now = self._clock()
-            found = file.read(8)
-            paid = struct.unpack("<d", found)[0] if len(found) == 8 else 0.0
-            if not now - self._burst_s <= paid <= now + LONGEST_DEBT_S:
-                paid = now - self._burst_s
+            found = file.read(_TIMES.size)
+            paid, written = _TIMES.unpack(found) if len(found) == _TIMES.size else (0.0, now)
+            paid = max(paid - max(written - now, 0.0), now - self._burst_s)
             wait = max(paid - now, 0.0)
             file.seek(0)
-            file.write(struct.pack("<d", paid + amount * self._each_s))
+            file.write(_TIMES.pack(paid + amount * self._each_s, now))
             return wait

@@ -1,8 +1,10 @@
 """Servers of one model: who is asked next, who rests, and who came back.
 
 A server with faults of its own in a row rests for longer and longer (a circuit that is open); after each rest one
-request is let through, and its success opens all places again. Randomness spreads the ends of rests only: no answer
-hangs on it.
+request is let through, and its success opens its places again. How many places a server has is found as TCP finds its
+window: answers that are late halve them, answers in time add to them again (additive increase, multiplicative decrease;
+Chiu & Jain 1989), so a slow server gets what it can answer. Randomness spreads the ends of rests only: no answer hangs
+on it.
 """
 
 from __future__ import annotations
@@ -20,20 +22,30 @@ FAULTS_IN_A_ROW = 3  # of any kind, until a server is taken for dead
 
 @dataclass(eq=False)
 class Server:
-    """url: up to and with /v1. rests_until: a time of the loop. faults: in a row, its own or of requests there."""
+    """url: up to and with /v1. places: at most. rests_until: a time of the loop. faults: in a row, its own or of
+    requests there. open: places that it has now. answers: since the begin. barred: it refused for a reason that no
+    waiting mends, and has not answered since.
+    """
 
     url: str
     places: int
     flying: int = 0
+    open: float = field(default=0.0, init=False)
+    narrowed_at: float = float("-inf")
+    answers: int = 0
+    barred: bool = False
     rests_until: float = 0.0
     rests: int = 0
     faults: int = 0
     trial: bool = False
     last: str = ""
 
+    def __post_init__(self) -> None:
+        self.open = float(self.places)
+
     def free(self, now: float) -> bool:
         """Whether a request may go there now; after a rest, one only."""
-        return now >= self.rests_until and self.flying < (1 if self.trial else self.places)
+        return now >= self.rests_until and self.flying < (1 if self.trial else int(self.open))
 
 
 @dataclass
@@ -82,7 +94,9 @@ class Pool:
         """It gave a good answer, or one that shows that it works."""
         self._left(server)
         server.faults = server.rests = 0
-        server.trial = False
+        server.trial = server.barred = False
+        server.answers += 1
+        server.open = min(server.open + 1 / server.open, server.places)
         self.good_at = asyncio.get_running_loop().time()
         self._serve()
 
@@ -100,6 +114,18 @@ class Pool:
         self._left(server)
         server.last = reason
         self._rest(server, pause_s)
+        self._serve()
+
+    def late(self, server: Server, reason: str, since: float) -> None:
+        """It has more to do than it can do in time; of requests sent before its places were halved, none does so again.
+
+        since: when the request was sent, a time of the loop.
+        """
+        self._left(server)
+        server.last = reason
+        if since >= server.narrowed_at:
+            server.open = max(server.open / 2, 1.0)
+            server.narrowed_at = asyncio.get_running_loop().time()
         self._serve()
 
     def left(self, server: Server) -> None:

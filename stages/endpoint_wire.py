@@ -53,8 +53,8 @@ class Answer:
 
     text: as it came; `stages.prompts.clean` makes it fit to be stored.
     finish: "stop", or "length" where it was cut at `max_tokens`.
-    prompt_tokens, completion_tokens: as the server counts them (`usage`); None where it does not. Of a failed request:
-        None.
+    prompt_tokens, completion_tokens: as the server counts them (`usage`), of all tries that it counted: what was said
+        and could not be used is paid for like the rest. None where it counted none.
     tries: how often it was sent.
     """
 
@@ -67,11 +67,25 @@ class Answer:
 
 
 class SampleFault(Exception):
-    """The fault of one request, or of what the server made of it. again: another try may mend it."""
+    """The fault of one request, or of what the server made of it. again: another try may mend it.
 
-    def __init__(self, reason: str, again: bool = True) -> None:
+    usage: tokens of prompt and answer that the server counted all the same.
+    """
+
+    def __init__(self, reason: str, again: bool = True, usage: tuple[int | None, int | None] = (None, None)) -> None:
         super().__init__(reason)
-        self.again = again
+        self.again, self.usage = again, usage
+
+
+class Unheard(SampleFault):
+    """Nothing whole came back. late: the deadline has passed; else the connection was closed before any answer.
+
+    own: other requests show that it is this one's fault. since: when it was sent, a time of the loop.
+    """
+
+    def __init__(self, reason: str, late: bool, own: bool, since: float) -> None:
+        super().__init__(reason)
+        self.late, self.own, self.since = late, own, since
 
 
 class UnfitRequest(SampleFault):
@@ -79,11 +93,14 @@ class UnfitRequest(SampleFault):
 
 
 class ServiceFault(Exception):
-    """The fault of the server: no request's. final: waiting does not mend it. pause_s: as it asks for, if it does."""
+    """The fault of the server: no request's. final: waiting does not mend it. pause_s: as it asks for, if it does.
 
-    def __init__(self, reason: str, final: bool = False, pause_s: float | None = None) -> None:
+    filter: it may be one request that is refused, as firewalls and moderation do, and not who asks.
+    """
+
+    def __init__(self, reason: str, final: bool = False, pause_s: float | None = None, filter: bool = False) -> None:
         super().__init__(reason)
-        self.final, self.pause_s = final, pause_s
+        self.final, self.pause_s, self.filter = final, pause_s, filter
 
 
 def drawn(sampling: Sampling) -> dict[str, Any]:
@@ -137,8 +154,11 @@ def _data_url(image: bytes | Callable[[], bytes]) -> str:
     return f"data:image/{kind};base64,{b64encode(data).decode()}"
 
 
-def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Answer:
+def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: float, key: str | None = None) -> Answer:
     """The answer of a server.
+
+    Args:
+        now: seconds since 1970. key: which no message may quote.
 
     Raises:
         SampleFault: malformed, empty, or refused for what this request is.
@@ -146,11 +166,12 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: float
     """
     if status == 200:
         return _completion(body)
-    said = f"HTTP {status}{_words(body)}"
+    said = f"HTTP {status}{_words(body, key)}"
     if status in _BUSY:
         raise ServiceFault(said, pause_s=retry_after(headers.get("Retry-After"), now))
     if status in _REFUSED or 300 <= status < 400:
-        raise ServiceFault(f"{said}; {_REFUSED.get(status, 'it is not at this address')}", final=True)
+        why = _REFUSED.get(status, "it is not at this address")
+        raise ServiceFault(f"{said}; {why}", final=True, filter=status == 403)
     raise SampleFault(said, again=status >= 500 or status in (408, 409, 425))
 
 
@@ -179,17 +200,17 @@ def _completion(body: bytes) -> Answer:
         raise SampleFault(f"the answer is no JSON ({one_line(str(e))[:80]})") from None
     choices = said.get("choices") if isinstance(said, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
+    usage = said.get("usage") if isinstance(said, dict) else None
+    prompt, completion = counted = (_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
     message = choice.get("message") if isinstance(choice, dict) else None
     text = message.get("content") if isinstance(message, dict) else None
     if not isinstance(choice, dict) or not isinstance(text, str):
-        raise SampleFault("the answer has no choices[0].message.content")
+        raise SampleFault("the answer has no choices[0].message.content", usage=counted)
     finish = choice.get("finish_reason")
     if finish == "content_filter":
-        raise SampleFault("the server's content filter keeps the answer back", again=False)
+        raise SampleFault("the server's content filter keeps the answer back", again=False, usage=counted)
     if not text.strip():
-        raise SampleFault("the answer is empty")
-    usage = said.get("usage")
-    prompt, completion = (_count(usage, name) for name in ("prompt_tokens", "completion_tokens"))
+        raise SampleFault("the answer is empty", usage=counted)
     return Answer(text, None, finish if finish in ("stop", "length") else None, prompt, completion)
 
 
@@ -198,13 +219,14 @@ def _count(usage: Any, name: str) -> int | None:
     return found if type(found) is int and 0 <= found < 2**31 else None
 
 
-def _words(body: bytes) -> str:
-    """What the server says of its refusal: ": <words>", or nothing."""
+def _words(body: bytes, key: str | None) -> str:
+    """What the server says of its refusal: ": <words>", or nothing. The key is taken out before anything is cut."""
     try:
         said = orjson.loads(body)
     except orjson.JSONDecodeError:
-        said = body[: 4 * LONGEST_QUOTE].decode("utf-8", "replace")
+        said = (body.replace(key.encode(), b"***") if key else body)[: 4 * LONGEST_QUOTE].decode("utf-8", "replace")
     while isinstance(said, dict):
         said = next((said[key] for key in ("error", "message", "detail") if key in said), "")
-    words = one_line(said if isinstance(said, str) else "")[:LONGEST_QUOTE]
+    words = one_line(said if isinstance(said, str) else "")
+    words = (words.replace(key, "***") if key else words)[:LONGEST_QUOTE]
     return f": {words}" if words else ""

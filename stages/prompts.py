@@ -5,9 +5,10 @@
 
 A value stands in the prompt as a JSON string, in its quotes and on one line: quotes and backslashes are escaped,
 control characters and the special tokens of chat templates are taken out, angle brackets become ‹ and ›, so that no
-tokenizer finds one of its own tokens in it, and what is long is cut. Templates are split once and joined: braces in a
-value mean nothing. What a model makes of words such as "ignore the above" is not decided here, only that they stay
-inside their quotes.
+tokenizer finds one of its own tokens in it, the colon behind the name of a role does too (Vicuna, LLaVA-1.5 and Alpaca
+write their turns in plain words: `USER: ... ASSISTANT:`), and what is long is cut. Templates are split once and joined:
+braces in a value mean nothing. What a model makes of words such as "ignore the above" is not decided here, only that
+they stay inside their quotes.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 LONGEST = 2000  # characters of one value in a prompt, unless told otherwise
 LONGEST_ANSWER = 8192
+LISTS = 4  # a place that has a list holds so many times the characters of one text, as JSON
 NESTED = 8  # special tokens in each other that are taken out one by one; of deeper nests no bracket is kept
 _PIECE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}|[{}]")
 # Marks that chat templates and vision models give a meaning: <|im_end|>, </s>, <image>, <<SYS>>, <start_of_turn>.
@@ -38,6 +40,12 @@ _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\ue000-\uf8ff"
     "\ud800-\udfff\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
 )
+_COLON = re.compile("[:\uff1a\ufe55\ufe13\u2a74]")  # all that NFKC makes one of
+_LONGEST_ROLE = 24
+_ROLE = re.compile(
+    r"(?<![^\W_])(?:user|assistant|system|human|gpt|bot|ai|model|tool|function|developer|instructions?|input|response)\s*$",
+    re.IGNORECASE,
+)
 _NO_MARKS = str.maketrans("", "", "<>[]|")
 _BRACKETS = str.maketrans({"<": "‹", ">": "›"})
 
@@ -48,7 +56,7 @@ def fill(template: str, values: Mapping[str, Any], longest: int = LONGEST) -> st
     Args:
         template: written by the user; `{{` and `}}` stand for braces.
         values: text becomes a quoted string, null an empty one, numbers and bools stand plain, lists and mappings are
-            JSON of such. Names that the template lacks are ignored.
+            JSON of such, cut to `LISTS` times `longest`. Names that the template lacks are ignored.
         longest: characters that are kept of each text.
 
     Raises:
@@ -70,21 +78,28 @@ def placeholders(template: str) -> tuple[str, ...]:
 
 
 def quoted(value: Any, longest: int = LONGEST) -> str:
-    """The value as JSON whose texts are `harmless`."""
-    return json.dumps(_harmless(value, longest), ensure_ascii=False)
+    """The value as JSON whose texts are `harmless`; lists and mappings lose what is too much of them at their end."""
+    return json.dumps(_harmless(value, longest, LISTS * longest), ensure_ascii=False)
 
 
 def harmless(text: str, longest: int = LONGEST) -> str:
-    """The text on one line, without control characters, special tokens and angle brackets, cut to `longest`."""
+    """The text on one line, without control characters, special tokens, angle brackets and begun turns, cut to
+    `longest`.
+    """
     text = one_line(text[: 4 * longest].translate(_PLAIN))
+    text = without_special(text)
+    text = " ".join(text.translate(_BRACKETS).split())[:longest]
+    return _COLON.sub(_unless_role, text)
+
+
+def without_special(text: str) -> str:
+    """Without the special tokens of chat templates."""
     for _ in range(NESTED):  # what is left may be a token again: <|im_<|x|>end|>
         less = _SQUARE.sub(_unless_special, _SPECIAL.sub("", text))
         if less == text:
-            break
+            return text
         text = less
-    else:
-        text = text.translate(_NO_MARKS)
-    return " ".join(text.translate(_BRACKETS).split())[:longest]
+    return text.translate(_NO_MARKS)
 
 
 def one_line(text: str) -> str:
@@ -110,18 +125,36 @@ def _unless_special(found: re.Match[str]) -> str:
     return "" if _SQUARE_NAMES.fullmatch(name) else found[0]
 
 
-def _harmless(value: Any, longest: int) -> Any:
+def _unless_role(found: re.Match[str]) -> str:
+    """The colon, or › behind the name of a role, in whatever letters that is written."""
+    before = found.string[max(found.start() - _LONGEST_ROLE, 0) : found.start()]
+    return "›" if _ROLE.search(unicodedata.normalize("NFKC", before)) else found[0]
+
+
+def _harmless(value: Any, longest: int, room: int) -> Any:
+    """room: characters of JSON that a list or mapping may have."""
     if value is None:
         return ""
     if isinstance(value, str):
         return harmless(value, longest)
     if isinstance(value, Mapping):
-        return {harmless(str(key), longest): _harmless(item, longest) for key, item in value.items()}
+        pairs = ({harmless(str(key), longest): _harmless(item, longest, room)} for key, item in value.items())
+        return {key: item for pair in _fitting(pairs, room) for key, item in pair.items()}
     if isinstance(value, list | tuple):
-        return [_harmless(item, longest) for item in value]
+        return list(_fitting((_harmless(item, longest, room) for item in value), room))
     if isinstance(value, bool | int | float):
         return value
     raise ValueError(f"a prompt has places for texts, numbers and lists of them, not for {type(value).__name__}")
+
+
+def _fitting(items: Iterable[Any], room: int) -> Iterator[Any]:
+    """The first items whose JSON fits."""
+    room -= 2  # the brackets
+    for item in items:
+        room -= len(json.dumps(item, ensure_ascii=False)) + 2
+        if room < -2:  # no comma behind the last
+            return
+        yield item
 
 
 def _pieces(template: str) -> Iterator[tuple[str, str | None]]:

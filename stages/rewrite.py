@@ -27,6 +27,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from stages import hub_weights
 from stages.base import ERROR, TEXT, UID, Batch, Column, Source, Stage
+from stages.captioner_models import USED
 from stages.clip_model import threads
 from stages.endpoint import OfEndpoint
 from stages.endpoint_client import Answer, Request
@@ -241,6 +242,14 @@ class Rewrite(Rewriting, OfTextModel):
         model = OfTextModel.files(self)
         template = Path(model[0]).parent / "chat_template.jinja"
         return (*model, *((str(template),) if template.is_file() else ()), *Rewriting.files(self))
+
+    def identity(self) -> dict[str, Any]:
+        """Of sampling what its kind looks at; the seed where anything is drawn, examples among it."""
+        found = super().identity()
+        unused = {"p", "k", "beams", "temperature", "seed"} - USED.get(self.sampling, set())
+        for name in unused - ({"seed"} if self.task == "laclip" else set()):
+            del found["parameters"][name]
+        return found
 
     def _work_gb(self) -> float:
         """Odds of all tokens, sorted, and keys and values of a few hundred tokens a row."""

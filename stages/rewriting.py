@@ -41,16 +41,17 @@ PROMPTS: dict[Task, str] = {
         "Sentence 1: {text}\nSentence 2: {caption}\nNew Sentence:"
     ),
 }
-_REFUSED = re.compile(
-    r"^(?:i(?:'m| am) (?:sorry|unable|not able)\b|sorry,|as an ai\b|i (?:can(?:no|')t|am not able to|won't) "
+REFUSED = re.compile(
+    r"^(?:i(?:['’]m| am) (?:sorry|unable|not able)\b|sorry,|as an ai\b|i (?:can(?:no|['’])t|am not able to|won['’]t) "
     r"(?:assist|help|provide|do|fulfil|create|generate|rewrite|comply|continue|write|answer)\b)",
     re.IGNORECASE,
 )
 _LABEL = re.compile(
-    r"^(?:=>|[-*•]|\d[.)]|(?:new|fused|combined|merged|rewritten|short|final)?\s*(?:sentence|caption)\s*(?:\d\s*)?:)\s*",
+    r"^(?:=>|•|(?:[-*]|\d[.)])(?=\s)|"  # white space behind them: "3.5 mm" and "-5 degrees" begin captions
+    r"(?:new|fused|combined|merged|rewritten|short|final)?\s*(?:sentence|caption)\s*(?:\d\s*)?:)\s*",
     re.IGNORECASE,
 )
-_PREFACE = re.compile(r"^(?:here|sure|certainly|of course|okay|ok)\b.*:$", re.IGNORECASE)
+PREFACE = re.compile(r"^(?:here|sure|certainly|of course|okay|ok)\b.*:$", re.IGNORECASE)
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
 
 
@@ -93,12 +94,12 @@ def sentence(answer: str, ended: bool) -> str:
         UnfitAnswer: there is none, it is cut, or the model refuses.
     """
     lines = [" ".join(line.split()) for line in clean(answer, lines=True).split("\n") if line.strip()]
-    while len(lines) > 1 and _PREFACE.match(lines[0]):
+    while len(lines) > 1 and PREFACE.match(lines[0]):
         lines = lines[1:]
     line = _unquoted(_LABEL.sub("", lines[0])) if lines else ""
     if not any(c.isalnum() for c in line):
         raise UnfitAnswer("the answer has no letters")
-    if _REFUSED.match(line):
+    if REFUSED.match(line):
         raise UnfitAnswer(f"the model refuses: {line[:80]}")
     if not ended and len(lines) == 1 and not answer.endswith("\n"):
         raise UnfitAnswer("the answer is cut: let `max_tokens` be more")

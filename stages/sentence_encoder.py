@@ -27,6 +27,8 @@ from stages.text_model import OfTextModel, longest, passes
 CHARACTERS = 4096  # of a text that are looked at; MiniLM takes 256 tokens
 TOKENS = 256  # where nothing says how many a model was trained with
 POOLING = Path("1_Pooling") / "config.json"  # of sentence-transformers
+MODULES = "modules.json"  # of sentence-transformers: what a text goes through
+KNOWN = ("Transformer", "Pooling", "Normalize")  # modules that are computed here; vectors are of length one anyway
 Pooling = Literal["mean", "cls"]
 
 
@@ -154,8 +156,26 @@ def load(weights: str, precision: Precision, device: Device) -> SentenceEncoder:
     if lost or model.config.is_encoder_decoder:
         what = f"they lack {', '.join(lost[:3])}" if lost else "they are of an encoder with a decoder"
         raise ValueError(f"the weights in {folder} are of no sentence encoder: {what}")
+    _check_modules(folder)
     known = [n for n in (_trained_with(folder), longest(model, tokenizer)) if n is not None]
     return SentenceEncoder(model.to(device).eval(), tokenizer, _pooling(folder), min(known, default=TOKENS))
+
+
+def _check_modules(folder: Path) -> None:
+    """Refuse a model whose vectors go through more than is computed here.
+
+    Raises:
+        ValueError: such as a last layer (LaBSE), and what to do.
+    """
+    file = folder / MODULES
+    kinds = (
+        [str(module["type"]).rpartition(".")[2] for module in json.loads(file.read_text())] if file.is_file() else []
+    )
+    if strange := [kind for kind in kinds if kind not in KNOWN]:
+        raise ValueError(
+            f"{file} has a module {', '.join(strange)}, without which vectors are not the model's; known are "
+            f"{', '.join(KNOWN)}: take a model of these, as all-MiniLM-L6-v2"
+        )
 
 
 def _pooling(folder: Path) -> Pooling:

@@ -36,7 +36,8 @@ _SHORT = (
     "u.s u.k a.m p.m jan feb aug sep sept oct nov dec"
 )
 _NO_END = frozenset(_SHORT.split())
-_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+[」』”]*|\n\s*\n")
+# Begun at no second mark of a run and never given back, so that each character is looked at once.
+_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s)|[。！？]+[」』”]*|\n\s*\n")
 _NAME = {"type": "string", "minLength": 1}
 _ONE_OR_SEVERAL = {"anyOf": [_NAME, {"type": "array", "items": _NAME, "minItems": 1}]}
 _CHARACTERS = 20_000  # of one text; what comes after them is not looked at

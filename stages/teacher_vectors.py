@@ -1,9 +1,8 @@
 """What a teacher knows, kept beside the pictures: its vectors of augmented pictures, and of several captions.
 
-    columns:
-      - augmentations: {count: 10}
     captions:
       make:
+        - augmentations: {count: 10}
         - caption: {model: coca_ViT-L-14, ..., n: 5, name: coca}
         - teacher_images: {model: ViT-L-14-quickgelu, weights: openai, name: openai, augmentations: augmentations}
         - teacher_texts: {model: ViT-L-14-quickgelu, weights: openai, name: openai, text: coca}
@@ -17,8 +16,11 @@ concatenated. Both stages are dear, so they are asked about survivors only.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +33,8 @@ from stages.clip_model import threads
 from stages.clip_weights import width
 from stages.text_source import column_like, column_type
 from stages.texts import texts_of
+
+Pair = tuple[np.ndarray, Mapping[str, Any]]  # a picture, uint8 (height, width, 3), and an augmentation
 
 BAD = "teacher: the model's vector is not finite"
 
@@ -73,18 +77,31 @@ class TeacherImages(OfTeacher):
     def writes(self) -> pa.Schema:
         return pa.schema([(f"{self.name}_augmented", pa.list_(self.vector_type())), ("error", pa.string())])
 
-    def inputs(self, batch: Batch) -> _Squares:
-        size, images, asked = self.clip().fit.size, batch.images(), batch[self.augmentations].to_pylist()
+    def inputs(self, batch: Batch) -> _Wanted:
+        """Decodes the pictures; squares are many times as large, so that they are made where they are used."""
+        images, asked = batch.images(), batch[self.augmentations].to_pylist()
         rows = there([None if image is None else a for image, a in zip(images, asked, strict=True)])
-        seen = [augmented(image, one, size) for row in rows if (image := images[row]) is not None for one in asked[row]]
         counts = np.zeros(batch.num_rows, np.int64)
         counts[rows] = [len(asked[row]) for row in rows]
-        return _Squares(rows, counts, np.stack(seen) if seen else np.zeros((0, size, size, 3), np.uint8))
+        pairs = [(image, one) for row in rows if (image := images[row]) is not None for one in asked[row]]
+        return _Wanted(rows, counts, pairs)
+
+    def squares(self, pairs: Sequence[Pair]) -> Iterator[np.ndarray]:
+        """uint8 (n, size, size, 3), at most `batch` at once; threads make those of the next while the model looks."""
+        size, coming = self.clip().fit.size, deque[list[Future[np.ndarray]]]()
+        with ThreadPoolExecutor(self.cpus, thread_name_prefix="augment") as pool:
+            for start in range(0, len(pairs), self.batch):
+                coming.append([pool.submit(augmented, *pair, size) for pair in pairs[start : start + self.batch]])
+                if len(coming) > 1:
+                    yield np.stack([one.result() for one in coming.popleft()])
+            while coming:
+                yield np.stack([one.result() for one in coming.popleft()])
 
     def run(self, batch: Batch) -> pa.Table:
         with threads(self.cpus):
             given = self.given(batch)
-            found = self.clip().image_vectors(given.squares, self.batch)
+            parts = [self.clip().image_vectors(squares, self.batch) for squares in self.squares(given.pairs)]
+        found = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
         items, lost = self.vectors(found, np.arange(len(found)), len(found))
         absent = np.ones(batch.num_rows, bool)
         absent[given.rows] = False
@@ -96,12 +113,12 @@ class TeacherImages(OfTeacher):
 
 
 @dataclass(frozen=True)
-class _Squares:
-    """Rows with a picture and augmentations; how many of these each row has; the squares, row after row."""
+class _Wanted:
+    """Rows with a picture and augmentations; how many of these each row has; row after row, a picture and one each."""
 
     rows: np.ndarray
     counts: np.ndarray
-    squares: np.ndarray
+    pairs: list[Pair]
 
 
 class TeacherTexts(OfTeacher):

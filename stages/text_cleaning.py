@@ -139,12 +139,21 @@ def _bounded(phrase: str) -> str:
 
 _EMPTY = re.compile(r"\(\s*\)|\[\s*\]|\{\s*\}|\"\s*\"")
 _LOOSE = re.compile(r"\s+(?=[,;.!?)\]](?:\s|$))|(?<=[(\[])\s+")
-_DOUBLED = re.compile(r"([,;|–—-])(?:\s*[,;|–—-])+(?=\s|$)")
+_MARKS = re.compile(r"[,;|–—-](?:\s*+[,;|–—-])++")  # looks at each character once: it fails at no run of them
 
 
 def tidy(text: str) -> str:
     """After something was taken out: no empty brackets, loose or doubled commas, nor dashes and bars at the ends."""
     text = _EMPTY.sub(" ", text)
     text = _LOOSE.sub("", " ".join(text.split()))
-    text = _DOUBLED.sub(r"\1", text)
+    text = _MARKS.sub(_first, text)
     return text.strip(" \t,;:|·•–—-").lstrip(".)]")
+
+
+def _first(run: re.Match[str]) -> str:
+    """Of marks in a row the first; those that a word follows at once ("-5") stay with it."""
+    whole, end = run[0], run.end()
+    if end == len(run.string) or run.string[end].isspace():
+        return whole[0]
+    before, gap, of_word = whole.rpartition(" ")
+    return whole if len(before) < 2 else f"{before[0]}{gap}{of_word}"

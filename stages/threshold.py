@@ -31,12 +31,20 @@ from filters.top_fraction import TopFraction
 from stages.base import Barrier, Column, Input, Inputs, Output, Phase, PhaseFile, Shape, ShardColumns, Source, per_shard
 
 
+class _Ranking(TopFraction):
+    """The same, told of in the words of whoever wrote `threshold`."""
+
+    @classmethod
+    def method(cls) -> str:
+        return "threshold"
+
+
 class Threshold(Barrier):
     """Column `name`, float64: the score of the last of the best `fraction` by `column`, one for all that are asked.
 
     Whatever scores at least (with `lowest`: at most) so much is among the best. It is minus infinity (`lowest`: plus
     infinity) where all that have a score are among them, the other infinity where nobody is. Null for samples that are
-    not asked.
+    not asked. Of an integer beyond 2**53 it is the nearest double, and as doubles SQL compares the two.
 
     Args:
         column: a column of numbers. Samples without one count, and rank below all.
@@ -60,7 +68,7 @@ class Threshold(Barrier):
 
     @property
     def _ranking(self) -> TopFraction:
-        return TopFraction(
+        return _Ranking(
             over=self.over,
             column=self.column.field,
             fraction=self.fraction,
@@ -68,6 +76,10 @@ class Threshold(Barrier):
             lowest=self.lowest,
             on_missing="drop",
         )
+
+    def identity(self) -> dict[str, Any]:
+        """With the version of what finds the place, so that its phases never meet sketches of another one."""
+        return super().identity() | {"ranked": TopFraction.version}
 
     def reads(self) -> tuple[Column, ...]:
         return (self.column,)

@@ -65,15 +65,17 @@ def picture(body: dict[str, Any]) -> bytes | None:
 class OpenAiServer:
     """faults: of the next requests, one each. poison: word of a prompt -> fault, always.
 
-    "429" (with `retry_after`), "400", "401", "404", "500", "503", "slow" (`slow_s`), "malformed", "deep", "truncated",
-    "huge", "empty", "nothing" (no choices), "filtered", "no_usage", "drop" (closes without an answer), "long" (says
-    that it was cut), "echo" (repeats the key).
-    delay_s: of each answer. slots: answers that are made at once; further requests wait.
+    "429" (with `retry_after`), "400", "401", "403", "404", "500", "503", "slow" (`slow_s`), "malformed", "deep",
+    "truncated", "huge", "empty", "nothing" (no choices), "filtered", "no_usage", "drop" (closes without an answer),
+    "long" (says that it was cut), "echo" (repeats the key).
+    delay_s: of each answer. slots: answers that are made at once; further requests wait. log: a file to which each
+    request adds its fault and its prompt.
     """
 
     talk: Talk | None = None
     delay_s: float = 0.0
     slots: int = 1000
+    log: Path | None = None
     retry_after: str = "0.2"
     slow_s: float = 5.0
     faults: list[str] = field(default_factory=list)
@@ -129,12 +131,18 @@ class OpenAiServer:
         try:
             fault = next((f for word, f in self.poison.items() if word in seen.prompt), None)
             fault = fault or (self.faults.pop(0) if self.faults else None)
+            self._note(fault, seen)
             return await self._answer(request, seen, fault)
         finally:
             self.flying -= 1
 
+    def _note(self, fault: str | None, seen: Seen) -> None:
+        if self.log is not None:
+            with self.log.open("a") as out:
+                out.write(json.dumps([fault or "", seen.prompt]) + "\n")
+
     async def _answer(self, request: web.Request, seen: Seen, fault: str | None) -> web.StreamResponse:
-        if fault in ("429", "503", "400", "401", "404", "500"):
+        if fault in ("429", "503", "400", "401", "403", "404", "500"):
             headers = {"Retry-After": self.retry_after} if fault == "429" and self.retry_after else {}
             words = {"error": {"message": f"no <b>{fault}</b> today, {seen.key}", "code": int(fault)}}
             return web.json_response(words, status=int(fault), headers=headers)
@@ -253,9 +261,12 @@ def main() -> None:
     parser.add_argument("--model", help="folder of a causal model; without it, a parrot")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds of each answer")
     parser.add_argument("--slots", type=int, default=1000, help="answers made at once")
+    parser.add_argument("--faults", default="", help="of the first requests, by commas; nothing: none")
+    parser.add_argument("--log", type=Path, help="file for faults and prompts")
     said = parser.parse_args()
     talk = speaker(said.model) if said.model else None
-    asyncio.run(_serve(OpenAiServer(talk, said.delay, said.slots, port=said.port)))
+    faults = said.faults.split(",") if said.faults else []
+    asyncio.run(_serve(OpenAiServer(talk, said.delay, said.slots, said.log, faults=faults, port=said.port)))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 
 A text that is a JSON list of turns, `[{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]` as in LLaVA's
 data, is a conversation; any other text is a caption, of which one is made: a request to describe and the caption, or
-questions with their answers (`training_smoke.questions`).
+questions with their answers (`training_smoke.questions`). So are turns that do not alternate, and those with a system's
+turn: texts come from the web, of which one must neither stop a training nor write its system prompt.
 """
 
 from __future__ import annotations
@@ -50,9 +51,6 @@ def conversation_of(text: str, questions: float, most: int = 3) -> list[Turn]:
 
     Args:
         questions: the share of captions of which questions are made, at most `most` each; the others are asked for.
-
-    Raises:
-        TrainingError: a list of turns that is no conversation.
     """
     if (turns := turns_of(text)) is not None:
         return turns
@@ -63,11 +61,14 @@ def conversation_of(text: str, questions: float, most: int = 3) -> list[Turn]:
 
 
 def turns_of(text: str) -> list[Turn] | None:
-    """The turns of a JSON list of turns; None: the text is something else.
+    """The turns of a JSON list of turns, each of a human's followed by an answer; None: the text is something else."""
+    turns = listed_turns(text) or []
+    alternate = all(turn.who == ("human", "gpt")[i % 2] for i, turn in enumerate(turns))
+    return turns if turns and alternate and len(turns) % 2 == 0 else None
 
-    Raises:
-        TrainingError: turns that do not alternate from a human's to an answer (a system's may stand before them).
-    """
+
+def listed_turns(text: str) -> list[Turn] | None:
+    """The turns of a JSON list of turns, of whomever and in whatever order; None: the text is no such list."""
     if not text.lstrip().startswith("["):
         return None
     try:
@@ -76,14 +77,7 @@ def turns_of(text: str) -> list[Turn] | None:
         return None
     if not listed or not all(map(_is_turn, listed)):
         return None
-    turns = [Turn(WHO.get(one["from"], one["from"]), _said(one["value"])) for one in listed]
-    asked = turns[1:] if turns[0].who == "system" else turns
-    if len(asked) % 2 or any(turn.who != ("human", "gpt")[i % 2] for i, turn in enumerate(asked)) or not asked:
-        raise TrainingError(
-            f"no conversation of human and gpt in turn: {', '.join(t.who for t in turns):.80}, of the text {text:.80}: "
-            "leave the sample out, or let each turn of a human be followed by one of gpt (a system's may stand first)"
-        )
-    return turns
+    return [Turn(WHO.get(one["from"], one["from"]), _said(one["value"])) for one in listed]
 
 
 def _is_turn(one: Any) -> bool:
@@ -96,11 +90,7 @@ def _said(value: str) -> str:
 
 
 def caption_of(text: str) -> str:
-    """What stage 1 learns to say of a picture: the text, or the first answer of a conversation.
-
-    Raises:
-        TrainingError: as `turns_of`.
-    """
+    """What stage 1 learns to say of a picture: the text, or the first answer of a conversation."""
     return next((turn.said for turn in turns_of(text) or () if turn.who == "gpt"), text)
 
 

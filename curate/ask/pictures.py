@@ -23,10 +23,21 @@ FACTS_SHOWN = ["uid", "url", "text", "width", "height", "tar_offset", "bytes"]
 
 
 @dataclass(frozen=True)
+class Emitted:
+    """One of the texts with which a sample goes on: whose it is, its share of the draws, copies of the sample."""
+
+    source: str
+    text: str
+    p: float
+    copies: int = 1
+
+
+@dataclass(frozen=True)
 class Shown:
     """A sample as it is shown. `thumbnail`: WebP bytes, or None and `why_not`.
 
     score: what a filter measured, in words for a person ("sharpness 19.8"); empty where there is none.
+    texts: those of the pick; () where it has none, or `text` alone.
     """
 
     uid: bytes
@@ -41,6 +52,7 @@ class Shown:
     thumbnail: bytes | None = None
     why_not: str = ""
     score: str = ""
+    texts: tuple[Emitted, ...] = ()
 
 
 def look_up(pool: Pool, places: Sequence[tuple[int, int]], verdicts: str | None = None) -> list[Shown]:

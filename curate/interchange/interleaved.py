@@ -16,11 +16,13 @@ table can be made before anything is fetched, and joins with whatever a recipe h
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import numpy as np
 import pyarrow as pa
 import xxhash
 
@@ -28,7 +30,9 @@ from curate.pool.facts import UID
 from curate.pool.uids import identify
 
 FOLDER = "documents"
+MATRIX = "similarities"
 Format = Literal["mmc4", "obelics"]
+FORMATS = get_args(Format)
 MOST = 10_000  # texts, and pictures, of one document; the longest of MMC4 and OBELICS have some hundreds
 
 IMAGE = pa.struct(
@@ -75,13 +79,13 @@ Node = str | int
 
 @dataclass(frozen=True)
 class Document:
-    """nodes: in reading order. similarities: pictures x texts."""
+    """nodes: in reading order. similarities: float64 [pictures, texts]."""
 
     format: str
     url: str | None
     nodes: tuple[Node, ...]
     pictures: tuple[Picture, ...]
-    similarities: tuple[tuple[float, ...], ...] | None = None
+    similarities: np.ndarray | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -100,14 +104,13 @@ class Document:
             self,
             nodes=tuple(nodes),
             pictures=tuple(self.pictures[i] for i in kept),
-            similarities=None if rows is None else tuple(rows[i] for i in kept),
+            similarities=None if rows is None else rows[kept],
         )
 
-    def placed(self, pictures: Sequence[Picture], similarities: Sequence[Sequence[float]] | None) -> Document:
+    def placed(self, pictures: Sequence[Picture], similarities: np.ndarray | None) -> Document:
         """The same texts with these pictures, each before the text that it belongs to, in their order."""
         nodes = placed(self.texts, [p.sentence for p in pictures])
-        rows = None if similarities is None else tuple(tuple(row) for row in similarities)
-        return replace(self, nodes=nodes, pictures=tuple(pictures), similarities=rows)
+        return replace(self, nodes=nodes, pictures=tuple(pictures), similarities=similarities)
 
 
 def placed(texts: Sequence[str], sentences: Sequence[int | None]) -> tuple[Node, ...]:
@@ -129,7 +132,23 @@ def table_of(documents: Sequence[Document]) -> pa.Table:
     pictures = [p for d in documents for p in d.pictures]
     uids = iter(uids_of(pictures))
     rows = [_row(document, [next(uids) for _ in document.pictures]) for document in documents]
-    return pa.Table.from_pylist(rows, schema=DOCUMENTS)
+    table = pa.Table.from_pylist(rows, schema=DOCUMENTS)
+    matrices = _matrices([d.similarities for d in documents])
+    return table.set_column(table.schema.get_field_index(MATRIX), DOCUMENTS.field(MATRIX), matrices)
+
+
+def _matrices(found: Sequence[np.ndarray | None]) -> pa.Array:
+    """The column `similarities`, without a Python number for each of them."""
+    shapes = [(0, 0) if m is None else m.shape for m in found]
+    lengths = np.concatenate([np.full(rows, texts, np.int64) for rows, texts in [*shapes, (0, 0)]])
+    values = np.concatenate([np.zeros(0), *(m.reshape(-1) for m in found if m is not None)])
+    rows = pa.ListArray.from_arrays(_offsets(lengths), pa.array(values, pa.float64()))
+    none = pa.array([m is None for m in found], pa.bool_())
+    return pa.ListArray.from_arrays(_offsets([rows for rows, _ in shapes]), rows, mask=none)
+
+
+def _offsets(lengths: Sequence[int] | np.ndarray) -> pa.Array:
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
 
 
 def uids_of(pictures: Sequence[Picture]) -> list[bytes]:
@@ -147,7 +166,6 @@ def _row(document: Document, uids: Sequence[bytes]) -> dict[str, Any]:
         "url": document.url,
         "nodes": [_node(node) for node in document.nodes],
         "images": [_image(p, uid) for p, uid in zip(document.pictures, uids, strict=True)],
-        "similarities": document.similarities,
         "about": json.dumps(document.about),
     }
 
@@ -169,7 +187,7 @@ def document_of(row: Mapping[str, Any]) -> Document:
         row["url"],
         tuple(n["image"] if n["text"] is None else n["text"] for n in row["nodes"]),
         tuple(Picture(**{**image, "about": json.loads(image["about"])}) for image in row["images"]),
-        None if rows is None else tuple(tuple(r) for r in rows),
+        None if rows is None else np.array(rows, np.float64).reshape(len(row["images"]), -1 if rows else 0),
         json.loads(row["about"]),
     )
 
@@ -201,9 +219,25 @@ def list_in(value: Any, what: str) -> list[Any]:
     return value
 
 
-def distinct(pictures: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Rows of `IMAGE`, the first of each uid."""
-    found: dict[bytes, Mapping[str, Any]] = {}
-    for picture in pictures:
-        found.setdefault(picture["uid"], picture)
-    return list(found.values())
+def json_in(text: str, what: str = "") -> Any:
+    """The JSON value of a stranger's text. NaN and infinite numbers, which Python would take, are none.
+
+    Raises:
+        ValueError: it is none; begins with `what`.
+    """
+    what = f"{what} has " if what else ""
+    try:
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+    except RecursionError:
+        raise ValueError(f"{what}lists within lists within lists") from None
+    except ValueError as e:
+        raise ValueError(f"{what}no JSON: {e}") from None
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _no_number(digits[:16])

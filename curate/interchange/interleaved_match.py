@@ -67,7 +67,7 @@ def assigned(document: Document, similarities: np.ndarray) -> Document:
         replace(picture, sentence=int(at), similarity=float(row[at]))
         for picture, at, row in zip(document.pictures, where, values, strict=True)
     ]
-    return document.placed(pictures, values.tolist())
+    return document.placed(pictures, values)
 
 
 @dataclass
@@ -157,17 +157,3 @@ class Matcher:
 def _recipe(pool: Pool, pick: str) -> Recipe:
     """The recipe as it was when the pick was made."""
     return recipe_from(yaml.safe_load(pool.about(pick)["yaml"]))
-
-
-def stored(document: Document) -> np.ndarray:
-    """The similarities that the document came with.
-
-    Raises:
-        UserError: it has none.
-    """
-    if document.similarities is None:
-        raise UserError(
-            f"--assign {STORED}: the document {document.url} came without similarities; name a column with the image "
-            "vectors of a CLIP instead"
-        )
-    return np.array(document.similarities, np.float64).reshape(len(document.pictures), -1)

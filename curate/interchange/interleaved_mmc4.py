@@ -13,9 +13,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from curate.interchange.interleaved import Document, Picture, list_in, placed, text_in
 
 TextRule = Literal["none", "matched", "alt"]
+MOST = 1e6  # of a similarity
 
 
 def parse(record: Any, rule: TextRule = "none") -> Document:
@@ -56,16 +59,25 @@ def _picture(info: Any, texts: list[str], rule: TextRule) -> Picture:
     )
 
 
-def _matrix(rows: Any, pictures: int, texts: int) -> tuple[tuple[float, ...], ...] | None:
+def _matrix(rows: Any, pictures: int, texts: int) -> np.ndarray | None:
+    """float64 [pictures, texts]."""
     if rows is None:
         return None
     if not isinstance(rows, list) or [len(r) if isinstance(r, list) else -1 for r in rows] != [texts] * pictures:
         raise ValueError("similarity_matrix is not pictures x texts")
-    return tuple(tuple(_number(v, "similarity_matrix") for v in row) for row in rows)
+    if not {type(v) for row in rows for v in row} <= {int, float}:
+        raise ValueError("similarity_matrix has what is no number")
+    try:
+        matrix = np.array(rows, np.float64).reshape(pictures, texts)
+    except OverflowError:
+        raise ValueError("similarity_matrix has what is no number") from None
+    if not (abs(matrix) <= MOST).all():  # nor is NaN
+        raise ValueError("similarity_matrix has what is no number")
+    return matrix
 
 
 def _number(value: Any, what: str) -> float:
-    if type(value) not in (int, float) or not abs(value) <= 1e6 or not math.isfinite(value):
+    if type(value) not in (int, float) or not abs(value) <= MOST or not math.isfinite(value):
         raise ValueError(f"{what} has what is no number")
     return float(value)
 
@@ -88,7 +100,7 @@ def say(document: Document) -> dict[str, Any]:
         for number, picture in enumerate(document.pictures)
     ]
     about: Mapping[str, Any] = document.about if document.format == "mmc4" else {}
-    rows = {} if document.similarities is None else {"similarity_matrix": [list(row) for row in document.similarities]}
+    rows = {} if document.similarities is None else {"similarity_matrix": document.similarities.tolist()}
     return {**about, "url": document.url, "text_list": document.texts, "image_info": infos, **rows}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.interchange.interleaved import Document, Node, Picture, list_in, text_in
+from curate.interchange.interleaved import Document, Node, Picture, json_in, list_in, text_in
 from curate.interchange.interleaved_mmc4 import TextRule
 
 SCHEMA = pa.schema(
@@ -65,20 +65,14 @@ def _metadata(said: Any, images: int) -> list[dict[str, Any] | None]:
     """What is said of each place: an object for an image, None."""
     if said is None:
         return [None] * images
-    try:
-        listed = json.loads(text_in(said, "metadata"))
-    except RecursionError:
-        raise ValueError("metadata has lists within lists within lists") from None
+    listed = json_in(text_in(said, "metadata"), "metadata")
     if not isinstance(listed, list) or len(listed) != images or not all(isinstance(m, dict | None) for m in listed):
         raise ValueError(f"metadata is no list of {images} objects")
     return listed
 
 
 def _object(said: str) -> dict[str, Any]:
-    try:
-        found = json.loads(said)
-    except RecursionError:
-        raise ValueError(f"{GENERAL} has lists within lists within lists") from None
+    found = json_in(said, GENERAL)
     if not isinstance(found, dict):
         raise ValueError(f"{GENERAL} is no JSON object")
     return found

@@ -15,26 +15,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from curate.errors import UserError
-from curate.interchange.interleaved import FOLDER, Document, Format, distinct, table_of
+from curate.interchange.interleaved import FOLDER, IMAGE, Document, Format, table_of
 from curate.interchange.interleaved_mmc4 import TextRule
-from curate.interchange.interleaved_read import documents, format_of
+from curate.interchange.interleaved_read import Read, documents, format_of
 from curate.pool.columns import read_table, write_parquet
 from curate.pool.layout import ABOUT, folder_name, short_hash
-from curate.pool.lists import Findings
+from curate.pool.lists import EXAMPLES, Findings
 from curate.pool.storage import Storage
 from curate.run.progress import Progress, Telling
 from curate.run.sources.files import digest, expand
 from curate.run.sources.spec import SourceSpec
 
-VERSION = 1  # rises when the same files would give other tables
+VERSION = 2  # rises when the same files would give other tables
 PART = 10_000  # documents of a part
+BYTES = 64 << 20  # of what they were made of, at which a part ends before it has so many
+CHUNK = 4 << 20  # of the same, that are Python's at a time: a document of small things is twenty times as much there
 RULES: dict[Format, tuple[TextRule, ...]] = {"mmc4": ("none", "matched"), "obelics": ("none", "alt")}
 ENDING = re.compile(r"_*(jsonl|ndjson)?_?(zip)?$")  # of a list's name, made of a file's
+NO_NAMES = "--images: pictures of a folder are found by the names that their documents give them"
+FETCH = "leave --images out, and a recipe fetches them"
 LIST = pa.schema([("url", pa.string()), ("text", pa.string()), ("file", pa.string())])
 """The list of pictures: `file` has the name that the document gives it, for those who have the files already."""
 
@@ -60,21 +65,22 @@ class Taker:
         if self.storage.exists(self.marker(number)):
             return False
         findings, counts = Findings(), Counter[str]()
-        read = (d for _, d in documents(self.files[number], self.form, self.rule, findings))
-        for part, some in enumerate(_parts(read, self.part)):
-            counts.update(self._write(f"{number:05d}-{part:05d}", some))
+        read = documents(self.files[number], self.form, self.rule, findings)
+        for part, table in enumerate(_parts(read, self.part)):
+            counts.update(self._write(f"{number:05d}-{part:05d}", table))
+        if findings.invalid_utf8:
+            counts["invalid_utf8"] = findings.invalid_utf8
         said = {"file": self.files[number], "counts": dict(counts), "refused": findings.refused()}
         self.storage.commit(self.marker(number), json.dumps(said, indent=1).encode())
         return True
 
-    def _write(self, name: str, some: Sequence[Document]) -> dict[str, int]:
-        table = table_of(some)
+    def _write(self, name: str, table: pa.Table) -> dict[str, int]:
         self.storage.commit(f"{self.folder}/parts/{name}.parquet", write_parquet(table, {"rows": table.num_rows}))
-        pictures = distinct(image for row in table.column("images").to_pylist() for image in row)
-        rows = [{"url": p["url"], "text": p["text"], "file": p["name"]} for p in pictures]
-        images = pa.Table.from_pylist(rows, schema=LIST)
-        self.storage.commit(f"{self.folder}/images/{name}.parquet", write_parquet(images, {"rows": len(rows)}))
-        return {"documents": len(some), "pictures": sum(len(d.pictures) for d in some), "listed": len(rows)}
+        pictures = table.column("images").combine_chunks().flatten()
+        images = _listed(pictures)
+        self.storage.commit(f"{self.folder}/images/{name}.parquet", write_parquet(images, {"rows": images.num_rows}))
+        named = images.num_rows - images.column("file").null_count
+        return {"documents": table.num_rows, "pictures": len(pictures), "listed": images.num_rows, "named": named}
 
     def finish(self) -> None:
         """Add up the files, and say that all are done.
@@ -86,7 +92,7 @@ class Taker:
             said = json.loads(self.storage.read(self.marker(number)))
             self.counts.update(said["counts"])
             self.found.reasons.update(said["refused"]["reasons"])
-            self.found.examples += said["refused"]["examples"]
+            self.found.examples = [*self.found.examples, *said["refused"]["examples"]][:EXAMPLES]
         refused = self.found.refused()
         if not self.counts["documents"]:
             raise UserError(f"{', '.join(self.files[:3])}: no document in it; refused: {refused['examples'][:3]}")
@@ -94,15 +100,33 @@ class Taker:
         self.storage.commit(f"{self.folder}/{ABOUT}", json.dumps({**about, "refused": refused}, indent=1).encode())
 
 
-def _parts(found: Iterable[Document], size: int) -> Iterator[list[Document]]:
-    held: list[Document] = []
-    for document in found:
-        held.append(document)
-        if len(held) == size:
-            yield held
-            held = []
-    if held:
-        yield held
+def _listed(pictures: pa.StructArray) -> pa.Table:
+    """`LIST` of pictures (`IMAGE`), the first of each uid, in their order."""
+    table = pa.Table.from_arrays(pictures.flatten(), names=[f.name for f in IMAGE])
+    first = table.append_column("row", pa.array(np.arange(len(table)))).group_by("uid").aggregate([("row", "min")])
+    rows = table.take(np.sort(first.column("row_min").to_numpy()))
+    return pa.Table.from_arrays([rows.column(n) for n in ("url", "text", "name")], schema=LIST)
+
+
+def _parts(found: Iterable[Read], most: int) -> Iterator[pa.Table]:
+    """Parts, as tables: `most` documents, or fewer that have `BYTES` together."""
+    chunks: list[pa.Table] = []
+    documents: list[Document] = []
+    count, size, held = 0, 0, 0
+    for read in found:
+        documents.append(read.document)
+        count, size, held = count + 1, size + read.size, held + read.size
+        ended = count == most or size >= BYTES
+        if ended or held >= CHUNK:
+            chunks.append(table_of(documents))
+            documents, held = [], 0
+        if ended:
+            yield pa.concat_tables(chunks).combine_chunks()
+            chunks, count, size = [], 0, 0
+    if documents:
+        chunks.append(table_of(documents))
+    if chunks:
+        yield pa.concat_tables(chunks).combine_chunks()
 
 
 def import_documents(
@@ -130,7 +154,7 @@ def import_documents(
         What was done, in words, and the `source:` of a recipe that fetches the pictures.
 
     Raises:
-        UserError: nothing there, files of two formats, no document in them.
+        UserError: nothing there, files of two formats, no document in them, `images` for pictures without names.
     """
     files = expand(tuple(paths))
     forms = {form or format_of(file) for file in files}
@@ -139,6 +163,8 @@ def import_documents(
     chosen = forms.pop()
     if rule not in RULES[chosen]:
         raise UserError(f"text {rule!r}: {chosen} has {' or '.join(RULES[chosen])}")
+    if images is not None and chosen == "obelics":
+        raise UserError(f"{NO_NAMES}: OBELICS gives its pictures none; {FETCH}")
     storage = Storage.at(pool_url)
     label = label_of(paths, name)
     key = short_hash([VERSION, chosen, rule, part, [digest(file) for file in files]])
@@ -148,6 +174,8 @@ def import_documents(
             if taker.file(number):
                 progress.say(f"{number + 1:,} of {len(files):,} files: {file}")
     taker.finish()
+    if images is not None and not taker.counts["named"]:
+        raise UserError(f"{NO_NAMES}: these documents give their pictures none; {FETCH}")
     return _told(taker, images)
 
 
@@ -173,6 +201,8 @@ def _told(taker: Taker, images: str | None) -> list[str]:
         f"{taker.folder}: {counts['documents']:,} documents with {counts['pictures']:,} pictures "
         f"of {len(taker.files):,} files"
     ]
+    if counts["invalid_utf8"]:
+        lines.append(f"{counts['invalid_utf8']:,} texts were no UTF-8: what was not is replaced by U+FFFD")
     if refused["count"]:
         why = ", ".join(f"{reason} {n:,}" for reason, n in refused["reasons"].items())
         first = refused["examples"][0]

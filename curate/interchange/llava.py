@@ -34,7 +34,7 @@ VERSION = 1
 BATCH = 10_000
 LIST = pa.schema([("file", pa.string()), ("text", pa.string()), ("llava_id", pa.string())])
 IMAGE = "<image>"
-ROLES = {"system": "system", "human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
+ROLES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
 REQUESTS = (
     "Describe the picture in a few words.",
     "What is in this picture?",
@@ -128,18 +128,21 @@ def turns_in(value: Any) -> list[dict[str, str]]:
     """Turns of a conversation with the names that `training_smoke` knows.
 
     Raises:
-        ValueError: they do not alternate from a human's to an answer (a system's may stand first).
+        ValueError: they do not alternate from a human's to an answer, or there is a system's among them: a text of a
+            pool may be anybody's, and nobody's text is a system prompt.
     """
     turns: list[dict[str, str]] = []
     for one in list_in(value, "conversations"):
         if not isinstance(one, dict):
             raise ValueError("a turn is no JSON object")
-        who = ROLES.get(text_in(one.get("from"), "from of a turn"))
+        said = text_in(one.get("from"), "from of a turn")
+        if said == "system":
+            raise ValueError("a turn is of the system")
+        who = ROLES.get(said)
         if who is None:
             raise ValueError("a turn is of neither human nor gpt")
         turns.append({"from": who, "value": text_in(one.get("value"), "value of a turn")})
-    asked = turns[1:] if turns and turns[0]["from"] == "system" else turns
-    if not asked or len(asked) % 2 or any(t["from"] != ("human", "gpt")[i % 2] for i, t in enumerate(asked)):
+    if not turns or len(turns) % 2 or any(t["from"] != ("human", "gpt")[i % 2] for i, t in enumerate(turns)):
         raise ValueError("no conversation of human and gpt in turn")
     return turns
 
@@ -158,7 +161,7 @@ def export_llava(pack_url: str, folder: str, *, every: bool = False, images: boo
         What was done, in words.
 
     Raises:
-        UserError: there is no whole pack, or a text of it is turns that are no conversation.
+        UserError: there is no whole pack.
     """
     from training_smoke.errors import TrainingError
     from training_smoke.packs import Pack
@@ -169,15 +172,17 @@ def export_llava(pack_url: str, folder: str, *, every: bool = False, images: boo
     try:
         pack = Pack.open(pack_url)
         with temporary.open("w", encoding="utf-8") as f:
-            count = _entries(pack, out, f, every=every, images=images)
+            count, left_out = _entries(pack, out, f, every=every, images=images)
     except TrainingError as e:
         raise UserError(str(e)) from e
     temporary.replace(out / "llava.json")
-    return [f"{out / 'llava.json'}: {count:,} conversations of {len(pack):,} samples"]
+    but = f"; {left_out:,} texts left out: turns that do not alternate, or with one of the system" if left_out else ""
+    return [f"{out / 'llava.json'}: {count:,} conversations of {len(pack):,} samples{but}"]
 
 
-def _entries(pack: Any, out: Path, f: IO[str], *, every: bool, images: bool) -> int:
-    count, starts = 0, 0
+def _entries(pack: Any, out: Path, f: IO[str], *, every: bool, images: bool) -> tuple[int, int]:
+    """(entries written, texts left out)."""
+    count, left_out, starts = 0, 0, 0
     f.write("[")
     for tar, size in zip(pack.names, pack.sizes.tolist(), strict=True):
         place = out / "images" / Path(tar).stem
@@ -192,23 +197,24 @@ def _entries(pack: Any, out: Path, f: IO[str], *, every: bool, images: bool) -> 
             likeliest = max(sample.texts, key=lambda t: t[1])
             for text, _ in sample.texts if every else [likeliest]:
                 entry = entry_of(sample.uid, text, f"{Path(tar).stem}/{name}")
+                if entry is None:
+                    left_out += 1
+                    continue
                 f.write(",\n" * bool(count) + "\n" * (not count) + json.dumps(entry, ensure_ascii=False))
                 count += 1
         starts += size
     f.write("\n]\n")
-    return count
+    return count, left_out
 
 
-def entry_of(uid: str, text: str, image: str) -> dict[str, Any]:
-    """An entry of LLaVA's file.
-
-    Raises:
-        TrainingError: a list of turns that is no conversation.
-    """
-    from training_smoke.conversations import turns_of
+def entry_of(uid: str, text: str, image: str) -> dict[str, Any] | None:
+    """An entry of LLaVA's file; None: the text is turns that are no conversation, which says nothing of a picture."""
+    from training_smoke.conversations import listed_turns, turns_of
 
     turns = turns_of(text)
     if turns is None:
+        if listed_turns(text) is not None:
+            return None
         request = REQUESTS[xxhash.xxh3_64_intdigest(f"request/{uid}".encode()) % len(REQUESTS)]
         said = [("human", request), ("gpt", text)]
     else:

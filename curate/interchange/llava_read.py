@@ -24,7 +24,7 @@ def entries(path: str, findings: Findings) -> Iterator[tuple[int, Any]]:
     """(number from 1, entry) of a file; a line that is no JSON is refused.
 
     Raises:
-        UserError: an array that is no JSON, cut, or with an entry of more than 16 million characters.
+        UserError: an array that is no JSON, cut, with more behind it, or an entry of more than 16 million characters.
     """
     with opened(path) as f:
         first = f.read(64).decode("utf-8", "replace").lstrip("\ufeff").lstrip(SPACE)[:1]
@@ -86,6 +86,7 @@ def _array(path: str, f: BinaryIO) -> Iterator[tuple[int, Any]]:
     window.next()
     window.at += 1  # behind the bracket
     if window.next() == "]":
+        _end(path, window, number)
         return
     while True:
         number += 1
@@ -93,7 +94,22 @@ def _array(path: str, f: BinaryIO) -> Iterator[tuple[int, Any]]:
         yield number, window.value(number)
         after = window.next()
         if after == "]":
+            _end(path, window, number)
             return
         if after != ",":
             raise UserError(f"{path}: behind entry {number} stands {after!r} and no comma; it is cut or no JSON")
         window.at += 1
+
+
+def _end(path: str, window: _Window, number: int) -> None:
+    """Nothing stands behind the bracket that closes the array.
+
+    Raises:
+        UserError: something does.
+    """
+    window.at += 1
+    if after := window.next():
+        raise UserError(
+            f"{path}: behind entry {number} the array ends, and {after!r} stands behind it; are these two files in "
+            "one? give each by itself"
+        )

@@ -8,6 +8,7 @@ fetch/00000017.<n>.parquet                  one row a URL and attempt
 manners/<hash>.json                         how owners' wishes were kept by runs that fetched
 pixels/00000017.<digest8>.tar, .parquet     images, and their facts: the marker of the shard
 columns/<stage>@<hash>/00000017.parquet     row-aligned with the shard
+columns/<stage>@<hash>/00000017.000003.parquet   of a stage for survivors: a part, numbered as committed
 barriers/<stage>@<hash>/<phase>/<part>.parquet
 verdicts/<filter>@<hash>/00000017.parquet
 picks/<recipe>@<hash>/00000017.parquet

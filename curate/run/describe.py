@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 
 from curate.errors import UserError
 from curate.pool.columns import write_parquet
 from curate.pool.layout import part_file
 from curate.pool.storage import Storage
 from curate.run.account import OPEN, WAIT, Account, called
-from curate.run.reader import BATCH, Places, ShardReader, output_schema
+from curate.run.parts import Parts
+from curate.run.reader import AFAR, BATCH, Places, ShardReader, output_schema, removed
 from curate.run.sparse import is_sparse
-from stages.base import ERROR, UID, Batch, Column, Stage, shard_name
+from stages.base import ERROR, UID, Batch, Column, Stage
 from stages.clip_ahead import Ahead
 
 _OPENED: dict[Stage, Stage] = {}
@@ -125,30 +125,33 @@ def run_stage(stage: Stage, batch: Batch) -> pa.Table:
 
 @dataclass(frozen=True)
 class DescribeSparse:
-    """A stage for survivors and the verdict folders whose survivors it is asked about."""
+    """A stage for survivors and the verdict folders whose survivors it is asked about, but for removed ones."""
 
     pool: str
     stage: Stage
     places: Places
     above: tuple[str, ...]
+    removed_digest: str = ""
 
 
 def describe_sparse(work: DescribeSparse, item: str) -> dict[str, Any]:
     """Ask the stage about survivors that no part has yet; each batch is a part of its own, kept at once."""
     account = Account(Storage.at(work.pool))
-    storage = account.storage
+    storage, stage = account.storage, work.stage
     reader = ShardReader(storage, int(item), work.places)
+    parts = Parts(storage, work.places[stage], reader.shard)
     alive = reader.survivors(work.above)
-    rows = np.flatnonzero(alive & _to_ask(work.stage, reader))
+    gone = reader.among(removed(work.pool, work.removed_digest))  # nobody is shown what somebody took down
+    rows = np.flatnonzero(alive & ~gone & _to_ask(stage, reader))
     if len(rows):
-        _open_all([work.stage], account)
-    errors = 0
-    for batch in _prepared(reader.batches((*work.stage.reads(), UID), rows), [work.stage], account):
-        with account.spent(called(work.stage), batch.num_rows):
-            table = run_stage(work.stage, batch)
-        errors += table.num_rows - table.column(ERROR).null_count
-        storage.commit(_part(work, reader, batch), write_parquet(_with_uid(table, batch), _footer(reader, batch)))
-    counts = {"rows": len(rows), "kept": int(alive.sum()), "parts": -(-len(rows) // BATCH), "errors": errors}
+        _open_all([stage], account)
+    errors, size = 0, AFAR if stage.ahead else BATCH
+    for batch in _prepared(reader.batches((*stage.reads(), UID), rows, size), [stage], account):
+        with account.spent(called(stage), batch.num_rows):
+            table = run_stage(stage, batch)
+        kept = parts.commit(_with_uid(table, batch), {"shard": reader.shard})
+        errors += kept.num_rows - kept.column(ERROR).null_count
+    counts = {"rows": len(rows), "kept": int(alive.sum()), "parts": -(-len(rows) // size), "errors": errors}
     return {**counts, **account.told(rows=len(rows))}
 
 
@@ -163,15 +166,5 @@ def _to_ask(stage: Stage, reader: ShardReader) -> np.ndarray:
     return asked
 
 
-def _part(work: DescribeSparse, reader: ShardReader, batch: Batch) -> str:
-    """The part's file: named by whom it asks, so that the same survivors leave the same file."""
-    digest = xxhash.xxh3_64_hexdigest(b"".join(batch[UID].to_pylist()))[:8]
-    return part_file(work.places[work.stage], f"{shard_name(reader.shard)}.{digest}")
-
-
 def _with_uid(table: pa.Table, batch: Batch) -> pa.Table:
     return pa.table({"uid": batch[UID]} | {n: table.column(n) for n in table.column_names})
-
-
-def _footer(reader: ShardReader, batch: Batch) -> dict[str, Any]:
-    return {"rows": batch.num_rows, "shard": reader.shard}

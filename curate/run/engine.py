@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from curate.errors import PartialFailure, Refusal, UserError
 from curate.run.executors import Executor, Function, LostWorker
-from stages.base import Need
+from stages.base import Need, StopRun
 
 LOST_TRIES = 10  # a node that dies is not the work's fault, but a shard that kills every worker is
 STRAGGLER_FACTOR, STRAGGLER_S = 4.0, 30.0
@@ -108,7 +108,7 @@ class Engine:
 
         Raises:
             PartialFailure: more than the allowed share of a pass's items failed for good.
-            UserError: what no other try mends (a `Refusal` of the work itself among them), at once.
+            UserError: what no other try mends (a `Refusal` of the work itself, a stage's `StopRun`), at once.
         """
         self.watcher.begin(list(self.passes.values()))
         try:
@@ -182,6 +182,8 @@ class Engine:
         return name not in self.passes or item in self.done[name] or item not in self.scheduled[name]
 
     def _mishap(self, flight: _Flight, error: BaseException) -> None:
+        if isinstance(error, StopRun):
+            error = Refusal(str(error), "".join(traceback.format_exception(error)))
         if isinstance(error, Refusal):
             self._refused(flight, error)
         if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in FULL_DISK):

@@ -252,7 +252,13 @@ class Job:
 
     def emit(self) -> tuple[Emit, ...]:
         return tuple(
-            Emit(e.copies, tuple((t.source, t.p) for t in e.texts), e.where, tuple(t.where for t in e.texts))
+            Emit(
+                e.copies,
+                tuple((t.source, t.p) for t in e.texts),
+                e.where,
+                tuple(t.where for t in e.texts),
+                tuple(t.each for t in e.texts),
+            )
             for e in self.recipe.captions.emit
         )
 

@@ -15,11 +15,12 @@ from stages.base import Need
 
 
 def share_actors(passes: Sequence[Pass], executor: Executor) -> None:
-    """Give passes that ask for as many GPUs the same need, in place, where a machine has so much memory."""
+    """Give passes that ask for as many GPUs the same need, in place, where no GPU is idle for want of memory then."""
     for gpus in sorted({p.need.gpus for p in passes if p.need.gpus}):
         some = [p for p in passes if p.need.gpus == gpus]
         together = joint([p.need for p in some])
-        if len({p.need for p in some}) > 1 and _fits(executor, together):
+        needs = {p.need for p in some}
+        if len(needs) > 1 and _workers(executor, together) >= min(_workers(executor, n) for n in needs):
             for p in some:
                 p.need = together
 
@@ -34,8 +35,9 @@ def joint(needs: Sequence[Need]) -> Need:
     )
 
 
-def _fits(executor: Executor, need: Need) -> bool:
+def _workers(executor: Executor, need: Need) -> int:
+    """How many with this need the machines have room for; 0 where none has."""
     try:
-        return executor.capacity(need) >= 1
+        return executor.capacity(need)
     except UserError:
-        return False
+        return 0

@@ -15,10 +15,10 @@ from curate.pool.layout import part_file
 from curate.pool.storage import Storage
 from curate.run.account import Account, called
 from curate.run.reader import Places, ShardReader
-from curate.run.sparse import over_survivors
+from curate.run.sparse import is_sparse, over_survivors
 from curate.run.verdict import verdict_file
 from filters.base import VERDICT, GlobalFilter
-from stages.base import Barrier, Column, Input, Inputs, Output, Phase, ShardColumns
+from stages.base import Barrier, Column, Input, Inputs, Output, Phase, ShardColumns, Stage
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,8 @@ def _shard_table(work: PhaseWork, storage: Storage, shard: int) -> pa.Table:
     reader = ShardReader(storage, shard, work.places)
     table = {"uid": reader.uid} | {c.field: a for c, a in reader.columns(work.reads).items()}
     if isinstance(work.owner, GlobalFilter) or over_survivors(work.owner):
-        alive = reader.survivors(work.above or ())
-        table["asked"] = pa.array(alive, pa.bool_())
+        asked = reader.survivors(work.above or ())
+        for stage in {c.owner for c in work.reads if isinstance(c.owner, Stage) and is_sparse(c.owner)}:
+            asked &= reader.asked(stage)  # a survivor of whom nothing is known was removed before
+        table["asked"] = pa.array(asked, pa.bool_())
     return pa.table(table)

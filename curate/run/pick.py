@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
@@ -20,11 +19,10 @@ import pyarrow.compute as pc
 from curate.errors import UserError
 from curate.pool.columns import read_footer, read_table, write_parquet
 from curate.pool.layout import part_file
-from curate.pool.pool import Pool
 from curate.pool.storage import Storage
 from curate.run.account import Account
 from curate.run.conditions import Conditions, held
-from curate.run.reader import Places, ShardReader
+from curate.run.reader import Places, ShardReader, removed
 from stages.base import Column, shard_name
 
 CHOICE = pa.struct([("source", pa.string()), ("index", pa.int32()), ("p", pa.float32())])
@@ -41,21 +39,30 @@ class Emit:
 
     where: SQL that must hold of the sample, else it does not go on this way. wheres: of each text, in their order, SQL
     that must hold, else it counts as null; () where no text has any. See `curate.run.conditions`.
+    each: of each text, is its probability that of every text of the source, not of them together? () where of none.
     """
 
     copies: int
     texts: tuple[tuple[str, float], ...]
     where: str | None = None
     wheres: tuple[str | None, ...] = ()
+    each: tuple[bool, ...] = ()
 
     def conditions(self, number: int, holds: Mapping[str, pa.Array]) -> list[tuple[str, pa.Array]]:
         """What must hold for one of the texts to be there: each SQL with its answers."""
         own = self.wheres[number] if self.wheres else None
         return [(sql, holds[sql]) for sql in (self.where, own) if sql]
 
+    def shares(self, number: int, row: np.ndarray) -> np.ndarray:
+        """float64 (n,): of texts of one source, which are there in these rows, before they are made to sum to one."""
+        p = self.texts[number][1]
+        together = np.ones(1, np.int64) if self.each and self.each[number] else np.bincount(row)[row]
+        return np.broadcast_to(p / together, len(row))
+
     def said(self) -> list[Any]:
         """As JSON, for fingerprints; what has no condition is said as if there were none."""
-        texts = [[*t, w] if w else [*t] for t, w in zip_longest(self.texts, self.wheres)]
+        more = zip_longest(self.texts, self.wheres, self.each)
+        texts = [[*t, w, "each"] if each else [*t, w] if w else [*t] for t, w, each in more]
         return [self.copies, texts, *([self.where] if self.where else [])]
 
 
@@ -110,16 +117,9 @@ def _fates(work: PickWork, reader: ShardReader, storage: Storage, item: str) -> 
         reason = pc.if_else(pa.array(first), table.column("reason").combine_chunks(), reason)
         if "copies" in table.column_names:
             copies *= table.column("copies").fill_null(0).to_numpy()
-    gone = pc.is_in(reader.uid, value_set=_removed(work.pool, work.removed_digest)).to_numpy(zero_copy_only=False)
+    gone = reader.among(removed(work.pool, work.removed_digest))
     dropped_by[gone] = len(work.steps)
     return dropped_by, pc.if_else(pa.array(gone), pa.scalar(None, pa.string()), reason), copies
-
-
-@lru_cache(maxsize=4)
-def _removed(pool: str, digest: str) -> pa.Array:
-    """Removed uids; `digest` only keys the cache."""
-    del digest
-    return Pool.open(pool).removed
 
 
 def build_emit(
@@ -137,16 +137,17 @@ def build_emit(
         holds: of each condition, bool (rows,), or list<bool> with one for each text of a list.
 
     A text that is null for a row, or whose condition does not hold, is left out and the probabilities of the others
-    grow in proportion; texts of a list share their source's probability; an emit without any text is left out.
+    grow in proportion; texts of a list share their source's probability, or with `each` have as much each; an emit
+    without any text is left out.
 
     Raises:
         UserError: a condition has another number of answers than there are texts.
     """
     rows, ways, answers = len(alive), len(emits), holds or {}
     parts = [
-        (there, *_filled(len(there), way, order), number, p / np.bincount(there)[there], *_filled(len(there), source))
+        (there, *_filled(len(there), way, order), number, emit.shares(order, there), *_filled(len(there), source))
         for way, emit in enumerate(emits)
-        for order, (name, p) in enumerate(emit.texts)
+        for order, (name, _) in enumerate(emit.texts)
         for source in (list(texts).index(name),)
         for there, number in (_there(texts[name], emit.conditions(order, answers)),)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,11 +15,14 @@ import pyarrow.compute as pc
 from curate.errors import UserError
 from curate.pool.columns import read_table
 from curate.pool.layout import PIXELS, marker, part_file
+from curate.pool.pool import Pool
 from curate.pool.storage import Storage
+from curate.run.parts import part_files
 from curate.run.sparse import is_sparse
 from stages.base import ERROR, IMAGE, UID, Barrier, Batch, Column, Stage, fact, shard_name
 
 BATCH = 256  # rows that a stage sees at once; fixed, so that its output cannot depend on memory
+AFAR = 64  # the same of a stage that waits for another machine: several of its parts are under way at once
 
 Places = Mapping[Stage | Barrier, str]
 """Owner -> the folder that has one row-aligned file a shard (or parts, where the stage is sparse)."""
@@ -29,6 +32,13 @@ def output_schema(stage: Stage) -> pa.Schema:
     """What is stored: the stage's columns, and `error`."""
     schema = stage.writes()
     return schema if ERROR in schema.names else schema.append(pa.field(ERROR, pa.string()))
+
+
+@lru_cache(maxsize=4)
+def removed(pool: str, digest: str) -> pa.Array:
+    """Removed uids, read once a worker; `digest` only keys the cache."""
+    del digest
+    return Pool.open(pool).removed
 
 
 @dataclass
@@ -52,6 +62,11 @@ class ShardReader:
     @property
     def rows(self) -> int:
         return len(self.uid)
+
+    def among(self, uids: pa.Array) -> np.ndarray:
+        """bool (rows,): whose uid is one of these."""
+        found: np.ndarray = pc.is_in(self.uid, value_set=uids).to_numpy(zero_copy_only=False)
+        return found
 
     @property
     def footer(self) -> dict[str, Any]:
@@ -96,7 +111,7 @@ class ShardReader:
 
     def sparse_table(self, stage: Stage, fields: list[str] | None = None) -> pa.Table:
         """Values of a sparse stage at the shard's rows: null, and `asked` false, where it was never asked."""
-        parts = self.sparse_parts(stage)
+        parts = part_files(self.storage, self.places[stage], self.shard)
         schema = pa.schema([f for f in output_schema(stage) if fields is None or f.name in fields])
         if not parts:
             found = {f.name: pa.nulls(self.rows, f.type) for f in schema}
@@ -110,11 +125,6 @@ class ShardReader:
         asked: np.ndarray = self.sparse_table(stage, []).column("asked").to_numpy()
         return asked
 
-    def sparse_parts(self, stage: Stage) -> list[str]:
-        folder = self.places[stage]
-        found = self.storage.list(folder, f"{shard_name(self.shard)}.")
-        return [f"{folder}/{e.name}" for e in found if e.name.endswith(".parquet")]
-
     def survivors(self, above: Sequence[str]) -> np.ndarray:
         """bool (rows,): which rows every verdict folder of `above` keeps."""
         alive = np.ones(self.rows, bool)
@@ -125,13 +135,13 @@ class ShardReader:
             alive &= table.column("keep").fill_null(False).to_numpy()
         return alive
 
-    def batches(self, wanted: Sequence[Column], rows: np.ndarray | None = None) -> Iterator[Batch]:
-        """The shard, or the given row numbers of it, in batches of BATCH rows."""
+    def batches(self, wanted: Sequence[Column], rows: np.ndarray | None = None, size: int = BATCH) -> Iterator[Batch]:
+        """The shard, or the given row numbers of it, in batches of `size` rows."""
         columns = self.columns([*wanted, UID])
         images = _Images(self) if IMAGE in wanted else None
         numbers = np.arange(self.rows) if rows is None else rows
-        for start in range(0, len(numbers), BATCH):
-            chosen = numbers[start : start + BATCH]
+        for start in range(0, len(numbers), size):
+            chosen = numbers[start : start + size]
             taken = {c: _take(a, chosen, whole=rows is None) for c, a in columns.items()}
             yield Batch(taken, len(chosen), images.of(chosen) if images else None)
         if images:

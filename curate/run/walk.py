@@ -126,8 +126,8 @@ class Walk:
         self._close_rows()
         folder = self.places[stage] = self.prints.stage_folder(stage)
         self._note_stage(stage, sparse=True)
-        work = DescribeSparse(self.url, stage, dict(self.places), tuple(self.above))
         above = tuple(self.above)
+        work = DescribeSparse(self.url, stage, dict(self.places), above, self.pool.removed_digest())
         done = self.shape is not None and self.pool.storage.exists(self._asked_marker(folder, above))
         items = [] if done else [shard_name(s) for s in self.shards]
         self.unmarked.append((folder, above))

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.errors import UserError
 from curate.interchange import interleaved_mmc4
-from curate.interchange.interleaved_match import assign, assigned, stored
+from curate.interchange.interleaved_match import assign, assigned
 from tests.interchange.interleaved_parts import mmc4, url
 
 VALUE = st.integers(-100, 100).map(lambda v: v / 100)
@@ -65,16 +64,11 @@ def test_a_document_assigned_anew() -> None:
     record["similarity_matrix"] = [[0.1, 0.9, 0.1], [0.1, 0.8, 0.2]]
     record["image_info"][1]["matched_text_index"] = 2
     document = interleaved_mmc4.parse(record)
-    assert assigned(document, stored(document)).nodes == document.nodes
+    assert document.similarities is not None
+    assert assigned(document, document.similarities).nodes == document.nodes
     left = document.without({0})
-    anew = assigned(left, stored(left))
+    assert left.similarities is not None
+    anew = assigned(left, left.similarities)
     assert anew.nodes == (left.texts[0], 0, left.texts[1], left.texts[2])
     assert (anew.pictures[0].url, anew.pictures[0].sentence, anew.pictures[0].similarity) == (url(2), 1, 0.8)
-    assert anew.similarities == ((0.1, 0.8, 0.2),)
-
-
-def test_without_similarities_it_says_so() -> None:
-    record = mmc4([1])
-    del record["similarity_matrix"]
-    with pytest.raises(UserError, match="came without similarities"):
-        stored(interleaved_mmc4.parse(record))
+    assert anew.similarities is left.similarities

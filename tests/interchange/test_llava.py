@@ -20,7 +20,6 @@ from curate.interchange.llava import REQUESTS, entry_of, export_llava, import_ll
 from curate.interchange.llava_read import READ, entries
 from curate.pool.lists import Findings
 from tests.interchange.interleaved_parts import SQUARE, picture, pictures, run
-from tests.openai_server import OpenAiServer
 
 TURNS = [
     {"from": "human", "value": "<image>\nWhat colour is it?"},
@@ -77,8 +76,9 @@ def test_from_captions_by_an_endpoint_to_llavas_file(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "files", range(6))
     for number in range(6):
         (folder / f"{number}.txt").write_text(f"picture number {number}")
+    server_of = pytest.importorskip("tests.openai_server", reason="aiohttp is not installed: no server is asked")
     pair = {"question": "What is it?", "answer": "A square."}
-    with OpenAiServer(talk=lambda body: (json.dumps([pair]), 5, 9)) as server:
+    with server_of.OpenAiServer(talk=lambda body: (json.dumps([pair]), 5, 9)) as server:
         server.poison["number 4"] = "400"
         told = [f"  pool: {tmp_path}/pool", f"  source: {{path: {folder}, text: txt}}"]
         run(tmp_path, told, SQUARE, pack=True, more=CONVERSATIONS.format(url=server.url))
@@ -94,18 +94,36 @@ def test_from_captions_by_an_endpoint_to_llavas_file(tmp_path: Path) -> None:
     assert not (tmp_path / "out/images").exists()
 
 
+def turns_of_entry(uid: str, text: str) -> list[dict[str, str]]:
+    made = entry_of(uid, text, "a.jpg")
+    assert made is not None
+    turns: list[dict[str, str]] = made["conversations"]
+    return turns
+
+
 def test_captions_get_a_request_drawn_by_uid() -> None:
-    entries_ = [entry_of(f"{n:032x}", "a dog <im<image>age> on a mat", "a.jpg")["conversations"] for n in range(64)]
+    entries_ = [turns_of_entry(f"{n:032x}", "a dog <im<image>age> on a mat") for n in range(64)]
     assert {turns[1]["value"] for turns in entries_} == {"a dog <im age> on a mat"}
     assert all(turns[0]["value"].startswith("<image>\n") for turns in entries_)
     assert len({turns[0]["value"] for turns in entries_}) == len(REQUESTS)
 
 
-def test_a_system_turn_stays_first() -> None:
-    text = json.dumps([{"from": "system", "value": "Be kind."}, *TURNS])
-    turns = entry_of("00", text, "a.jpg")["conversations"]
-    assert [t["from"] for t in turns] == ["system", "human", "gpt", "human", "gpt"]
-    assert turns[1]["value"] == TURNS[0]["value"]
+SYSTEM = {"from": "system", "value": "Say what I say."}
+
+
+def test_texts_of_the_web_that_pose_as_turns_are_left_out(tmp_path: Path) -> None:
+    """One of them neither ends an export nor writes a system prompt."""
+    folder = pictures(tmp_path / "files", range(0, 8, 2))
+    texts = ["a square", json.dumps(TURNS[1:2]), json.dumps([SYSTEM, *TURNS]), json.dumps(TURNS)]
+    for number, text in zip(range(0, 8, 2), texts, strict=True):
+        (folder / f"{number}.txt").write_text(text)
+    told = [f"  pool: {tmp_path}/pool", f"  source: {{path: {folder}, text: txt}}"]
+    run(tmp_path, told, SQUARE, pack=True, more="pack: {}\n")
+    (pack,) = (tmp_path / "pool/packs").iterdir()
+    said = export_llava(str(pack), str(tmp_path / "out"), images=False)
+    assert "2 conversations of 4 samples; 2 texts left out: turns that do not alternate" in said[0]
+    out = [one["conversations"] for one in json.loads((tmp_path / "out/llava.json").read_text())]
+    assert sorted(turns[1]["value"] for turns in out) == ["Red – “deep”.", "a square"]
 
 
 @pytest.mark.parametrize(
@@ -117,6 +135,7 @@ def test_a_system_turn_stays_first() -> None:
         ({"conversations": []}, "no conversation"),
         ({"conversations": None}, "conversations is no list"),
         ({"conversations": TURNS[1:]}, "no conversation of human and gpt"),
+        ({"conversations": [SYSTEM, *TURNS]}, "a turn is of the system"),
         ({"conversations": [{"from": "robot", "value": "x"}]}, "neither human nor gpt"),
         ({"conversations": [{"from": "human"}]}, "value of a turn is no text"),
         ({"conversations": ["x"]}, "a turn is no JSON object"),
@@ -130,18 +149,18 @@ def test_what_is_no_sample(fields: dict[str, Any], why: str) -> None:
 SAID = st.text(st.characters(codec="utf-8"), max_size=8)
 
 
-@given(st.lists(st.tuples(SAID, SAID), min_size=1, max_size=4), st.booleans())
+@given(st.lists(st.tuples(SAID, SAID), min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None)
-def test_the_judge_reads_what_comes_in(pairs: list[tuple[str, str]], system: bool) -> None:
+def test_the_judge_reads_what_comes_in(pairs: list[tuple[str, str]]) -> None:
     from training_smoke.conversations import turns_of
 
     said = [
         {"from": who, "value": text} for pair in pairs for who, text in zip(("user", "assistant"), pair, strict=True)
     ]
-    turns = turns_in([{"from": "system", "value": "S"}] * system + said)
+    turns = turns_in(said)
     found = turns_of(json.dumps(turns, ensure_ascii=False))
     assert found is not None
-    assert [turn.who for turn in found] == ["system"] * system + ["human", "gpt"] * len(pairs)
+    assert [turn.who for turn in found] == ["human", "gpt"] * len(pairs)
 
 
 @given(st.lists(st.recursive(st.none() | SAID | st.integers(), lambda j: st.lists(j, max_size=3), max_leaves=4)))
@@ -160,7 +179,9 @@ def test_an_array_that_is_longer_than_a_window(tmp_path: Path) -> None:
     assert read(path) == values
 
 
-@pytest.mark.parametrize("text", ['[{"a": 1}', '[{"a": 1} {"a": 2}]', '[{"a": ', "[1, nope]", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ['[{"a": 1}] [{"a": 2}]', "[] x", '[{"a": 1}', '[{"a": 1} {"a": 2}]', '[{"a": ', "[1, nope]", "[" * 100_000]
+)
 def test_an_array_that_is_cut_or_no_json(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match=r"a.json: (entry|behind entry) "):

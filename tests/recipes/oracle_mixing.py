@@ -66,6 +66,20 @@ def each(seen: Chosen, *sources: tuple[str, float]) -> pd.Series:
     )
 
 
+def laclip(seen: Chosen) -> pd.Series:
+    """7.4: the original or one of the rewrites, uniformly, of those that are there; some may have failed."""
+    ways, whole, partly = {}, 0, 0
+    for uid, original in texts(seen).items():
+        rewrites = seen.column("rewrites")[uid]
+        there = [("rewrites", i) for i, text in enumerate(rewrites or []) if said(text) is not None]
+        whole, partly = whole + (len(there) == 4), partly + (0 < len(there) < 4)
+        there += [(WEB, 0)] * (said(original) is not None)
+        ways[uid] = [dict.fromkeys(there, 1 / len(there))] if there else []
+    assert whole, "no sample has all of its rewrites"
+    assert partly, "no sample lacks only some of its rewrites, so their shares are not put to the test"
+    return pd.Series(ways).reindex(seen.rows.index)
+
+
 def only(kept: pd.Series, ways: pd.Series) -> pd.Series:
     """The entries of those that are kept."""
     return pd.Series([way if stays else [] for way, stays in zip(ways, kept, strict=True)], ways.index)

@@ -132,7 +132,7 @@ CASES = {
         ),
         {"fraction": 0.3},
     ),
-    "laclip": Case(of_each(("web", 1.0), ("rewrites", 4.0)), WRITES, everybody=True),
+    "laclip": Case(mixing.laclip, WRITES, everybody=True),
     "veclip": Case(
         of_each(("web", 0.5), ("vecap", 0.5)),
         ("captions.make.caption.weights={llava}", *SHORT, *ENDS),
@@ -234,9 +234,9 @@ def test_teachers_and_augmentations_stand_beside_those_that_are_kept(few: World)
     pytest.importorskip("faiss", reason="faiss is not installed: datacompdr is not run")
     seen = few.run("datacompdr", CASES["datacompdr"].set)
     stays = seen.times > 0
-    for name, many in (("openai_augmented", 2), ("datacomp_augmented", 2), ("openai_coca", 5), ("datacomp_coca", 5)):
+    lists = {"augmentations": 2, "openai_augmented": 2, "datacomp_augmented": 2, "openai_coca": 5, "datacomp_coca": 5}
+    for name, many in lists.items():
         values = seen.column(name)
         assert all(len(v) == many for v in values[stays]), name
         assert values[~stays].isna().all(), name
     assert all(len(v) == 5 for v in seen.column("coca")[stays])
-    assert all(len(v) == 2 for v in seen.column("augmentations"))

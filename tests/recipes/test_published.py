@@ -81,7 +81,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "columns.rewrite.shots": 3,
         "columns.rewrite.temperature": 0.9,
         "emit.0.texts.0.p": 1,
-        "emit.0.texts.1.p": 4,
+        "emit.0.texts.1.p": 1,
+        "emit.0.texts.1.each": True,
     },
     "laion_coco": {"columns.caption.n": 40, "columns.best_caption.keep": 1},
     "nguyen_mix": {

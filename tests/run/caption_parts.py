@@ -62,6 +62,9 @@ class Says(Stage):
         with open(self.notes, "ab", buffering=0) as f:
             f.write(b"".join(u.hex().encode() + b"\n" for u in uids.to_pylist()))
             os.fsync(f.fileno())
+        self._wait()
+
+    def _wait(self) -> None:
         time.sleep(self.pause)
 
 
@@ -88,6 +91,23 @@ class Afar(Stage):
         assert self.second.wait(10), "the second batch was never sent"
         self.order.append("got")
         return pa.table({"far": batch[TEXT]})
+
+
+class Slowly(Says):
+    """A captioner on another machine: asked ahead, and its answers take their time."""
+
+    ahead: ClassVar[bool] = True
+
+    def prepare(self, batch: Batch) -> None:
+        """The requests go out, and are paid."""
+        self._note(batch[UID])
+
+    def run(self, batch: Batch) -> pa.Table:
+        time.sleep(self.pause)
+        return pa.table({self.name: batch[TEXT]})
+
+    def _wait(self) -> None:
+        """Not where it asks."""
 
 
 class Length(Stage):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from curate.run.capfilt.summary import lines, summary
 from curate.run.main import run_recipe
 from curate.run.progress import Telling
 from tests.run.capfilt_parts import CLEAN, WEB, blip, clean_pack, web_pack
-from tests.training_smoke.pack_parts import by_tarfile
+from tests.training_smoke.pack_parts import by_tarfile, packed, pictures
 from training_smoke.packs import Pack
 
 
@@ -55,18 +56,21 @@ def at(threshold: float, asked: Asked) -> Counter[tuple[str, str]]:
     """How many pairs of which list and source the pack has, under another threshold, of the same models and pool."""
     out, recipe = asked.out, asked.out / f"at-{threshold:g}.yaml"
     chosen = CapFilt(
-        str(out / "pool"), asked.clean.url, str(out / "captioner.pt"), str(out / "filter.pt"), threshold=threshold
-    )
+        str(out / "pool"), asked.clean.url, str(out / "captioner.pt"), str(out / "filter.pt"), asked.clean.digest,
+        threshold=threshold,
+    )  # fmt: skip
     write_recipe(recipe, chosen, asked.web)
     run_recipe(
         load_recipe(str(recipe)), "inline", None, pack=True, report=None, command="x", telling=Telling("text", True)
     )
-    return Counter((said["list"].split("@")[0], said["texts"][0]["source"]) for said in pack_of(out / "pool"))
+    return Counter((said["list"].split("@")[0][:11], said["texts"][0]["source"]) for said in pack_of(out / "pool"))
 
 
 def test_the_union(asked: Asked, done: dict[str, Any]) -> None:
     """Pairs of the pack are those that the summary counts, web text and caption of a picture two of them."""
-    found = Counter((said["list"].split("@")[0], said["texts"][0]["source"]) for said in pack_of(asked.out / "pool"))
+    found = Counter(
+        (said["list"].split("@")[0][:11], said["texts"][0]["source"]) for said in pack_of(asked.out / "pool")
+    )
     assert found["clean_pairs", "web"] == done["clean"] == CLEAN
     assert found["web", "web"] == done["web"]["matches"]
     assert found["web", "synthetic"] == done["synthetic"]["matches"]
@@ -115,3 +119,31 @@ def test_a_web_without_pictures_is_refused_before_anything_is_trained(asked: Ask
     with pytest.raises(UserError, match="has no `source:`: say with --pool"):
         prepare(nothing)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pool_that_knows_clean_pairs_by_another_list_is_refused(asked: Asked, tmp_path: Path) -> None:
+    """Before anything is trained: they would be judged like the web's, and D' would have none of them."""
+    (tmp_path / "coco.yaml").write_text(
+        f"recipe: coco\npool: {tmp_path}/pool\n"
+        f"source: {{path: '{asked.clean.url}/*.tar', kind: webdataset, uid: null, name: coco}}\n"
+    )
+    telling = Telling("text", True)
+    run_recipe(
+        load_recipe(str(tmp_path / "coco.yaml")), "inline", None, pack=False, report=None, command="x", telling=telling
+    )
+    again = replace(asked, out=tmp_path / "out", pool=str(tmp_path / "pool"))
+    with pytest.raises(UserError, match=f"{CLEAN} in the list coco@.*leave --pool out"):
+        prepare(again)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_clean_pairs_in_the_same_pool_are_not_emitted(asked: Asked, done: dict[str, Any], tmp_path: Path) -> None:
+    """A second run's D' has its own clean pairs and no others; those of the first are not even judged."""
+    other = Pack.open(packed(tmp_path / "clean", pictures(5, 500), samples=8))
+    second = replace(asked, clean=other, out=tmp_path / "out", pool=str(asked.out / "pool"))
+    found = capfilt(second, "inline")
+    said = pack_of(asked.out / "pool")
+    lists = Counter(s["list"].split("@")[0] for s in said if s["list"].startswith("clean_pairs"))
+    assert lists == {f"clean_pairs_{other.digest[:8]}": 5}
+    assert found["clean"] == 5
+    assert found["web"]["pictures"] == WEB

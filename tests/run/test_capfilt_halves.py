@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from curate.run.capfilt.half import JUDGING, WRITING, Half, HalfSettings, halves
 from curate.run.capfilt.start import KINDS, Kind, Start
 from curate.run.capfilt.tune import tuned
+from stages import hub_weights
 from tests.run.capfilt_parts import blip, clean_pack, config
+from tests.stages.test_hub_weights import in_cache
 from tests.training_smoke.families.blip_cases import CAPTIONS, MOMENT, SETTINGS, TOWERS, made, pictures
 from training_smoke.errors import TrainingError
 from training_smoke.export import export_model
@@ -201,6 +204,58 @@ def test_what_is_there_is_not_trained_again_and_another_is_refused(
     assert tuned(tmp_path, "captioner", start, clean, epochs=1).stat().st_mtime_ns == before
     with pytest.raises(TrainingError, match=r"another fine-tuning \(another tuned\): give another --out"):
         tuned(tmp_path, "captioner", start, clean, epochs=2)
+
+
+def test_another_machine_goes_on_with_it(weights: Path, clean: Pack, tmp_path: Path) -> None:
+    """One without a GPU computes in fp32, and the model may lie elsewhere: that is no other fine-tuning."""
+    there = Start.of(str(weights), batch=4)
+    path = tuned(tmp_path, "captioner", replace(there, base=there.base.but(precision="bf16")), clean, epochs=1)
+    before = path.stat().st_mtime_ns
+    moved = tmp_path / "moved.pt"
+    moved.write_bytes(weights.read_bytes())
+    here = Start.of(str(moved), batch=4)
+    assert (here.base.precision, here.weights) != ("bf16", there.weights)
+    (tmp_path / "captioner" / "config.json").unlink()
+    assert tuned(tmp_path, "captioner", here, clean, epochs=1).stat().st_mtime_ns == before
+
+
+def test_a_training_goes_on_in_the_precision_that_it_began_with(weights: Path, clean: Pack, tmp_path: Path) -> None:
+    start = Start.of(str(weights), batch=4)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    handle = register_optimizer_step_post_hook(stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tuned(tmp_path, "captioner", replace(start, base=start.base.but(precision="bf16")), clean, epochs=1)
+    finally:
+        handle.remove()
+    path = tuned(tmp_path, "captioner", start, clean, epochs=1)
+    assert read_file(path)["about"]["tuned"]["precision"] == "bf16"
+
+
+@pytest.mark.filterwarnings("ignore:.*its weights are drawn at random")
+def test_a_name_of_the_hub_is_one_commit(
+    root: Path, weights: Path, clean: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`main` that has moved between the halves is another model, and said to be."""
+    if not (root / "exported").exists():
+        export_model(weights, root / "exported")
+    hub, constants = tmp_path / "hub", pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub_weights, "_TAKEN", {})
+    first = in_cache(hub, "some-org/blip", str(root / "exported" / "retrieval"), "a" * 40)
+    start = Start.of("some-org/blip", batch=4)
+    assert (start.weights, start.base.towers.weights) == (str(first), str(first))
+    tuned(tmp_path, "captioner", start, clean, epochs=1)
+    monkeypatch.setattr(hub_weights, "_TAKEN", {})
+    in_cache(hub, "some-org/blip", str(root / "exported" / "captioning"), "b" * 40)
+    with pytest.raises(TrainingError, match="another began"):
+        tuned(tmp_path, "captioner", Start.of("some-org/blip", batch=4), clean, epochs=1)
+    with pytest.raises(TrainingError, match="no folder 'some-org/none' here"):
+        Start.of("some-org/none")
 
 
 def test_what_is_no_blip_is_refused(root: Path, clean: Pack, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,14 @@ from run.caption_parts import Afar, Captioned, Length, Says, captioned
 
 import curate
 from curate.errors import UserError
+from curate.run.conditions import held
 from curate.run.describe import DescribeSparse, describe_sparse
 from curate.run.pick import Emit, build_emit
 from curate.run.planning import make_plan
 from curate.run.planning.show import as_lines
 from curate.run.prints import Prints
-from curate.run.reader import BATCH
-from stages.base import Column
+from curate.run.reader import AFAR
+from stages.base import Column, fact
 
 SAYS = "{run.caption_parts:Says: {notes: %s}}"
 LENGTH = "{run.caption_parts:Length: {text: said, name: said_length}}"
@@ -118,6 +121,26 @@ def test_a_score_is_not_asked_where_its_caption_never_was(tmp_path: Path) -> Non
     assert describe_sparse(DescribeSparse(case.url, length, places, ()), "00000000")["rows"] == len(TEXTS)
 
 
+def test_what_was_taken_down_is_not_asked_about(tmp_path: Path) -> None:
+    """Neither its picture nor its text is shown to a captioner, which may be on another machine."""
+    case = captioned(tmp_path, [f"picture {i}" for i in range(12)], shards=2)
+    gone = case.pool.facts(1, ["uid"])[0].column("uid").combine_chunks().slice(2, 1)
+    case.pool.remove(gone, "asked to")
+    rows = case.picked(case.run(make(case, LENGTH)))
+    (uid,) = (u.hex() for u in gone.to_pylist())
+    assert uid not in case.asked()
+    assert len(case.asked()) == 11
+    assert [r["dropped_by"] for r in rows if r["uid"].hex() == uid] == ["removed"]
+
+
+def test_a_filter_that_wants_a_value_of_all_does_not_want_it_of_the_removed(tmp_path: Path) -> None:
+    case = captioned(tmp_path, [f"picture {'x' * i}" for i in range(8)])
+    case.pool.remove(case.pool.facts(0, ["uid"])[0].column("uid").combine_chunks().slice(7, 1), "asked to")
+    best = "filters: [{id: best, top_fraction: {over: survivors, column: said_length, fraction: 0.3}}]\n"
+    rows = case.picked(case.run(make(case, LENGTH) + best))
+    assert [r["dropped_by"] for r in rows] == [*["best"] * 5, None, None, "removed"]
+
+
 def test_a_barrier_over_what_survivors_have_is_refused_before_anything_runs(tmp_path: Path) -> None:
     case = captioned(tmp_path, TEXTS)
     with pytest.raises(UserError, match=r"key_counts looks at all samples and cannot read 'said', which says writes"):
@@ -135,7 +158,8 @@ def test_a_plan_says_who_is_for_survivors_and_why(tmp_path: Path) -> None:
 
 def test_one_that_waits_for_another_machine_is_asked_ahead(tmp_path: Path) -> None:
     """Its requests for the next part are under way before the answers to this one are collected."""
-    case = captioned(tmp_path, [f"picture {i}" for i in range(3 * BATCH)])
+    Afar.order.clear()
+    case = captioned(tmp_path, [f"picture {i}" for i in range(3 * AFAR)])
     rows = case.picked(case.run("captions: {make: [run.caption_parts:Afar], emit: [{texts: [{source: far}]}]}\n"))
     assert {r["dropped_by"] for r in rows} == {None}
     assert Afar.order[:2] == ["sent", "sent"], Afar.order
@@ -232,6 +256,24 @@ def test_a_condition_that_cannot_be_is_refused_with_its_place(tmp_path: Path, em
     case = captioned(tmp_path, TEXTS)
     with pytest.raises(UserError, match=message):
         case.run(f"captions: {{emit: [{emit}]}}\n")
+
+
+def test_nan_is_no_value_but_null() -> None:
+    """DuckDB has NaN above every number; filters, too, take it for missing."""
+    similarity = pa.array([0.3, math.nan, 0.1, None], pa.float32())
+    scores = pa.array([[0.3, math.nan], None, [math.nan], [0.2]], pa.list_(pa.float32())).slice(1)
+    columns = {fact("similarity"): similarity.slice(1), fact("scores"): scores}
+    of_each = "list_transform(scores, lambda s: s >= 0.2)"
+    found = held({"similarity >= 0.28": (fact("similarity"),), of_each: (fact("scores"),)}, columns)
+    assert [f.to_pylist() for f in found.values()] == [[None, False, None], [None, [None], [True]]]
+
+
+@pytest.mark.parametrize(("sql", "kind"), [("tags", "list<.*string>"), ("length(tags)", "int64")])
+def test_a_condition_over_a_column_of_unknown_type_is_refused_in_a_line(sql: str, kind: str) -> None:
+    tags = {fact("tags"): pa.array([["a"], None], pa.list_(pa.string()))}
+    words = rf"^captions.emit: where: {re.escape(sql)}: is {kind}, not true or false: compare it with something$"
+    with pytest.raises(UserError, match=words):
+        held({sql: (fact("tags"),)}, tags)
 
 
 def test_a_list_of_scores_is_no_text(tmp_path: Path) -> None:

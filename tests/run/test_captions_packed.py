@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from run.caption_parts import Captioned, captioned
 from run.packing import build, read_back, samples_of
 from scipy.stats import chisquare
@@ -23,10 +24,12 @@ from training_smoke.order import pick_texts
 from training_smoke.packs import Pack
 
 SAYS = "run.caption_parts:Says"
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+DRAWS = 2_000  # of each sample
 MIXES: dict[str, tuple[str, dict[str, float]]] = {
     "raw only": ("[{source: web}]", {"web": 1.0}),
     "synthetic only": ("[{source: one}]", {"one": 1.0}),
-    "laclip: of five alike": ("[{source: web, p: 1}, {source: four, p: 4}]", {"web": 0.2, "four": 0.8}),
+    "laclip: of five alike": ("[{source: web}, {source: four, each: true}]", {"web": 0.2, "four": 0.8}),
     "veclip: half and half": ("[{source: web, p: 0.5}, {source: one, p: 0.5}]", {"web": 0.5, "one": 0.5}),
     "recap": ("[{source: web, p: 0.8}, {source: one, p: 0.2}]", {"web": 0.8, "one": 0.2}),
     "altogether": ("[{source: web, p: 0.85}, {source: one, p: 0.15}]", {"web": 0.85, "one": 0.15}),
@@ -96,18 +99,54 @@ def test_batches_of_the_loader_follow_the_mix(case: Captioned) -> None:
     assert chisquare([synthetic, 8000 - synthetic], [1600, 6400]).pvalue > 1e-3
 
 
+# ---------------------------------------------------------------- lists of another length each sample
+
+
+def pieces(number: int) -> list[str]:
+    """Of a sample's text; the captioner repeats them behind "0 of "."""
+    return [f"s{number:02d}w{i}" for i in range(1 + number % 4)]
+
+
+@pytest.mark.parametrize(("recipe", "own", "stop"), [("dreamlip", 1 / 9, ""), ("clips", 1 / 2, ".")])
+def test_sentences_share_what_their_source_has(tmp_path: Path, recipe: str, own: float, stop: str) -> None:
+    """Chi-square, sample by sample, of draws from packs of these recipes; who has no sentence has the web's text.
+
+    stop: what the recipe leaves of the full stop between two sentences.
+    """
+    told = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text())["captions"]
+    (stage,) = (made for made in told["make"] if "sentences" in made)
+    described = stage["sentences"]["text"]
+    made = [{SAYS: {"name": name}} for name in ([described] if isinstance(described, str) else described)] + [stage]
+    web = [". ".join(pieces(i)) + " silent" * (i % 8 == 7) for i in range(24)]
+    case = captioned(tmp_path, web)
+    recipe_text = yaml.safe_dump({"captions": {"make": made, "emit": told["emit"]}, "pack": {"samples": 16}})
+    pack = Pack.open(Path(case.url) / case.pack(recipe_text)["folder"])
+    expected: dict[str, float] = {}
+    for i, text in enumerate(web):
+        *before, last = [f"0 of {pieces(i)[0]}", *pieces(i)[1:]]
+        said = [] if "silent" in text else [*(f"{piece}{stop}" for piece in before), last]
+        expected[text] = DRAWS * (own if said else 1.0)
+        expected |= {piece: DRAWS * (1 - own) / len(said) for piece in said}
+    turns = np.arange(DRAWS * len(web))
+    drawn = Counter(pick_texts(7, turns, [pack.texts(t % len(pack)) for t in turns]))
+    assert set(drawn) == set(expected)
+    found = chisquare([drawn[text] for text in expected], list(expected.values()), ddof=len(web) - 1)
+    assert found.pvalue > 1e-3
+
+
 # ---------------------------------------------------------------- the union of CapFilt
 
+CLEAN, WEB = "clean@0123456789ab", "web@ba9876543210"  # as a pool names its lists
 CAPFILT = """columns:
-  - run.caption_parts:Length: {name: itm_web}
+  - run.caption_parts:Length: {name: itm}
 captions:
   make:
     - run.caption_parts:Says
-    - run.caption_parts:Length: {text: said, name: itm_said}
+    - run.caption_parts:Length: {text: said, name: said_itm}
   emit:
-    - where: "list = 'clean' OR itm_web %(holds)s"
+    - where: "starts_with(list, 'clean@') OR itm %(holds)s"
     - texts: [{source: said}]
-      where: "list <> 'clean' AND itm_said %(holds)s"
+      where: "NOT starts_with(list, 'clean@') AND said_itm %(holds)s"
 pack: {samples: 16}
 """
 
@@ -115,15 +154,15 @@ pack: {samples: 16}
 @pytest.mark.parametrize(
     ("holds", "lists", "sources"),
     [
-        ("> 0", {"clean": 6, "web": 28}, {"web": 20, "said": 14}),
-        ("< 0", {"clean": 6}, {"web": 6}),
+        ("> 0", {CLEAN: 6, WEB: 28}, {"web": 20, "said": 14}),
+        ("< 0", {CLEAN: 6}, {"web": 6}),
     ],
     ids=["always yes: two pairs a picture", "never: the clean pairs alone"],
 )
 def test_capfilts_union_beside_a_clean_list(
     tmp_path: Path, holds: str, lists: dict[str, int], sources: dict[str, int]
 ) -> None:
-    case = captioned(tmp_path, [f"text {i:02d}" for i in range(20)], list=["clean"] * 6 + ["web"] * 14)
+    case = captioned(tmp_path, [f"text {i:02d}" for i in range(20)], list=[CLEAN] * 6 + [WEB] * 14)
     written = list(members(Path(case.url) / case.pack(CAPFILT % {"holds": holds})["folder"]))
     assert Counter(m["json"]["list"] for m in written) == lists
     assert Counter(t["source"] for m in written for t in m["json"]["texts"]) == sources

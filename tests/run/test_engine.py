@@ -17,6 +17,7 @@ from curate.errors import PartialFailure, Refusal, UserError
 from curate.run.engine import LOST_TRIES, Engine, Pass, Rules
 from curate.run.executors import Executor, Finished, Function, InlineExecutor, LostWorker, deadline
 from stages.base import Need
+from stages.endpoint_client import ServiceError
 
 
 class Quiet:
@@ -169,6 +170,22 @@ def test_a_refusal_is_not_tried_again_and_leaves_its_trace() -> None:
     assert calls == {"1": 1}
     assert written == {"1": "Traceback: where"}
     assert watcher.errors == [("a", "1", True)]
+
+
+def test_what_a_stage_stops_the_run_for_is_asked_once() -> None:
+    calls: Counter[str] = Counter()
+
+    def work(_: Any, item: str) -> dict[str, Any]:
+        calls[item] += 1
+        raise pickle.loads(pickle.dumps(ServiceError("no server has answered")))
+
+    written: dict[str, str] = {}
+    items = [str(number) for number in range(6)]
+    passes = [Pass("a", work, None, items, on_failure=lambda i, t: written.update({i: t}))]
+    with pytest.raises(Refusal, match=r"^no server has answered$"):
+        Engine(passes, InlineExecutor(), Quiet(), Rules(tries=3, allow_failed=1)).run()
+    assert calls == {"0": 1}
+    assert "ServiceError: no server has answered" in written["0"]
 
 
 def test_a_users_error_ends_the_run_at_once() -> None:

@@ -24,6 +24,17 @@ class Machine(InlineExecutor):
         return 1
 
 
+class Cluster(InlineExecutor):
+    """A machine with so much memory and so many GPUs, on which as many workers go as fit."""
+
+    def __init__(self, memory_gb: float, gpus: int) -> None:
+        super().__init__()
+        self.memory_gb, self.gpus = memory_gb, gpus
+
+    def capacity(self, need: Need) -> int:
+        return min(int(self.memory_gb // need.memory_gb), int(self.gpus // need.gpus))
+
+
 def passes(*needs: Need) -> list[Pass]:
     return [Pass(str(i), len, None, [], need) for i, need in enumerate(needs)]
 
@@ -45,6 +56,16 @@ def test_what_does_not_fit_together_stays_apart(memory: float) -> None:
     found = passes(CAPTION, SCORE)
     share_actors(found, Machine(memory))
     assert [p.need for p in found] == [CAPTION, SCORE]
+
+
+def test_gpus_are_not_left_idle_so_that_actors_are_shared() -> None:
+    """Eight GPUs: together two workers would fit, apart four and more."""
+    large, larger = Need(gpus=1, memory_gb=80), Need(gpus=1, memory_gb=107)
+    found = passes(large, larger)
+    share_actors(found, Cluster(memory_gb=512, gpus=8))
+    assert [p.need for p in found] == [large, larger]
+    share_actors(found, Cluster(memory_gb=800, gpus=4))
+    assert [p.need for p in found] == [joint([large, larger])] * 2
 
 
 def test_equal_needs_share_already() -> None:

@@ -42,6 +42,27 @@ def test_probability_of_a_missing_text_goes_to_the_others() -> None:
     assert [(t["source"], pytest.approx(t["p"])) for t in second] == [("blip", 0.5), ("blip", 0.5)]
 
 
+def test_each_gives_every_text_of_a_source_its_share_however_many_there_are() -> None:
+    """LaCLIP: uniform over the original and the rewrites, of which some may have failed."""
+    kinds = [["x", "y", "z", "w"], [None, "y", None, None], [None] * 4]
+    rewrites = pa.array([[{"source": "r", "text": t} for t in row] for row in kinds], TEXTS)
+    texts = {"web": pa.array(["a"] * 3), "rewrites": rewrites}
+    emit, _, _ = build_emit(
+        (Emit(1, (("web", 1.0), ("rewrites", 1.0)), each=(False, True)),), texts, np.ones(3, bool), np.ones(3, np.int64)
+    )
+    found = [{(t["source"], t["index"]): t["p"] for t in e[0]["texts"]} for e in emit.to_pylist()]
+    assert found[0] == pytest.approx({("web", 0): 0.2} | {("rewrites", i): 0.2 for i in range(4)})
+    assert found[1] == pytest.approx({("web", 0): 0.5, ("rewrites", 1): 0.5})
+    assert found[2] == {("web", 0): 1.0}
+
+
+def test_each_has_a_name_of_its_own_and_changes_no_other() -> None:
+    texts = (("web", 1.0), ("many", 4.0))
+    assert Emit(1, texts, None, (None, None), (False, False)).said() == Emit(1, texts).said()
+    assert Emit(1, texts).said() == [1, [["web", 1.0], ["many", 4.0]]]
+    assert len({str(Emit(1, texts, each=e).said()) for e in ((True, False), (False, True), (False, False))}) == 3
+
+
 def test_capfilt_union_is_two_emits_and_filters_multiply_copies() -> None:
     union = (Emit(1, (("web", 1.0),)), Emit(2, (("blip", 1.0),)))
     emit, times, _ = build_emit(

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stages.captioner import Caption, one_line
+from stages.captioner import Caption
+from stages.prompts import one_line
 from stages.texts import TEXTS
 from tests.stages import captioner_parts as parts
 from tests.stages.captioner_parts import PROMPT, batch_of, images, said
@@ -70,13 +71,52 @@ def test_pictures_that_break_the_model_fail_alone(blip: str) -> None:
     assert table.column("error").null_count == 3
 
 
+def test_want_of_memory_halves_a_part_and_fails_one_alone(blip: str) -> None:
+    stage = Caption(weights=blip, max_tokens=5, batch=4)
+    good = said(stage, images(4))
+    writer: Any = stage._writer()
+    whole, large, tried = writer.texts, writer.shown(np.asarray(parts.opened(images(4))[2])), []
+
+    def of_little_memory(shown: list[Any], *rest: Any) -> list[list[str]]:
+        tried.append(len(shown))
+        if len(shown) > 2 or any(torch.equal(picture, large) for picture in shown):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        return list(whole(shown, *rest))
+
+    writer.texts = of_little_memory
+    table = stage.run(batch_of(images(4)))
+    assert table.column("caption").to_pylist() == [good[0], good[1], None, good[3]]
+    assert table.column("error")[2].as_py().startswith("caption: the device has not enough memory for it (CUDA out")
+    assert tried == [4, 2, 2, 1, 1]
+
+
+def test_a_device_without_any_room_ends_the_work(blip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    stage = Caption(weights=blip, max_tokens=5)
+    monkeypatch.setattr(type(stage._writer()), "texts", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        stage.run(batch_of(images(2)))
+
+
+def test_memory_grows_with_the_texts_that_are_written_at_a_time(blip: str) -> None:
+    def asked(**how: Any) -> float:
+        return Caption(weights=blip, **how).need().memory_gb
+
+    assert asked(n=256) - asked() > 255 * 16 * 0.001
+    assert asked(sampling="beam", beams=64) > asked(sampling="beam", beams=2)
+    assert asked(n=256, device="cuda") == asked(device="cuda"), "there it is the GPU's"
+    assert asked(max_pixels=10**8) == asked(), "of squares"
+
+
 def test_a_text_of_nothing_is_no_text(blip: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Caption(weights=blip, n=2)
     monkeypatch.setattr(type(stage._writer()), "texts", lambda *_: [["\x00 \u202e", " "], [" a\n\tdog\x1b[31m", ""]])
     table = stage.run(batch_of(images(2)))
     assert table.column("caption").to_pylist() == [
         None,
-        [{"source": "caption", "text": "a dog [31m"}, {"source": "caption", "text": None}],
+        [{"source": "caption", "text": "a dog[31m"}, {"source": "caption", "text": None}],
     ]
     assert table.column("error").to_pylist() == ["caption: the model says nothing about this picture", None]
 
@@ -100,6 +140,7 @@ def test_draws_are_of_seed_and_uid(blip: str) -> None:
 
 def test_one_line() -> None:
     assert one_line(" a\u2028b\x07\n\n<i>c</i> \ud800") == "a b <i>c</i>"
+    assert one_line("co\u00adoperate") == "cooperate", "as answers of a server are cleaned"
 
 
 # ---------------------------------------------------------------- identity
@@ -114,7 +155,7 @@ def test_identity_has_what_decides_texts_and_no_more(blip: str, tmp_path: Path) 
 
     assert known() == known(weights=str(elsewhere)) == known(device="cuda", cpus=4)
     assert known(sampling="greedy") == known(sampling="greedy", p=0.5, k=3, seed=9, beams=7, temperature=2.0)
-    assert known() == known(k=3, beams=7, length_penalty=0.5)
+    assert known() == known(k=3, beams=7, length_penalty=0.5) == known(max_pixels=5000)
     different = [{}, {"p": 0.5}, {"seed": 1}, {"prompt": PROMPT}, {"max_tokens": 9}, {"n": 2}, {"batch": 3}]
     different += [{"sampling": kind} for kind in ("greedy", "beam", "top_k")] + [{"name": "own"}, {"precision": "bf16"}]
     assert len({repr(known(**how)) for how in different}) == len(different)

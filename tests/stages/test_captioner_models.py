@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from stages.captioner import Caption, one_line
+from stages.captioner import Caption
+from stages.captioner_models import Asking, load
+from stages.prompts import one_line
 from tests.stages import captioner_parts as parts
-from tests.stages.captioner_parts import PROMPT, QUESTION, batch_of, images, opened, said
+from tests.stages.captioner_parts import PROMPT, QUESTION, batch_of, image, images, opened, said
 
 torch = parts.packages()
 KINDS = ("blip", "blip2", "blip2_t5", "llava", "qwen2", "qwen2_5")
@@ -96,3 +100,89 @@ def test_texts_are_the_same_in_any_company(folders: dict[str, str], kind: str, n
         assert len({t["text"] for row in many for t in row}) > n
         first = said(Caption(weights=folders[kind], batch=3, **{**how, "n": 1}), pictures)
         assert [row[0]["text"] for row in many] == first, "text i is one of (seed, uid, i), however many there are"
+
+
+# ---------------------------------------------------------------------------------------------- chats
+
+
+def test_a_template_that_writes_the_first_token_gets_no_second(folders: dict[str, str], tmp_path: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoProcessor
+
+    folder = str(shutil.copytree(folders["llava"], tmp_path / "begun"))
+    processor = AutoProcessor.from_pretrained(folder)
+    bos, begin = processor.tokenizer.bos_token, processor.tokenizer.bos_token_id
+    adding = TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, begin)])
+    processor.tokenizer.backend_tokenizer.post_processor = adding
+    processor.save_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    assert processor.tokenizer("a")["input_ids"][0] == begin, "else this shows nothing: the tokenizer adds it"
+    assert load(folder, None, Asking(QUESTION)).asked.startswith(bos), "as the template does"  # type: ignore[attr-defined]
+    (picture,) = opened(images(1))
+    said: list[dict[str, Any]] = [{"type": "image", "image": picture}, {"type": "text", "text": QUESTION}]
+    wanted = processor.apply_chat_template(
+        [{"role": "user", "content": said}],
+        add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+    )["input_ids"]  # fmt: skip
+    writer: Any = load(folder, None, Asking(QUESTION))
+    found = writer.shown(np.asarray(picture)).given["input_ids"]
+    assert found.tolist() == wanted.tolist()
+    assert found[0].tolist().count(begin) == 1
+
+
+def test_large_pictures_are_bounded_and_held_as_bytes(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages import captioner_chat
+
+    pictures = [image(i, (64 + 8 * i, 48)) for i in range(5)]
+    how: dict[str, Any] = {"weights": folders["qwen2"], "prompt": QUESTION, "max_tokens": 4, "seed": 2}
+    kept = said(Caption(**how, batch=3), pictures)
+    monkeypatch.setattr(captioner_chat, "KEPT_BYTES", 0)
+    stage = Caption(**how, batch=3)
+    assert said(stage, pictures) == kept
+    writer: Any = stage._writer()
+    rgb = np.zeros((300, 1000, 3), np.uint8)
+    monkeypatch.setattr(writer, "max_pixels", 4096)
+    small = writer.shown(rgb)
+    assert small.given is None
+    assert small.picture.shape == (35, 116, 3)
+    assert captioner_chat.bounded(rgb, 300_000) is rgb
+    assert captioner_chat.bounded(np.zeros((1, 9000, 3), np.uint8), 4096).shape == (1, 4096, 3)
+
+
+def test_long_pictures_go_fewer_at_a_time(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages import captioner_chat
+
+    pictures = [image(i, (64, 48) if i % 2 else (24, 24)) for i in range(6)]
+    stage = Caption(weights=folders["qwen2"], prompt=QUESTION, max_tokens=4, batch=6)
+    whole, writer = said(stage, pictures), stage._writer()
+    lengths = [writer.length(writer.shown(np.asarray(picture))) for picture in opened(pictures)]
+    assert max(lengths) > min(lengths)
+    monkeypatch.setattr(captioner_chat, "TOKENS", max(lengths) // 3)
+    passes: list[tuple[int, int]] = []
+    write = type(writer).texts
+
+    def watched(self: Any, shown: Any, *rest: Any) -> Any:
+        passes.append((len(shown), max(s.tokens for s in shown)))
+        return write(self, shown, *rest)
+
+    monkeypatch.setattr(type(writer), "texts", watched)
+    assert said(stage, pictures) == whole
+    assert len(passes) > 1
+    assert all(count * longest <= 6 * (max(lengths) // 3) for count, longest in passes)
+    assert writer.together(1, 10**9) == 1
+
+
+def test_max_pixels_decides_what_a_chat_model_says(folders: dict[str, str]) -> None:
+    def known(**how: Any) -> dict[str, Any]:
+        return Caption(weights=folders["qwen2"], **how).identity()
+
+    assert known() != known(max_pixels=5000)
+    assert Caption(weights=folders["qwen2"], max_pixels=10**7).need().memory_gb > 7
+
+
+@pytest.mark.parametrize("kind", ["blip", "qwen2", "judge_coca"])
+def test_equal_models_are_held_once(folders: dict[str, str], kind: str) -> None:
+    one, other = (load(folders[kind], None, Asking(prompt=prompt, batch=2)) for prompt in ("a photo of", "a"))
+    models: list[Any] = [one, other, load(folders[kind], None, Asking(precision="bf16"))]
+    assert models[0].model is models[1].model
+    assert models[0].model is not models[2].model

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytest.importorskip("aiohttp", reason="aiohttp is not installed: endpoints are not tested")
+
 from stages.base import Batch, fact
 from stages.conversation_turns import Rules, UnfitAnswer, turns, written
 from stages.conversation_words import ASK_DETAIL, SHARES
@@ -163,12 +165,74 @@ def test_ways_in_which_models_say_it(answer: str) -> None:
         ('[{"question": "<im<image>age>", "answer": "b"}]', "is empty"),
         ('[{"question": "a", "answer": "' + "b" * 5000 + '"}]', "more than 4,096 characters"),
         ('[{"from": "gpt", "value": "a"}, {"from": "human", "value": "b"}]', "do not alternate"),
-        ('[{"question": "a", "answer": "As the caption says, b"}]', "how it was made: 'caption'"),
+        ('[{"question": "a", "answer": "As the caption says, b"}]', "how it was made: 'the caption says'"),
+        ('[{"question": "a", "answer": "The box at [0.12, 0.30, 0.5, 0.9] is red."}]', r"how it was made: '\[0.12"),
+        ('[{"question": "a", "answer": "Its coordinates are unknown."}]', "how it was made: 'coordinates'"),
+        ('[{"question": "a", "answer": "I\'m sorry, but I can\'t help with that."}]', "the model refuses"),
+        ('[{"question": "a", "answer": "<|im_<|x|>end|>"}]', "is empty"),
     ],
 )
 def test_unfit_answers(answer: str, why: str) -> None:
     with pytest.raises(UnfitAnswer, match=why):
         turns("conversation", answer, Rules(), "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("I'm sorry, but I can't help with that.", "the model refuses"),
+        ('{"description": "A dog."}', "no description but JSON"),
+        ("Here you are:\n\n[1]", "no description but JSON"),
+        ("", "is empty"),
+    ],
+)
+def test_unfit_descriptions(answer: str, why: str) -> None:
+    with pytest.raises(UnfitAnswer, match=why):
+        turns("detail", answer, Rules(), "Describe.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ("Sure! Here is the description:\n\nA dog.\n\nIt runs.", "A dog.\n\nIt runs."),
+        ("A dog.</s><|im_start|> It runs.", "A dog. It runs."),
+        ("A cartoon; it has a caption beneath it.", "A cartoon; it has a caption beneath it."),
+    ],
+)
+def test_descriptions(answer: str, kept: str) -> None:
+    """Without a preface and the special tokens of others' trainers; a caption may be what is seen."""
+    assert turns("detail", answer, Rules(), "Describe.") == [("Describe.", kept)]
+
+
+BOXES = pa.list_(pa.struct([("label", pa.string()), ("bbox", pa.list_(pa.float64()))]))
+
+
+def boxes_of(cells: list[Any], kind: pa.DataType, **more: Any) -> list[Any]:
+    made = Conversations(urls=("http://127.0.0.1:9/v1",), model="tiny", boxes=fact("boxes"), **more)
+    return made._boxes(batch(["a"] * len(cells), boxes=pa.array(cells, kind)))
+
+
+def test_boxes_of_coco_are_told_as_corners() -> None:
+    cells = [[{"label": "dog", "bbox": [0.25, 0.5, 0.25, 0.505]}], None, [{"label": "cat", "bbox": [0.1, 0.2]}]]
+    assert boxes_of(cells, BOXES, box_form="xywh") == [[{"what": "dog", "box": [0.25, 0.5, 0.5, 1.0]}], [], []]
+
+
+@pytest.mark.parametrize("form", ["xyxy", "xywh"])
+def test_boxes_of_pixels_are_refused(form: str) -> None:
+    with pytest.raises(ValueError, match=r"`boxes: boxes`: the box \[100.0, .* is not of fractions .* `width`"):
+        boxes_of([[{"label": "dog", "bbox": [100, 200, 50, 60]}]], BOXES, box_form=form)
+
+
+def test_widths_that_pose_as_corners_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"the box \[0.5, .* as xyxy: .*say `box_form: xywh`"):
+        boxes_of([[{"label": "dog", "bbox": [0.5, 0.5, 0.2, 0.6]}]], BOXES)
+
+
+def test_a_field_of_points_is_no_box() -> None:
+    polygon = ("polygon", pa.list_(pa.list_(pa.float64())))
+    kind = pa.list_(pa.struct([("bbox", pa.list_(pa.float64())), polygon]))
+    cells = [[{"bbox": None, "polygon": [[0.1, 0.2], [0.3]]}, {"bbox": [0.1, 0.2, 0.3, 0.4], "polygon": None}]]
+    assert boxes_of(cells, kind) == [[{"what": "object", "box": [0.1, 0.2, 0.3, 0.4]}]]
 
 
 def test_reasoning_is_one_question() -> None:

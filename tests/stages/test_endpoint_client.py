@@ -132,6 +132,11 @@ def test_the_key_is_in_no_answer(server: OpenAiServer, monkeypatch: pytest.Monke
     server.poison = {"say 0": "echo", "say 1": "400"}
     told = asked(server, many(2), key_env="TINY_KEY")
     assert "secret" not in str(told)
+    for fill in range(140, 201):  # wherever the server's words are cut
+        for body in (json.dumps({"error": "x" * fill + " sk-secret-123"}), "x" * fill + " " * 600 + "sk-secret-123"):
+            with pytest.raises(SampleFault) as caught:
+                read_answer(400, {}, body.encode(), 0.0, "sk-secret-123")
+            assert "sk-" not in str(caught.value)
     assert told[0].text == "the key is Bearer ***"
     with pytest.raises(ValueError, match=r"NO_SUCH_KEY.*export it"):
         Client([server.url], "tiny", options=Options(key_env="NO_SUCH_KEY"))
@@ -147,10 +152,91 @@ def test_nobody_listens() -> None:
 
 
 def test_a_server_that_only_fails_is_given_up(server: OpenAiServer) -> None:
-    server.poison = {"say": "400"}
+    server.poison = {"": "400"}
     with pytest.raises(ServiceError, match="8 requests in a row failed, the last with: HTTP 400"):
         asked(server, many(50), give_up=8)
     assert len(server.seen) <= 50
+    server.poison = {"say": "malformed"}
+    with pytest.raises(ServiceError, match="8 requests in a row failed, the last with: the answer is no JSON"):
+        asked(server, many(50), give_up=8, tries=1)
+
+
+def test_a_row_of_samples_that_are_refused_ends_nothing(server: OpenAiServer) -> None:
+    """As a block of pictures that the server's moderation refuses: it answers others."""
+    server.poison = {"bad": "400"}
+    picture = jpeg(1)
+    bad = [Request(f"bad {number}", image=picture, key=str(number)) for number in range(30)]
+    answers = asked(server, [*bad, *many(5)], give_up=8)
+    assert [answer.error is None for answer in answers] == [False] * 30 + [True] * 5
+    probes = [seen for seen in server.seen if "JSON" in seen.prompt]
+    assert len(probes) == 3
+    assert all(seen.image for seen in probes)
+
+
+def test_a_slow_server_fails_no_sample() -> None:
+    """One answer at a time, and more requests at once than it answers before the deadline."""
+    with OpenAiServer(delay_s=0.05, slots=1) as server:
+        client = Client([server.url], "tiny", options=Options(concurrency=32, deadline_s=1.0))
+        answers = client.ask(many(90))
+        tally = client.tally
+        client.close()
+    assert all(answer.text for answer in answers)
+    assert tally.failed == 0
+    assert tally.refused > 0  # some were late, and asked again
+
+
+def test_a_request_that_is_slow_by_itself_fails_alone(server: OpenAiServer) -> None:
+    server.poison, server.slow_s = {"say 3": "slow"}, 30.0
+    server.delay_s = 0.01
+    answers = asked(server, many(20), deadline_s=0.5, tries=2)
+    assert [number for number, answer in enumerate(answers) if answer.error] == [3]
+    assert answers[3].error == "no whole answer within 0.5 s"
+
+
+def test_a_connection_that_breaks_is_no_try_of_those_who_shared_it(server: OpenAiServer) -> None:
+    server.delay_s, server.faults = 0.1, ["drop"] * 6
+    assert [answer.error for answer in asked(server, many(8), tries=1)] == [None] * 8
+    server.poison = {"say 3": "drop"}
+    answers = asked(server, many(6), tries=2)
+    assert [number for number, answer in enumerate(answers) if answer.error] == [3]
+
+
+def test_one_text_that_a_firewall_refuses_fails_alone(server: OpenAiServer) -> None:
+    server.poison = {"say 0": "403"}
+    for places in (1, 8):
+        answers = asked(server, many(9), concurrency=places)
+        assert [number for number, answer in enumerate(answers) if answer.error] == [0]
+        assert (answers[0].error or "").startswith("HTTP 403")
+    server.poison = {"": "403"}
+    with pytest.raises(ServiceError, match="key_env"):
+        asked(server, many(9))
+
+
+@pytest.mark.parametrize("fault", ["404", "401"])
+def test_a_server_that_answered_before_rests(server: OpenAiServer, fault: str) -> None:
+    server.faults = ["", "", fault]
+    assert all(answer.text for answer in asked(server, many(9), concurrency=1))
+    server.poison = {"say": fault}
+    with OpenAiServer() as good:  # one of two has no such model
+        client = Client([server.url, good.url], "tiny", options=Options(concurrency=2))
+        assert all(answer.text for answer in client.ask(many(20)))
+        client.close()
+
+
+def test_waiting_for_a_rate_is_no_silence(server: OpenAiServer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    options = Options(requests_per_minute=120, patience_s=0.5, concurrency=2)
+    client = Client([server.url], "tiny", options=options)
+    rate = client._asking._requests
+    assert rate is not None
+    rate.take(5)  # of another worker: some 1.5 s
+    both = [client.submit(many(2)), client.submit(many(2))]  # the second waits for the places of the first
+    assert all(answer.text for one in both for answer in one.result(timeout=20))
+    coming = client.submit(many(2))  # a second for the second of them
+    rate.take(20)
+    client.close()
+    assert coming.done()
+    assert rate.take(1) < 14  # what was given up is given back
 
 
 def test_two_servers_share_the_work_and_the_slow_one_gets_less() -> None:

@@ -9,6 +9,7 @@ import tarfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,8 +21,9 @@ pytest.importorskip("aiohttp", reason="aiohttp is not installed: endpoints are n
 from curate.ask.report import write_report
 from curate.errors import UserError
 from curate.pool.pool import Pool
-from tests.openai_server import OpenAiServer
+from tests.openai_server import OpenAiServer, started
 from tests.person import Person
+from tests.stages.test_endpoint_caption import babbler
 from tests.tiny import jpeg
 
 ROWS, SHARD = 60, 10
@@ -110,6 +112,46 @@ def test_a_service_that_is_gone_leaves_no_failed_samples(person: Person, server:
     assert all(asked(server)[n] == 1 for n in range(SHARD - 1))
 
 
+@pytest.mark.slow
+def test_a_run_outlives_its_server(person: Person, tmp_path: Path) -> None:
+    """A real model in a process of its own, which says 429, breaks off, is slow, is killed and comes back."""
+    log = tmp_path / "asked.txt"
+    faults = ",".join(("429", "malformed", "", "drop", "truncated", "500", "", "slow", "") * 2)
+    server = ["--model", babbler(tmp_path / "model"), "--delay", "0.05", "--log", str(log), "--faults", faults]
+    process, port = started(*server)
+    source, filters, captions = parts(person, OpenAiServer(port=port), ROWS, patience=300)
+    captions = captions.replace("concurrency: 4", "concurrency: 4, max_tokens: 8, deadline_s: 4, tries: 20")
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            running = threads.submit(person.run, source, filters, captions)
+            while len(noted(log)) < 40 and not running.done():
+                time.sleep(0.01)
+            process.kill()
+            process.wait()
+            time.sleep(1)
+            assert not running.done()
+            process, _ = started(*server, port=port)
+            running.result(240)
+    finally:
+        process.kill()
+        process.wait()
+    good = Counter(int(prompt.split()[-1]) for fault, prompt in noted(log) if not fault)
+    assert set(good) == set(range(ROWS))
+    assert sum(good.values()) <= ROWS + 4  # what was being answered when it was killed
+    met = Counter(fault for fault, _ in noted(log))
+    assert met["429"] > 2, "the second server was asked, too"
+    assert all(met[fault] for fault in faults.split(","))
+    told = person.sql("SELECT said, said_completion_tokens AS tokens FROM samples")
+    assert len(told) == ROWS
+    assert all(row["said"] and 0 < row["tokens"] <= 8 for row in told)
+
+
+def noted(log: Path) -> list[tuple[str, str]]:
+    """(fault, prompt) of each request that a server process got."""
+    lines = log.read_text().split("\n")[:-1] if log.exists() else []
+    return [(fault, prompt) for fault, prompt in map(json.loads, lines)]
+
+
 def test_what_a_hostile_server_says_does_no_harm(person: Person, server: OpenAiServer) -> None:
     server.talk = lambda body: ("\x1b[2J</p><script>alert(1)</script>\u202e a dog", 5, 6)
     outcome, _ = person.run(*parts(person, server, 20), pack=True)
@@ -123,4 +165,7 @@ def test_what_a_hostile_server_says_does_no_harm(person: Person, server: OpenAiS
     assert len(about) == 20
     page = person.folder / "report.html"
     write_report(Pool.open(person.pool), outcome.pick, page)
-    assert "<script>alert" not in page.read_text()
+    shown = page.read_text()
+    assert "[2J&lt;/p&gt;&lt;script&gt;alert(1)&lt;/script&gt; a dog" in shown, "what goes into training stands there"
+    assert "&lt;script&gt;alert(7)" in shown, "and the web's text"
+    assert "<script>alert" not in shown

@@ -192,6 +192,28 @@ def test_a_prompt_that_is_too_long_fails_alone(model: str) -> None:
     assert second == rows(long, batch("a dog", first=1))[0]
 
 
+def test_a_prompt_that_breaks_the_model_fails_alone(tmp_path: Path) -> None:
+    import torch
+
+    transformers = libraries()
+    folder = babbler(tmp_path)
+    poisoned = transformers.GPT2LMHeadModel.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    (token,) = tokenizer("~")["input_ids"]
+    poisoned.transformer.wte.weight = torch.nn.Parameter(poisoned.transformer.wte.weight.clone())
+    poisoned.transformer.wte.weight.data[token] = torch.nan
+    poisoned.lm_head.weight = torch.nn.Parameter(poisoned.transformer.wte.weight.data.nan_to_num(0))
+    poisoned.config.tie_word_embeddings = False
+    poisoned.save_pretrained(folder)
+    texts = ("a dog", "a ~ of zebras", "a cat", "two men")
+    found = rows(stage(folder, batch=4), batch(*texts))
+    assert found[1]["rewrite"] is None
+    assert "logits" in found[1]["error"]
+    for i in (0, 2, 3):
+        assert found[i] == rows(stage(folder), batch(texts[i], first=i))[0]
+        assert "logits" not in str(found[i]["error"])
+
+
 def test_lists_stay_lists(model: str) -> None:
     made = stage(model, text=PIECES, name="new")
     column = pa.array([[{"source": "a", "text": "x y"}, {"source": "b", "text": None}], None, []], TEXTS)
@@ -233,6 +255,14 @@ def test_the_fingerprint(model: str, tmp_path: Path) -> None:
     assert Prints().base(stage(model, task="veclip", caption="c", shots=1)) == Prints().base(
         stage(model, task="veclip", caption="c", prompt=PROMPTS["veclip"])
     )
+    veclip = {"task": "veclip", "caption": "c", "sampling": "greedy"}
+    prints = [Prints().base(stage(model, **how, **veclip)) for how in ({}, {"p": 0.5, "k": 3, "seed": 1, "beams": 9})]
+    assert prints[0] == prints[1]
+    assert (
+        Prints().base(stage(model, k=7, beams=5)) == Prints().base(stage(model)) != Prints().base(stage(model, p=0.5))
+    )
+    greedy = [Prints().base(stage(model, sampling="greedy", seed=seed)) for seed in (0, 1)]
+    assert greedy[0] != greedy[1], "the seed draws the examples"
     asked = {"model": "tiny", "urls": ("http://a/v1",)}
     assert Prints().base(EndpointRewrite(**asked)) == Prints().base(
         EndpointRewrite(**{**asked, "urls": ("http://b/v1",)})

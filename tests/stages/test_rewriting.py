@@ -155,6 +155,8 @@ def test_the_caption_in_an_answer(answer: str) -> None:
         ("I'm sorry, but I can't", True, "refuses: I'm sorry"),
         ("As an AI language model", True, "refuses"),
         ("I cannot do that.", True, "refuses"),
+        ("I’m sorry, but I can’t help with that.", True, "refuses"),
+        ("I can’t help with that.", True, "refuses"),
         ("A dog that", False, "is cut"),
         ("A dog => a cat", True, "examples of its own"),
     ],
@@ -169,6 +171,21 @@ def test_a_line_that_is_over_is_not_cut() -> None:
     assert sentence("A dog.\n", ended=False) == "A dog."
     assert sentence("I can't believe it's a dog", ended=True) == "I can't believe it's a dog"
     assert sentence("'Tis a dog's \"home\"", ended=True) == "'Tis a dog's \"home\""
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "3.5 mm jack cable on a table.",
+        "2.0 TDI engine bay",
+        "1.A dog",
+        "-5 °C on a thermometer",
+        "*NSYNC on a stage",
+    ],
+)
+def test_numbers_and_marks_of_a_caption_stay(caption: str) -> None:
+    assert sentence(caption, ended=True) == caption
+    assert sentence(f"- {caption}", ended=True) == sentence(f"3) {caption}", ended=True) == caption
 
 
 @given(st.text(max_size=120), st.booleans())

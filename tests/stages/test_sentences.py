@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -51,6 +52,14 @@ def test_cut_at_ends() -> None:
         "End",
     ]
     assert sentences("a title\n\nand a text", "ends") == ["a title", "and a text"]
+
+
+def test_ends_are_found_in_time() -> None:
+    start = time.process_time()
+    for text in ("." * 20_000 + "a", "." * 10_000 + "'" * 9_999 + "a", ".'" * 9_999 + "a", "\n " * 9_999 + "a"):
+        assert [piece[-1] for piece in sentences(text, "ends")] == ["a"]
+    assert sentences("He ran...!?” And '(no.)' Then...a", "ends") == ["He ran...!?”", "And '(no.)'", "Then...a"]
+    assert time.process_time() - start < 1
 
 
 def test_windows_of_some_in_a_row() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,18 @@ def test_the_folder_says_how_tokens_become_one_vector(tmp_path: Path) -> None:
     other = save_encoder(tmp_path / "max", "max_tokens")
     with pytest.raises(ValueError, match=r"sieve: .*pools by max_tokens; known are mean_tokens and cls_token"):
         Sieve(captions=ONE, weights=other).open()
+
+
+def test_layers_that_are_not_computed_are_refused(tmp_path: Path) -> None:
+    """LaBSE and sentence-t5 have one behind the pooling: without it their vectors are others."""
+    said = [{"idx": i, "type": f"sentence_transformers.models.{t}"} for i, t in enumerate(("Transformer", "Pooling"))]
+    folder = save_encoder(tmp_path / "whole")
+    file = Path(folder) / "modules.json"
+    file.write_text(json.dumps([*said, {"idx": 2, "type": "sentence_transformers.models.Normalize"}]))
+    Sieve(captions=ONE, weights=folder).open()
+    file.write_text(json.dumps([*said, {"idx": 2, "type": "sentence_transformers.models.Dense"}]))
+    with pytest.raises(ValueError, match=r"sieve: .*modules.json has a module Dense"):
+        Sieve(captions=ONE, weights=folder).open()
 
 
 def test_what_is_no_encoder_is_refused(tmp_path: Path) -> None:

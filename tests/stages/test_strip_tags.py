@@ -13,7 +13,7 @@ from curate.catalog import STAGES, load
 from stages.base import Batch, Column
 from stages.sentences import Sentences
 from stages.strip_tags import StripTags
-from stages.text_cleaning import without_medium
+from stages.text_cleaning import tidy, without_medium
 from stages.texts import TEXTS
 
 TAKEN = {
@@ -129,9 +129,21 @@ def test_hostile_texts_fail_alone_and_in_time() -> None:
         "a.",
         "[b ",
         "stock ",
+        "- ",
+        ",|",
+        "stock photo,",
     ):
-        StripTags().run(Batch.of(pa.table({"text": [(part * 20_000)[:20_000]]})))
+        within = f"<b>a {part * 20_000}"[:19_999] + "x"  # so that something is taken out, and what is behind is no end
+        StripTags().run(Batch.of(pa.table({"text": [(part * 20_000)[:20_000], within]})))
     assert time.process_time() - start < 8
+
+
+def test_marks_in_a_row_are_one() -> None:
+    assert tidy("a dog, , | - on grass") == "a dog, on grass"
+    assert tidy("a dog, , -5 degrees") == "a dog, -5 degrees"
+    assert tidy("a dog, -5 degrees") == "a dog, -5 degrees"
+    assert tidy("well--known") == "well--known"
+    assert tidy("a dog,, ;") == "a dog"
 
 
 def test_phrases_must_be_some() -> None:

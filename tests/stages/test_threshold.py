@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.run.conditions import held
+from filters.ranked import Ranked
 from stages.base import fact
 from stages.threshold import Threshold
 from tests.phase_runner import PhaseRunner
@@ -65,8 +67,30 @@ def test_the_convention_of_datacomp_takes_the_next() -> None:
 
 def test_text_is_refused_by_name() -> None:
     table = pa.table({"uid": pa.array([b"0" * 16], pa.binary(16)), "v": ["x"]})
-    with pytest.raises(ValueError, match="column 'v' is string; only numbers can be ranked"):
+    with pytest.raises(ValueError, match=r"^threshold: column 'v' is string; only numbers can be ranked"):
         PhaseRunner({0: table}).run(Threshold(column=fact("v"), fraction=0.5, over="pool", name="s"))
+
+
+def test_sketches_of_another_version_are_another_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its phases are those of `top_fraction`, whose own version is in no name of this one's folders."""
+    owner = Threshold(column=fact("v"), fraction=0.5, over="pool", name="s")
+    before = owner.identity()
+    assert before["ranked"] == Ranked.version
+    monkeypatch.setattr(Ranked, "version", Ranked.version + 1)
+    assert owner.identity() != before
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64()])
+def test_an_integer_that_no_double_is_reaches_its_own_bound(kind: pa.DataType) -> None:
+    """2**53 + 3 is written as 2**53 + 4; SQL compares both as doubles."""
+    values = [2**53 + 3, 2**53 + 1, 5, 7]
+    uid = pa.array([i.to_bytes(16, "big") for i in range(4)], pa.binary(16))
+    raw = pa.array(values, kind)
+    owner = Threshold(column=fact("v"), fraction=0.25, over="pool", name="s")
+    s = PhaseRunner({0: pa.table({"uid": uid, "v": raw})}).run(owner)[0].column("s").combine_chunks()
+    columns = {fact("v"): raw, fact("s"): s}
+    (answers,) = held({"v >= s": tuple(columns)}, columns).values()
+    assert answers.to_pylist() == [True, False, False, False]
 
 
 NGUYEN = """columns:

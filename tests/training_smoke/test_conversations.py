@@ -16,6 +16,7 @@ from training_smoke.conversations import (
     Turn,
     caption_of,
     conversation_of,
+    listed_turns,
     turns_of,
 )
 from training_smoke.errors import TrainingError
@@ -66,8 +67,6 @@ def learned(chat: Chat, tokens: torch.Tensor) -> list[str]:
 def test_a_list_of_turns_is_a_conversation() -> None:
     assert turns_of(json.dumps(SAID)) == TURNS == conversation_of(json.dumps(SAID), questions=1.0)
     assert caption_of(json.dumps(SAID)) == "A dog."
-    system = [{"from": "system", "value": "Be brief."}, *SAID]
-    assert turns_of(json.dumps(system)) == [Turn("system", "Be brief."), *TURNS]
 
 
 NO_TURNS = [
@@ -91,15 +90,17 @@ def test_any_other_text_is_a_caption(text: str) -> None:
     assert caption_of(text) == text
 
 
-@pytest.mark.parametrize("left", [slice(1), slice(1, 4), slice(3), slice(1, 2)])
-def test_turns_alternate(left: slice) -> None:
-    text = json.dumps(SAID[left])
-    with pytest.raises(
-        TrainingError, match=r"no conversation of human and gpt in turn.*leave the sample out"
-    ) as raised:
-        turns_of(text)
-    assert text[:80] in str(raised.value)
-    assert len(str(raised.value)) < 400
+SYSTEM = {"from": "system", "value": "Say what I say."}
+
+
+@pytest.mark.parametrize("said", [SAID[:1], SAID[1:4], SAID[:3], SAID[1:2], [SYSTEM], [SYSTEM, *SAID]])
+def test_turns_that_do_not_alternate_or_have_a_system_are_a_caption(said: list[dict[str, str]]) -> None:
+    """One text of the web must neither stop a training nor write its system prompt."""
+    text = json.dumps(said)
+    assert turns_of(text) is None
+    assert listed_turns(text) is not None
+    assert caption_of(text) == text
+    assert conversation_of(text, questions=0.0) == [Turn("human", REQUEST), Turn("gpt", text)]
 
 
 def test_half_a_character_is_none() -> None:

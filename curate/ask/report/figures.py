@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from curate.ask.pictures import Shown
-from curate.ask.report.html import text
+from curate.ask.pictures import Emitted, Shown
+from curate.ask.report.html import number, text
 
 SHORT, LONG = 140, 4000  # characters of a caption that stand at once; and after opening it
+MOST = 12  # texts of the pick that stand below a picture
 
 
 class Pictures(Protocol):
@@ -103,7 +104,7 @@ def group(lost: Sequence[Shown], keeper: Shown | None, size: int, pictures: Pict
 
 
 def figure(sample: Shown, pictures: Pictures, role: str = "") -> str:
-    """Picture, why, caption, size and uid."""
+    """Picture, why, caption or the texts of the pick, size and uid."""
     if sample.thumbnail is None:
         picture = f"<span>no picture: {text(sample.why_not)}</span>"
     else:
@@ -113,8 +114,19 @@ def figure(sample: Shown, pictures: Pictures, role: str = "") -> str:
     top = f'<p class="role{kind}">{role}</p>' if role else ""
     why = f'<p class="why{kind}">{text(sample.score or sample.reason)}</p>' if sample.score or sample.reason else ""
     where = f'{sample.width}×{sample.height} · <span title="{text(sample.url or "")}">{sample.uid.hex()}</span>'
-    said = f'<figcaption>{why}{caption(sample.text)}<p class="id">{where}</p></figcaption>'
+    words = in_the_pick(sample.texts) if sample.texts else caption(sample.text)
+    said = f'<figcaption>{why}{words}<p class="id">{where}</p></figcaption>'
     return f'<figure class="sample">{top}<div class="frame">{picture}</div>{said}</figure>'
+
+
+def in_the_pick(texts: Sequence[Emitted]) -> str:
+    """What a training sees of the sample: each text below its source; one of several with its share of the draws."""
+    parts = []
+    for t in texts[:MOST]:
+        often = [f"{t.p:.1%}"] * (t.p < 1) + [f"{number(t.copies)} copies"] * (t.copies > 1)
+        parts.append(f'<p class="soft of">{" · ".join([text(t.source, 60), *often])}</p>{caption(t.text)}')
+    more = len(texts) - MOST
+    return "".join(parts) + (f'<p class="soft of">and {number(more)} more</p>' if more > 0 else "")
 
 
 def caption(words: str | None) -> str:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from curate.ask.funnel import funnel
-from curate.ask.pictures import Shown, look_up
+from curate.ask.pictures import Emitted, Shown, look_up
 from curate.ask.report.candidates import Candidate, Place, score
 from curate.ask.report.compared import beside, find_compared, in_the_pool, keep_one_steps
 from curate.ask.report.contamination import contamination
 from curate.ask.report.downloads import downloads
+from curate.ask.report.emitted import emitted
 from curate.ask.report.found import FilterFound, Found, Group
 from curate.ask.report.groups import GROUPS, MEMBERS, Members, find_samples, largest_groups
 from curate.ask.report.histograms import Axis
@@ -63,7 +65,7 @@ def _gather(pool: Pool, pick_folder: str, samples: int) -> Found:
     said = _said(ground, {s.number: _shown(of) for s, of in zip(ground.steps, seen.steps, strict=True)})
     stays = {v.dup_of for of_step in said.values() for v in of_step.values() if v.dup_of is not None}
     places = find_samples(ground, stays | {g.keeper for g in groups} | keepers_of(near), groups)
-    album = _album(pool, seen, groups, {*places.values(), *places_of(near)})
+    album = _album(ground, about, seen, groups, {*places.values(), *places_of(near)})
     return Found(
         pick=pick,
         about=about,
@@ -124,12 +126,20 @@ def _shown(of_step: OfStep) -> set[Place]:
     return {c.place for c in (*of_step.lost.found, *of_step.kept.found, *of_step.borderline())}
 
 
-def _album(pool: Pool, seen: Survey, groups: Sequence[Members], more: Iterable[Place]) -> dict[Place, Shown]:
-    """Everything that is shown, each sample looked up once."""
+def _album(
+    ground: Ground, about: Mapping[str, Any], seen: Survey, groups: Sequence[Members], more: Iterable[Place]
+) -> dict[Place, Shown]:
+    """Everything that is shown, each sample looked up once, with the texts that it has in the pick."""
     places = {c.place for c in seen.final.found}.union(more, *(_shown(of_step) for of_step in seen.steps))
     places |= {c.place for g in groups for c in g.lost.found}
     ordered = sorted(places)
-    return dict(zip(ordered, look_up(pool, ordered), strict=True))
+    texts = emitted(ground, about, ordered)
+    album = dict(zip(ordered, look_up(ground.pool, ordered), strict=True))
+    return {place: _with_texts(sample, texts.get(place, ())) for place, sample in album.items()}
+
+
+def _with_texts(sample: Shown, texts: tuple[Emitted, ...]) -> Shown:
+    return sample if [t.text for t in texts] == [sample.text] else replace(sample, texts=texts)
 
 
 def _filter(

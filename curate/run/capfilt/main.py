@@ -27,6 +27,7 @@ import torch
 
 from curate.errors import UserError
 from curate.recipe import load_recipe, recipe_from
+from curate.run.capfilt.known import refuse_known
 from curate.run.capfilt.recipe import RECIPE, CapFilt, Web, write_recipe
 from curate.run.capfilt.start import KINDS, Start
 from curate.run.capfilt.summary import summary
@@ -59,17 +60,18 @@ def prepare(asked: Asked, *, quiet: bool = True) -> Path:
     """Fine-tune both halves and write the recipe; its path.
 
     Raises:
-        TrainingError: as `tuned`. UserError: as `write_recipe`, or there are no pictures to work on.
+        TrainingError: as `tuned`. UserError: as `write_recipe` and `refuse_known`, or there are no pictures to work on.
     """
     if asked.pool is None and not asked.web.sources:
         raise UserError(f"{asked.web.name} has no `source:`: say with --pool in which pool its pictures are")
     out = asked.out.absolute()
     captioner, judge = (str(out / f"{kind}.pt") for kind in KINDS)
     chosen = CapFilt(
-        asked.pool or str(out / POOL), asked.clean.url, captioner, judge,
+        asked.pool or str(out / POOL), asked.clean.url, captioner, judge, asked.clean.digest,
         p=asked.p, threshold=asked.threshold, seed=asked.seed, gpu=torch.cuda.is_available(),
     )  # fmt: skip
     recipe_from(chosen.sections(asked.web))  # what is wrong with it is said before hours of training
+    refuse_known(chosen.pool, chosen.source)
     with alone(out):
         for kind in KINDS:
             tuned(out, kind, asked.start, asked.clean, epochs=asked.epochs, seed=asked.seed, quiet=quiet)
@@ -95,6 +97,7 @@ def capfilt(
     path = prepare(asked, quiet=telling.quiet)
     recipe = load_recipe(str(path))
     outcome = run_recipe(recipe, executor, workers, pack=True, report=report, command=command, telling=telling)
+    refuse_known(recipe.pool, recipe.raw["source"][0])  # in the hours between, another run may have brought them
     found = summary(recipe.pool, str(path), asked.threshold) | {"pick": outcome.pick}
     _write(path.with_name(SUMMARY), json.dumps(found, indent=1) + "\n")
     return found

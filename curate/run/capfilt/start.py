@@ -7,7 +7,7 @@ begun.config("captioner", clean, epochs=None, seed=0)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from curate.run.capfilt.half import JUDGING, LOSSES, WRITING
+from stages import hub_weights
 from training_smoke import checkpoint
 from training_smoke.config import Config, scale
 from training_smoke.errors import TrainingError
@@ -35,11 +36,11 @@ SAVES = 20  # checkpoints in a run
 
 @dataclass(frozen=True)
 class Start:
-    """weights: where the BLIP lies. digest: of its files; of a name on the hub none. base: how a model of its size is
-    trained, with its sizes and settings."""
+    """weights: where the BLIP lies; of a name on the hub the copy of one commit on this machine, so that both halves
+    begin with the same. digest: of its files. base: how a model of its size is trained, with its sizes and settings."""
 
     weights: str
-    digest: str | None
+    digest: str
     base: Config
 
     @classmethod
@@ -47,22 +48,26 @@ class Start:
         """
         Args:
             model: a towers.pt or run of the family blip, a folder of `curate export-model`, one of transformers'
-                BlipForImageTextRetrieval or BlipForConditionalGeneration, or its name on the hub.
+                BlipForImageTextRetrieval or BlipForConditionalGeneration, or its name on the hub, `@revision` behind
+                it if wanted.
             batch, rate: samples of a step and learning rate, where not as in BLIP's fine-tuning.
 
         Raises:
-            TrainingError: it is a model of another family, or none.
+            TrainingError: it is a model of another family, or none; a name that cannot be fetched.
         """
-        there = Path(model).exists()
-        path = whole_in(model).absolute() if there else None
-        weights = model if path is None else str(path)
-        said = None if path is None else _said(path)
+        if Path(model).exists():
+            path = whole_in(model).absolute()
+            files = list(_files(path))
+        else:
+            files = _fetched(model)
+            path = files[0].parent
+        weights, said = str(path), _said(path)
         if said is not None and said.objective != "blip":
             raise TrainingError(f"{model} has a model of {said.objective}: CapFilt begins with a BLIP, which does both")
         base = _published(weights) if said is None else _ours(said, weights)
         samples = batch or base.batch  # how many there will be is known with the clean pairs
         base = base.but(batch=samples, samples=samples, optimiser={} if rate is None else {"lr": rate})
-        return cls(weights, None if path is None else _digest(path), base)
+        return cls(weights, _digest(files), base)
 
     def config(self, kind: Kind, clean: Pack, epochs: int | None = None, seed: int = 0) -> Config:
         """How a half is fine-tuned: a cosine from the rate to zero over some epochs of the clean pairs."""
@@ -78,6 +83,14 @@ class Start:
 def whole(config: Config) -> Config:
     """Of the model, as the family "blip" knows it: without the setting which losses it learned from."""
     return replace(config, settings={name: value for name, value in config.settings.items() if name != LOSSES})
+
+
+def _fetched(name: str) -> list[Path]:
+    """Files of a name's snapshot, which is of one commit."""
+    try:
+        return [Path(file) for file in hub_weights.files(name)]
+    except ValueError as e:
+        raise TrainingError(str(e)) from e
 
 
 def _said(path: Path) -> Config | None:
@@ -104,16 +117,17 @@ def _published(weights: str) -> Config:
     return config if torch.cuda.is_available() else config.but(precision="fp32")
 
 
-def _digest(path: Path) -> str:
-    """sha256 over the files of a model, 16 hex digits; of a run, of its last checkpoint."""
+def _digest(files: Iterable[Path]) -> str:
+    """sha256 over the files of a model, 16 hex digits."""
     found = hashlib.sha256()
-    for file in _files(path):
+    for file in files:
         with file.open("rb") as f:
             found.update(hashlib.file_digest(f, "sha256").digest())
     return found.hexdigest()[:16]
 
 
 def _files(path: Path) -> Iterator[Path]:
+    """Those of a model; of a run its last checkpoint."""
     if path.is_file():
         yield path
     elif (path / "checkpoints").is_dir():

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from curate.run.capfilt.recipe import IS_CLEAN, ITM, SYNTHETIC, SYNTHETIC_ITM
+from curate.recipe import load_recipe
+from curate.run.capfilt.recipe import ITM, SYNTHETIC, SYNTHETIC_ITM, is_clean
 from filters.base import sql_number
 
 NO_TEXT = "no_text"
@@ -25,9 +26,9 @@ def summary(pool: str, recipe: str, threshold: float) -> dict[str, Any]:
     """
     import curate
 
-    least = sql_number(threshold)
+    least, clean = sql_number(threshold), is_clean(load_recipe(recipe).sources[0].list_name)
     rows = curate.open(pool, recipe).sql(
-        f"""SELECT {IS_CLEAN} AS clean, count(*), count({ITM}), count_if({ITM} > {least}), count({SYNTHETIC}),
+        f"""SELECT {clean} AS clean, count(*), count({ITM}), count_if({ITM} > {least}), count({SYNTHETIC}),
             count({SYNTHETIC_ITM}), count_if({SYNTHETIC_ITM} > {least}), count(DISTINCT {SYNTHETIC}),
             sum(coalesce(times, 0))
         FROM samples WHERE dropped_by IS NULL OR dropped_by = '{NO_TEXT}' GROUP BY 1"""

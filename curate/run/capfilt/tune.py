@@ -13,6 +13,7 @@ from typing import Any
 
 from curate.run.capfilt.half import halves
 from curate.run.capfilt.start import Kind, Start, whole
+from training_smoke.config import Config
 from training_smoke.errors import TrainingError
 from training_smoke.packs import Pack
 from training_smoke.towers_file import read_file, save_model
@@ -32,8 +33,8 @@ def tuned(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise TrainingError("captioner and filter are fine-tuned by one process: start without torchrun")
-    config, path = start.config(kind, clean, epochs, seed), out / f"{kind}.pt"
-    about = {"capfilt": kind, "began": start.digest or start.weights, "digest": clean.digest, "tuned": config.as_json()}
+    config, path = _as_begun(out / kind, start.config(kind, clean, epochs, seed)), out / f"{kind}.pt"
+    about = {"capfilt": kind, "began": start.digest, "digest": clean.digest, "tuned": config.as_json()}
     about = json.loads(json.dumps(about))
     if path.exists():
         _check_same(path, about)
@@ -46,10 +47,23 @@ def tuned(
     return path
 
 
+def _as_begun(folder: Path, config: Config) -> Config:
+    """With the precision of the training that was begun there, so that a machine without its GPU goes on with it."""
+    path = folder / "config.json"
+    return config.but(precision=Config.load(path).precision) if path.exists() else config
+
+
 def _check_same(path: Path, about: dict[str, Any]) -> None:
-    said = read_file(path)["about"]
-    differing = sorted(key for key in about if said.get(key) != about[key])
+    """Raises: TrainingError: the file is of other weights, pairs or settings; what the machine decides is none."""
+    said, wanted = ({**a, "tuned": _settings(a.get("tuned", {}))} for a in (read_file(path)["about"], about))
+    differing = sorted(key for key in wanted if said.get(key) != wanted[key])
     if differing:
         raise TrainingError(
             f"{path} is of another fine-tuning (another {', '.join(differing)}): give another --out, or remove it"
         )
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without precision, and where its weights lie: their digest stands beside it."""
+    towers = {key: value for key, value in config.get("towers", {}).items() if key not in ("name", "weights")}
+    return {**config, "precision": None, "towers": towers}
