@@ -154,8 +154,8 @@ def test_nobody_listens() -> None:
 def test_a_server_that_only_fails_is_given_up(server: OpenAiServer) -> None:
     server.poison = {"": "400"}
     with pytest.raises(ServiceError, match="8 requests in a row failed, the last with: HTTP 400"):
-        asked(server, many(50), give_up=8)
-    assert len(server.seen) <= 50
+        asked(server, many(400), give_up=8)
+    assert len(server.seen) < 400  # those in flight are ended as well, however slow this machine is
     server.poison = {"say": "malformed"}
     with pytest.raises(ServiceError, match="8 requests in a row failed, the last with: the answer is no JSON"):
         asked(server, many(50), give_up=8, tries=1)
