@@ -159,7 +159,8 @@ class Pool:
 
     def _set_alarm(self) -> None:
         loop = asyncio.get_running_loop()
-        ends = [server.rests_until for server in self.servers if server.rests_until > loop.time()]
+        # Also one that ended since nobody was free: its time is past, and the alarm rings at once.
+        ends = [server.rests_until for server in self.servers if server.rests_until > loop.time() - 1.0]
         if ends and (self._alarm is None or self._alarm.when() > min(ends)):
             if self._alarm is not None:
                 self._alarm.cancel()
