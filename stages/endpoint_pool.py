@@ -159,12 +159,12 @@ class Pool:
 
     def _set_alarm(self) -> None:
         loop = asyncio.get_running_loop()
-        # Also one that ended since nobody was free: its time is past, and the alarm rings at once.
+        # Also one that ended since nobody was free: its time is past, and the alarm rings soon.
         ends = [server.rests_until for server in self.servers if server.rests_until > loop.time() - 1.0]
         if ends and (self._alarm is None or self._alarm.when() > min(ends)):
             if self._alarm is not None:
                 self._alarm.cancel()
-            self._alarm = loop.call_at(min(ends), self._rang)
+            self._alarm = loop.call_at(max(min(ends), loop.time() + 0.005), self._rang)
 
     def _rang(self) -> None:
         self._alarm = None
