@@ -79,10 +79,9 @@ class Pool:
 
     def take_free(self) -> Server | None:
         """A place, where one is free and nobody waits for it."""
-        return None if self._waiting else self._free()
+        return None if self._waiting else self._free(asyncio.get_running_loop().time())
 
-    def _free(self) -> Server | None:
-        now = asyncio.get_running_loop().time()
+    def _free(self, now: float) -> Server | None:
         free = [server for server in self.servers if server.free(now)]
         if not free:
             return None
@@ -149,22 +148,21 @@ class Pool:
 
     def _serve(self) -> None:
         """Give free places to those who wait; where none is left, look again when the next rest ends."""
+        now = asyncio.get_running_loop().time()  # one for all: no rest ends unseen between the look and the alarm
         while self._waiting:
             if self._waiting[0][2].done():  # who no longer waits
                 heappop(self._waiting)
-            elif (server := self._free()) is not None:
+            elif (server := self._free(now)) is not None:
                 heappop(self._waiting)[2].set_result(server)
             else:
-                return self._set_alarm()
+                return self._set_alarm(now)
 
-    def _set_alarm(self) -> None:
-        loop = asyncio.get_running_loop()
-        # Also one that ended since nobody was free: its time is past, and the alarm rings soon.
-        ends = [server.rests_until for server in self.servers if server.rests_until > loop.time() - 1.0]
+    def _set_alarm(self, now: float) -> None:
+        ends = [server.rests_until for server in self.servers if server.rests_until > now]
         if ends and (self._alarm is None or self._alarm.when() > min(ends)):
             if self._alarm is not None:
                 self._alarm.cancel()
-            self._alarm = loop.call_at(max(min(ends), loop.time() + 0.005), self._rang)
+            self._alarm = asyncio.get_running_loop().call_at(min(ends), self._rang)
 
     def _rang(self) -> None:
         self._alarm = None
