@@ -1,6 +1,6 @@
 """Does CapFilt do on real pictures what it is for? A filter that tells swapped captions, a captioner that looks.
 
-    python bench/captions_capfilt.py [--quick]         # also a part of bench/captions.py
+    python bench/captions_capfilt.py [--quick] [--write]     # --write: the table to docs/captions.md
 
 Of bench/captions_work.py, three seeds. The filter: AUROC of ITM over web texts of which half are another picture's, and
 Kendall's tau with people's scores (c for the experts' few grades, b for the crowd's shares, as CLIPScore has them). The
@@ -12,6 +12,7 @@ either kind is told. All was fixed here before anything ran.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from captions_work import FIRST, SEEDS, WEB, Made, prepared, recipe_file, run_in
-from common import SHARED, WORK, Bar, at_least, bar, finish
+from captions_work import FIRST, SEEDS, WEB, Made, all_prepared, recipe_file, run_in
+from common import ROOT, SHARED, WORK, Bar, at_least, bar, finish
+from families_page import put_into
 
 from stages.auroc import auroc
+from training_smoke.markdown import table
 from training_smoke.statistics import paired
 
 AUROC, DISTINCT = 0.70, 0.5
@@ -46,9 +49,9 @@ def measure(quick: bool) -> dict[str, Bar]:
         print(f"no real data at {SHARED}: nothing is shown")
         return {"itm_auroc": bar(None, "data at ../shared/data", None)}
     found = []
-    for seed in range(FIRST, FIRST + (1 if quick else SEEDS)):
-        found.append(of(prepared(seed, quick)))
-        print(f"{seed}: {found[-1]}", flush=True)
+    for made in all_prepared(range(FIRST, FIRST + (1 if quick else SEEDS)), quick):
+        found.append(of(made))
+        print(f"{made.folder.name}: {found[-1]}", flush=True)
     bars = {
         "itm_auroc_least": at_least(min(f.auroc for f in found), AUROC),
         "captions_distinct_least": at_least(min(f.distinct for f in found), DISTINCT),
@@ -62,7 +65,26 @@ def measure(quick: bool) -> dict[str, Bar]:
         bars[f"itm_tau_{judges}"] = bar(told(agreed), None, None)
     for kind in found[0].rejected:
         bars[f"rejected_{kind}"] = bar(round(float(np.mean([f.rejected[kind] for f in found])), 3), None, None)
+    text = document(found)
+    print(text)
+    if "--write" in sys.argv:
+        put_into(ROOT / "docs" / "captions.md", "capfilt", text)
     return bars
+
+
+def document(found: Sequence[Found]) -> str:
+    """A row for each number, a column for each seed."""
+    names = {
+        "AUROC of ITM, web texts of which half are swapped": [f.auroc for f in found],
+        **{f"Kendall's tau of ITM with people, {j}": [f.tau[j] for f in found] for j in found[0].tau},
+        "share of captions that are distinct": [f.distinct for f in found],
+        "CIDEr of captions, held-out pictures": [f.cider for f in found],
+        "CIDEr against other pictures' references": [f.shuffled for f in found],
+        **{f"share rejected, {kind}": [f.rejected[kind] for f in found] for kind in found[0].rejected},
+    }
+    head = [f"seed {FIRST + i}" for i in range(len(found))]
+    rows = [[name, *(f"{value:.3f}" for value in values)] for name, values in names.items()]
+    return f"`python bench/captions_capfilt.py --write` writes this table.\n\n{table(['', *head], rows)}\n"
 
 
 def of(made: Made) -> Found:

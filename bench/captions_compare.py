@@ -1,6 +1,6 @@
 """Raw texts, filtered ones, CapFilt and two mixes, under CLIP and BLIP: which trains the better model here?
 
-    python bench/captions_compare.py [--quick]         # also a part of bench/captions.py
+    python bench/captions_compare.py [--quick] [--write]     # --write: tables to docs/captions.md
 
 One `curate compare` a family over the pool of bench/captions_work.py, whose pictures are half clean pairs and half a
 web with half of its captions swapped; three seeds, as many samples seen by all. Recipes: raw is the control no_filter,
@@ -22,9 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import yaml
 from captions_work import FIRST, SEEDS, Made, prepared, recipe_file, run_in
-from common import SHARED, WORK, Bar, bar, finish
+from common import ROOT, SHARED, WORK, Bar, bar, finish
 from families_compare import told
-from families_page import NONE, of
+from families_page import NONE, differences, of, put_into, scores, sentences
+
+from training_smoke.markdown import table
 
 IS_CLEAN = "starts_with(list, 'clean_pairs_')"
 PRIMARY = {"clip": "flickr8k/positive_rank", "blip": "flickr8k/cider"}
@@ -43,6 +45,12 @@ EMITS: Mapping[str, list[dict[str, Any]]] = {
     ],
 }
 
+HEAD = """\
+`python bench/captions_compare.py --write` writes this part: {n} seeds from {first}, scale `tiny`, on {device}. Half of
+Flickr8k's pictures are clean pairs, the others a web with half of its captions swapped; captioner and filter come of
+`curate capfilt` and the clean pairs. What decides was fixed beforehand: {primaries}.
+"""
+
 
 def measure(quick: bool) -> dict[str, Bar]:
     """quick: CLIP for a few steps of one seed: that it runs, not what it says."""
@@ -52,13 +60,38 @@ def measure(quick: bool) -> dict[str, Bar]:
     made = prepared(FIRST, quick)
     write_recipes(made)
     bars: dict[str, Bar] = {}
+    both: dict[str, Any] = {}
     for family in ("clip",) if quick else PRIMARY:
-        found = compared(made, family, 1 if quick else SEEDS, 512 if quick else None)
-        scores = {e["name"]: len(of(e)) for e in found["entries"]}
-        whole = scores == dict.fromkeys([*EMITS, NONE], 1 if quick else SEEDS)
+        found = both[family] = compared(made, family, 1 if quick else SEEDS, 512 if quick else None)
+        counts = {e["name"]: len(of(e)) for e in found["entries"]}
+        whole = counts == dict.fromkeys([*EMITS, NONE], 1 if quick else SEEDS)
         bars[f"{family}_compared_whole"] = bar(whole, True, None if quick else whole)
         bars |= {f"{family}_{name}_over_raw": bar(told(found, name), None, None) for name in EMITS}
+    text = document(both)
+    print(text)
+    if "--write" in sys.argv and not quick:
+        put_into(ROOT / "docs" / "captions.md", "compare", text)
     return bars
+
+
+def document(found: Mapping[str, Any]) -> str:
+    """Tables and what they say, by family."""
+    one = next(iter(found.values()))
+    kept = [[e["name"], f"{e['kept']:,}"] for e in one["entries"]]
+    head = HEAD.format(
+        n=len(one["seeds"]), first=one["seeds"][0], device=one["environment"]["device"],
+        primaries="; ".join(f"`{family}` by `{f['primary']}`" for family, f in found.items()),
+    )  # fmt: skip
+    parts = [
+        head,
+        table(["", "samples kept"], kept) + "\n",
+        "Scores, mean (sd) over seeds; in brackets how many samples each training saw:\n",
+        scores(found),
+        "Differences, 95 % interval, above zero is better; Holm's correction within a family:\n",
+        differences(found),
+        "\n".join(f"- {sentence}" for sentence in sentences(found)) + "\n",
+    ]
+    return "\n".join(parts)
 
 
 def write_recipes(made: Made) -> None:

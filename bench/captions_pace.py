@@ -52,7 +52,7 @@ class Size:
 
 
 QUICK = Size("tiny", 64, 16, (16,), 1, limit=None)
-FULL = Size("base", 384, 48, (4, 8, 16, 48), 3)
+FULL = Size("base", 384, 32, (4, 8, 16, 32), 5)
 
 
 def measure(quick: bool) -> dict[str, Bar]:

@@ -3,6 +3,7 @@ captions swapped; a BLIP at `tiny` trained on the clean ones, `curate capfilt` f
 
     made = prepared(seed=6000)                  # a folder, made once; goes on where it was stopped
     made.folder / "capfilt" / "capfilt.yaml"
+    python bench/captions_work.py 6000 [--quick]     # the same
 
 Held out are Flickr8k's test and development pictures, as everywhere. The seed draws what is clean and what is swapped,
 and is the trainings' own. Nothing was settled on seeds from FIRST on.
@@ -11,10 +12,12 @@ and is the trainings' own. Nothing was settled on seeds from FIRST on.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +96,19 @@ def prepared(seed: int, quick: bool = False) -> Made:
     return made
 
 
+def all_prepared(seeds: Sequence[int], quick: bool = False) -> list[Made]:
+    """Of all seeds, as many at a time as there are cores, each by one: models so small gain nothing by a second."""
+    own = environment({"OMP_NUM_THREADS": "1"})
+    words = ["--quick"] if quick else []
+
+    def one(seed: int) -> None:
+        subprocess.run([sys.executable, str(Path(__file__).resolve()), str(seed), *words], env=own, check=True)
+
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        list(workers.map(one, seeds))
+    return [prepared(seed, quick) for seed in seeds]
+
+
 def lists(folder: Path, seed: int, quick: bool) -> dict[str, int]:
     """clean.parquet with every caption of its pictures, web.parquet with one each, of half another picture's."""
     held, free, _ = split("flickr8k", SHARED)
@@ -135,14 +151,11 @@ def trained(path: Path, pack: Path, seed: int, quick: bool) -> None:
     """A BLIP at `tiny`, of the clean pairs; its run goes on where it was stopped."""
     if path.exists():
         return
-    import torch
-
     from training_smoke.config import scale
     from training_smoke.packs import Pack
     from training_smoke.towers_file import save_model
     from training_smoke.train import train
 
-    torch.set_num_threads(2)
     config = scale("tiny", "blip").but(init_seed=seed, order_seed=seed)
     if quick:
         config = config.but(batch=32, samples=64)
@@ -167,3 +180,8 @@ def run_in(folder: Path, *words: str) -> str:
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)} gave {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}")
     return done.stdout
+
+
+if __name__ == "__main__":
+    WORK.mkdir(parents=True, exist_ok=True)
+    print(prepared(int(sys.argv[1]), "--quick" in sys.argv))
