@@ -46,7 +46,10 @@ class Parameters(BaseModel):
 
     def __getstate__(self) -> dict[Any, Any]:
         """Parameters alone travel to workers: weights are loaded there."""
-        fresh = {name: private.get_default() for name, private in self.__private_attributes__.items()}
+        fresh = {
+            name: made() if (made := private.default_factory) else private.get_default()  # type: ignore[call-arg, misc]
+            for name, private in self.__private_attributes__.items()
+        }
         return super().__getstate__() | {"__pydantic_private__": fresh or None}
 
     @classmethod

@@ -49,14 +49,18 @@ from training_smoke.towers import CLIP_MEAN, CLIP_STD
 
 @dataclass(frozen=True)
 class BlipSettings(Settings):
-    """Beside those of `Settings`: smoothing, of captions' labels."""
+    """Beside those of `Settings`: smoothing, of captions' labels; floor, the least weight of a wrong pair for matching
+    (`negative_weights`): at 1 any of the batch is nearly as likely as the hardest."""
 
     smoothing: float = 0.1
+    floor: float = 1e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.smoothing < 1:
             raise ValueError("smoothing lies in [0, 1)")
+        if self.floor < 0:
+            raise ValueError("floor is at least 0")
 
 
 _PAPER = {"name": "base", "image_size": 224, "context": 30}
@@ -180,7 +184,7 @@ class Blip(Family):
         """Each pair, each text with a picture that is nearly its own, each picture with a text that is nearly its own;
         both are found in the global batch."""
         draws = moment.uniform("itm", len(tokens), 2, tokens.device)
-        wrong = hard_negatives(contrast, draws, groups=groups, world=moment.world)
+        wrong = hard_negatives(contrast, draws, groups=groups, floor=self.settings.floor, world=moment.world)
         all_pictures = Shards(moment.world).gather(pictures)
         shown = torch.cat([pictures, all_pictures[wrong.images], pictures])  # [3 batch, 1 + patches, width]
         asked = torch.cat([tokens, tokens, all_tokens[wrong.texts]])  # [3 batch, t]

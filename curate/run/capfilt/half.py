@@ -3,8 +3,8 @@
     with halves():
         train(folder, scale("tiny", "blip").but(settings={"losses": WRITING}), packs)
 
-Li et al. 2022 (arXiv:2201.12086), section 3.3. What is trained is a BLIP, tensor by tensor: without `losses` among its
-settings its file is one of the family "blip".
+Li et al. 2022 (arXiv:2201.12086), section 3.3. What is trained is a BLIP, tensor by tensor: without `losses` and `vary`
+among its settings its file is one of the family "blip".
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from curate.run.capfilt.vary import DRAWS, varied
 from training_smoke.config import Towers
 from training_smoke.families import FAMILIES
 from training_smoke.families.base import Losses, Moment
 from training_smoke.families.blip import Blip, BlipSettings
 
-LOSSES = "losses"
+LOSSES, VARY = "losses", "vary"
+OWN = (LOSSES, VARY)  # settings that the family "blip" has not
 WRITING, JUDGING = ("lm",), ("itc", "itm")
 
 
 @dataclass(frozen=True)
 class HalfSettings(BlipSettings):
     """Beside those of BLIP: losses, which are added up and learned from. Matching draws its wrong pairs by the
-    contrast, so that the two are there together."""
+    contrast, so that the two are there together. vary: pictures are shown in part and mirrored (`varied`)."""
 
     losses: tuple[str, ...] = (*JUDGING, *WRITING)
+    vary: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,6 +58,8 @@ class Half(Blip):
 
     def forward(self, images: Tensor, tokens: Tensor, groups: Tensor | None, moment: Moment) -> Losses:
         """Those of the losses, and their sum."""
+        if self.training and self.settings.vary:
+            images = varied(images, moment.uniform("vary", len(images), DRAWS))
         if self.settings.losses == WRITING:
             pictures, _ = self.encoders.images(self.normalised(images))
             written = self._writing(pictures, self.words.trimmed(tokens), moment)
@@ -70,7 +75,7 @@ class Half(Blip):
 
 @contextmanager
 def halves() -> Iterator[None]:
-    """In this block, and this process, the family "blip" knows the setting `losses`."""
+    """In this block, and this process, the family "blip" knows the settings `losses` and `vary`."""
     before = FAMILIES["blip"]
     FAMILIES["blip"] = f"{Half.__module__}:{Half.__qualname__}"
     try:
