@@ -167,6 +167,7 @@ def test_parameters_travel_without_the_model(blip: str) -> None:
     again = pickle.loads(pickle.dumps(stage))
     assert again == stage
     assert again._loaded is None
+    assert said(again, images(2)) == said(stage, images(2))
 
 
 # ---------------------------------------------------------------- what is refused
