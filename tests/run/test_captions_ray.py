@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from openai_server import OpenAiServer
 from run.caption_parts import captioned
 
 from tests.stages import captioner_parts as parts
@@ -23,9 +24,10 @@ columns:
 captions:
   make:
     - caption: {{weights: "{captioner}", name: two, max_tokens: 6, batch: 4, n: 2, sampling: nucleus}}
-    - image_text_match: {{weights: "{filter}", name: itm, also: [two], batch: 8}}
+    - endpoint_caption: {{urls: ["{url}"], model: any, prompt: "Describe it: {{text}}", name: far}}
+    - image_text_match: {{weights: "{filter}", name: itm, also: [two, far], batch: 8}}
   emit:
-    - texts: [{{source: web, p: 0.5}}, {{source: two, p: 0.5, where: "itm * s >= 0"}}]
+    - texts: [{{source: web, p: 0.5}}, {{source: two, p: 0.5, where: "itm * s >= 0"}}, {{source: far, p: 0.5}}]
     - texts: [{{source: two, each: true}}]
       where: "list_max(two_itm) <= itm"
 pack: {{samples: 4}}
@@ -36,12 +38,13 @@ pack: {{samples: 4}}
 def test_ray_gives_the_same_files(tmp_path: Path) -> None:
     weights = {"captioner": parts.blip(tmp_path), "filter": parts.judge_blip_file(tmp_path / "blip.pt")}
     files = {}
-    for name in ("inline", "ray"):
-        (tmp_path / name).mkdir()
-        case = captioned(tmp_path / name, [f"a picture of {i} dogs" for i in range(6)])
-        case.executor = name
-        case.pack(YAML.format(**weights))
-        files[name] = snapshot(Path(case.url))
+    with OpenAiServer() as server:
+        for name in ("inline", "ray"):
+            (tmp_path / name).mkdir()
+            case = captioned(tmp_path / name, [f"a picture of {i} dogs" for i in range(6)])
+            case.executor = name
+            case.pack(YAML.format(**weights, url=server.url))
+            files[name] = snapshot(Path(case.url))
     said = [t for p in (tmp_path / "ray").rglob("columns/*/*.parquet") for t in pq.read_table(p).column_names]
-    assert {"two", "itm", "two_itm"} <= set(said)
+    assert {"two", "far", "itm", "two_itm", "far_itm"} <= set(said)
     assert differences(files["inline"], files["ray"]) == []
