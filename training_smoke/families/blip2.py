@@ -49,7 +49,8 @@ TAU, TAU_LEAST, TAU_MOST = 0.07, 0.001, 0.5
 class Blip2Settings:
     """train_vision: whether the image encoder learns; None: where its weights are random, as frozen random ones would
     stay so. smoothing: of the targets of contrast and captions. itc, itm, itg: weights of the three losses. matched:
-    the share of a batch, in (0, 1], that matching is learned from: it is half of a step's cost."""
+    the share of a batch, in (0, 1], other places in each step, that matching is learned from: it is half of a step's
+    cost."""
 
     train_vision: bool | None = None
     smoothing: float = 0.1
@@ -182,8 +183,10 @@ class Blip2(Blip2Family):
         text, is_text = hard_negatives(contrast.image_to_text, draws[:, 0], groups=groups, world=moment.world)
         image, is_image = hard_negatives(contrast.text_to_image, draws[:, 1], groups=groups, world=moment.world)
         every_state, every_text = shards.gather(states), shards.gather(tokens)
-        # By their places in the global batch, so that processes take together what one would.
-        some = [i for i, g in enumerate(shards.row_numbers(on_cpu).tolist()) if _taken(g, self.settings.matched)]
+        # By their places in the global batch, so that processes take together what one would; in turn, so that no place
+        # in a batch is left out for ever.
+        turns = (shards.row_numbers(on_cpu) + moment.step) % len(every_text)
+        some = [i for i, turn in enumerate(turns.tolist()) if _taken(turn, self.settings.matched)]
         here, some = bool(some), some or [0]  # of a process with none one is computed all the same, for its gradients
         logits = self._match(
             torch.cat([states[some], every_state[image[some]], states[some]]),
@@ -256,6 +259,6 @@ class Blip2(Blip2Family):
         self.save_beside(folder, self.words.tokenizer)
 
 
-def _taken(row: int, share: float) -> bool:
-    """Of all rows this share, evenly spread."""
-    return math.ceil((row + 1) * share) > math.ceil(row * share)
+def _taken(turn: int, share: float) -> bool:
+    """Of the turns from 0 this share, evenly spread, the first of all among them."""
+    return math.ceil((turn + 1) * share) > math.ceil(turn * share)

@@ -157,9 +157,14 @@ def test_losses_are_their_definitions(model: Blip2) -> None:
 
 
 def matching_by_loops(
-    model: Blip2, tokens: Tensor, groups: Tensor, contrast: Any, rows: Sequence[int] = range(len(TEXTS))
+    model: Blip2,
+    tokens: Tensor,
+    groups: Tensor,
+    contrast: Any,
+    rows: Sequence[int] = range(len(TEXTS)),
+    moment: Moment = MOMENT,
 ) -> float:
-    draws = MOMENT.uniform("itm", len(tokens), 2)
+    draws = moment.uniform("itm", len(tokens), 2)
     text, _ = hard_negatives(contrast.image_to_text, draws[:, 0], groups=groups)
     image, _ = hard_negatives(contrast.text_to_image, draws[:, 1], groups=groups)
     pairs = [(i, i, 1) for i in rows] + [(int(image[i]), i, 0) for i in rows] + [(i, int(text[i]), 0) for i in rows]
@@ -206,19 +211,21 @@ def test_duplicates_are_no_negatives(model: Blip2) -> None:
     assert found["itm"].item() == pytest.approx(-yes.mean().item(), abs=1e-5)  # of true pairs alone
 
 
-def test_matching_may_learn_from_a_part_of_the_batch(model: Blip2) -> None:
-    """Of half of it every other pair, true and wrong ones alike; the other losses are of all."""
+@pytest.mark.parametrize(("step", "rows"), [(3, [1, 3, 5]), (4, [0, 2, 4])])
+def test_matching_may_learn_from_a_part_of_the_batch(model: Blip2, step: int, rows: list[int]) -> None:
+    """Of half of it every other pair, the others in the next step, true and wrong ones alike; other losses of all."""
+    moment = Moment(step=step, steps=10, seed=5)
     half, tokens = built(matched=0.5).eval(), model.tokenize(TEXTS)
     half.load_state_dict(model.state_dict())
     with torch.no_grad():
-        found, whole = (m(pictures(), tokens, None, MOMENT) for m in (half, model))
+        found, whole = (m(pictures(), tokens, None, moment) for m in (half, model))
         contrast = query_contrast(model.query_vectors(pictures()), model.encode_texts(TEXTS), model.tau)
-    expected = matching_by_loops(model, tokens, torch.arange(6), contrast, rows=[0, 2, 4])
+    expected = matching_by_loops(model, tokens, torch.arange(6), contrast, rows, moment)
     assert found["itm"].item() == pytest.approx(expected, abs=1e-5)
     assert found["itm"].item() != pytest.approx(whole["itm"].item(), abs=1e-5)
     assert (found["itc"], found["itg"]) == (whole["itc"], whole["itg"])
     few = built(matched=0.01)  # of two pairs one
-    assert few(pictures(2), few.tokenize(TEXTS[:2]), None, MOMENT)["itm"].item() > 0
+    assert few(pictures(2), few.tokenize(TEXTS[:2]), None, moment)["itm"].item() > 0
     with pytest.raises(TrainingError, match="matched lies in"):
         Blip2.checked({"matched": 0.0})
 
