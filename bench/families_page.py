@@ -8,13 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from families_data import CAPTIONS
 from judge_compare_page import kinds_kept
 from judge_compare_pool import SHARES
 from scipy.stats import kendalltau
 
+from curate.run.compare.found import CONTROLS, SEEN, is_written
 from training_smoke.markdown import table
+from training_smoke.statistics import paired
 
 NONE = "no_filter"
+RANK = f"{CAPTIONS}/positive_rank"
 KINDS = ("clean", *SHARES, "copy")
 WORDS = {1: "better", -1: "worse", 0: "within noise"}
 Found = Mapping[str, Any]
@@ -43,8 +47,16 @@ def document(found: Mapping[str, Found], pool: Path) -> str:
         kept(one, pool),
         "Scores, mean (sd) over seeds; in brackets how many samples each training saw:\n",
         scores(found),
-        "Against no filter, 95 % interval, above zero is better; Holm's correction within a family:\n",
+        "Differences, 95 % interval, above zero is better; corrected after Holm among those with controls (no filter, "
+        "random) and among recipes:\n",
         differences(found),
+        "The same models shown a grey picture / another's, mean over seeds; a star where the score is not above it by "
+        "an interval:\n",
+        unseen(found),
+        "What was seen, score less that with another's picture, mean (sd):\n",
+        scores({family: f for family, f in found.items() if is_written(f["primary"])}, SEEN),
+        f"By `{RANK}` of the same models, where a family has vectors (smaller is better), mean (sd):\n",
+        scores(ranking(found), metric=RANK),
         "Where families differ:\n",
         "\n".join(f"- {sentence}" for sentence in sentences(found)) + "\n",
     ]
@@ -75,23 +87,48 @@ def kept(one: Found, pool: Path) -> str:
     return table(["", "rows", *KINDS], rows) + "\n"
 
 
-def scores(found: Mapping[str, Found]) -> str:
+def scores(found: Mapping[str, Found], end: str = "", metric: str | None = None) -> str:
+    """By the primary metric and `end`, or by `metric`."""
     names = [e["name"] for e in next(iter(found.values()))["entries"]]
     columns = {family: {e["name"]: e for e in f["entries"]} for family, f in found.items()}
     heads = [f"{family} ({next(iter(own.values()))['seen']:,})" for family, own in columns.items()]
-    rows = [[name, *(spread(own[name]) for own in columns.values())] for name in names]
+    asked = {family: metric or f["primary"] + end for family, f in found.items()}
+    rows = [[name, *(spread(of(own[name], asked[family])) for family, own in columns.items())] for name in names]
     return table(["", *heads], rows) + "\n"
 
 
-def spread(entry: Mapping[str, Any]) -> str:
-    values = of(entry)
+def spread(values: Sequence[float]) -> str:
     sd = f" ({statistics.stdev(values):.2g})" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.3g}{sd}"
 
 
-def of(entry: Mapping[str, Any]) -> list[float]:
-    """Scores of the seeds that did not diverge."""
-    return [r["score"] for r in entry["runs"] if r["score"] is not None]
+def of(entry: Mapping[str, Any], metric: str | None = None) -> list[float]:
+    """Scores of the seeds that did not diverge; None: in the primary metric."""
+    runs = [r for r in entry["runs"] if r["score"] is not None]
+    return [r["score"] if metric is None else r["scores"][metric] for r in runs]
+
+
+def ranking(found: Mapping[str, Found]) -> dict[str, Found]:
+    """Families whose models were ranked by vectors, too."""
+    return {family: f for family, f in found.items() if RANK in {m["name"] for m in f["metrics"]}}
+
+
+def unseen(found: Mapping[str, Found]) -> str:
+    written = {family: f for family, f in found.items() if is_written(f["primary"])}
+    rows = []
+    for place, e in enumerate(next(iter(found.values()))["entries"]):
+        rows.append([e["name"], *(controlled(f["entries"][place], f["primary"]) for f in written.values())])
+    return table(["", *written], rows) + "\n"
+
+
+def controlled(entry: Mapping[str, Any], metric: str) -> str:
+    """``0.123* / 0.067``"""
+    said = []
+    for control in CONTROLS:
+        values = [r["controls"][metric + control] for r in entry["runs"]]
+        star = "" if len(values) > 1 and paired(of(entry), values).low > 0 else "*"
+        said.append(f"{statistics.fmean(values):.3g}{star}")
+    return " / ".join(said)
 
 
 def differences(found: Mapping[str, Found]) -> str:
@@ -137,22 +174,30 @@ def sentences(found: Mapping[str, Found]) -> list[str]:
         ]
         every = f"{WORDS[by[next(iter(by))]]} under every family"
         said.append(f"`{a}` against `{b}`: {every if len(groups) == 1 else '; '.join(groups)}.")
-    for family, order in orders(found).items():
-        said.append(f"{family} orders them {' > '.join(order)}.")
+    for family, f in found.items():
+        said.append(f"{family} orders them {order(f)}{also(f)}.")
     for a, b in itertools.combinations(found, 2):
         said.append(f"Agreement of {a} and {b} over the order of recipes: Kendall's tau {agreement(found, a, b):+.2f}.")
     return said
 
 
-def orders(found: Mapping[str, Found]) -> dict[str, list[str]]:
-    """Recipes of each family, best first, by means over seeds."""
-    return {family: sorted(goods(f), key=goods(f).__getitem__, reverse=True) for family, f in found.items()}
+def also(found: Found) -> str:
+    """The order by other measures of the same models."""
+    names = {m["name"] for m in found["metrics"]} - {found["primary"]}
+    by = {"what was seen": found["primary"] + SEEN, f"`{RANK}`": RANK}
+    return "".join(f"; by {words}, {order(found, metric)}" for words, metric in by.items() if metric in names)
 
 
-def goods(found: Found) -> dict[str, float]:
+def order(found: Found, metric: str | None = None) -> str:
+    """Recipes, best first, by means over seeds; None: in the primary metric."""
+    good = goods(found, metric)
+    return " > ".join(sorted(good, key=good.__getitem__, reverse=True))
+
+
+def goods(found: Found, metric: str | None = None) -> dict[str, float]:
     """Mean score of each entry, higher is better."""
-    lower = next(m["lower"] for m in found["metrics"] if m["name"] == found["primary"])
-    return {e["name"]: (-1 if lower else 1) * statistics.fmean(of(e)) for e in found["entries"]}
+    lower = next(m["lower"] for m in found["metrics"] if m["name"] == (metric or found["primary"]))
+    return {e["name"]: (-1 if lower else 1) * statistics.fmean(of(e, metric)) for e in found["entries"]}
 
 
 def agreement(found: Mapping[str, Found], a: str, b: str) -> float:

@@ -45,10 +45,15 @@ def url_stripped(url: str) -> str:
 def _joined(parts: SplitResult, query: str) -> str:
     user, at, host = parts.netloc.rpartition("@")
     host = re.sub(f"(:({PORTS.get(parts.scheme, '')})?)+$", "", host.lower())
-    path = _unescaped(parts.path) or ("/" if host else "")
+    path = parts.path if _may_turn_scheme(parts) else _unescaped(parts.path) or ("/" if host else "")
     scheme = f"{parts.scheme}:" if parts.scheme else ""
-    slashes = "//" if parts.netloc or path.startswith("//") else ""
+    slashes = "//" if at or host or path.startswith("//") else ""
     return f"{scheme}{slashes}{user}{at}{host}{path}{'?' if query else ''}{query}"
+
+
+def _may_turn_scheme(parts: SplitResult) -> bool:
+    """What is no url, as "%41http:x": decoded, it would begin with a scheme, and be another at the next reading."""
+    return not parts.scheme and not parts.netloc and ":" in parts.path.partition("/")[0]
 
 
 def _unescaped(text: str) -> str:

@@ -43,6 +43,8 @@ PIECES = st.sampled_from(
 )
 
 
+@example("%41http:")
+@example("//:")
 @example("http://a/%%34%31")
 @example("http://a/%4%31?%%34%31&%4%31")
 @given(st.lists(PIECES | st.characters(codec="utf-8"), max_size=12).map("".join))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from curate.ask.judge.seen import unseen
 from curate.ask.judge.words import listed, outcome, repeats, uncorrected
 from curate.run.compare.found import Comparison
 
@@ -20,6 +21,7 @@ def cautions(comparison: Comparison) -> Iterator[str]:
             "no small difference here before it has come out equal with more seeds."
         )
     yield from _runs(comparison)
+    yield from unseen(comparison)
     if 1 < len(comparison.seeds) < FEW_SEEDS:
         yield f"{len(comparison.seeds)} seeds: intervals are very wide; three or more are better."
     yield from _corrected(comparison)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from curate.ask.diff.say import WIDTH, table
+from curate.ask.judge.seen import columns
 from curate.ask.judge.verdict import verdict
 from curate.ask.judge.who import first_and_rest, groups, measured_by, primary, ranked
 from curate.ask.judge.words import (
@@ -76,7 +77,9 @@ def wrapped(sentences: Sequence[str], first: str = "") -> list[str]:
 
 def _entries(comparison: Comparison) -> list[str]:
     metric = primary(comparison)
+    controls = columns(comparison)
     head = [("", False), ("samples", True), ("repeats", True), ("scoring", True), ("mean", True), ("sd", True)]
+    head += [(name, True) for name in controls]
     rows = [
         [
             _name(e),
@@ -85,8 +88,9 @@ def _entries(comparison: Comparison) -> list[str]:
             scoring(e),
             of_score(metric, e.mean),
             of_spread(metric, e.sd),
+            *(of_score(metric, means[place]) for means in controls.values()),
         ]
-        for e in ranked(comparison)
+        for place, e in enumerate(ranked(comparison))
     ]
     n = len(comparison.seeds)
     seeds = f"{n} seed{'s' * (n != 1)}"

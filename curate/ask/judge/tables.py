@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from curate.ask.judge.seen import columns
 from curate.ask.judge.who import difference, measured_by, no_filter, primary, random_of, ranked
 from curate.ask.judge.words import (
     EVERY_SET,
@@ -28,7 +29,9 @@ def entries(comparison: Comparison) -> str:
     """One row an entry, the best recipe first."""
     metric = primary(comparison)
     points = unit(metric).replace(" ", ", ")
-    head = [("entry", False), ("mean", True), ("sd", True), (f"over no filter{points}", True)]
+    controls = columns(comparison)
+    head = [("entry", False), ("mean", True), ("sd", True), *((f"seeing {name}", True) for name in controls)]
+    head += [(f"over no filter{points}", True)]
     head += [(f"over a random subset of its size{points}", True)]
     head += [("samples", True), ("repeats", True), ("scoring", True)]
     rows = [
@@ -36,20 +39,26 @@ def entries(comparison: Comparison) -> str:
             _named(e),
             f"<b>{text(of_score(metric, e.mean))}</b>",
             text(of_spread(metric, e.sd)),
+            *(text(of_score(metric, means[place])) for means in controls.values()),
             _judged(metric, _over_no_filter(comparison, e), "p" if e.kind == "a_a" else "Holm p"),
             _judged(metric, difference(comparison, e, random_of(comparison, e))),
             number(e.samples),
             f"{repeats(e)}×",
             _broken(scoring(e)),
         ]
-        for e in ranked(comparison)
+        for place, e in enumerate(ranked(comparison))
     ]
+    unseen = (
+        " Seeing grey, or others’: the mean of the same models shown a grey picture, or another’s; only what lies "
+        "above both was seen."
+    )
     note = (
         f"<p class='soft'>{text(_upper(measured_by(comparison)))}, mean and standard deviation over seeds. Differences "
         f"are paired by seed, with their {percent_level()} interval; Holm p is corrected for all comparisons with "
         "controls, and for all of recipes among themselves. Repeats: how often a run sees each sample. Scoring: what "
         "the columns cost that the recipe’s filters read, over the whole pool, and how many samples could have been "
-        "trained on in that time.</p>"
+        "trained on in that time."
+        f"{unseen if controls else ''}</p>"
     )
     return f'{note}<div class="results">{table(head, rows, "Entries")}</div>'
 

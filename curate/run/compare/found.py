@@ -14,6 +14,14 @@ from typing import Any, Literal
 from training_smoke.statistics import PairedComparison
 
 Kind = Literal["recipe", "no_filter", "random", "a_a"]
+CONTROLS = ("_blind", "_shuffled")  # what names end with of scores that no picture was looked at for
+SEEN = "_seen"  # of a score, how much it lies above that with another's picture
+WRITTEN = ("cider", "exact_match")  # what names begin with of metrics that texts alone go far in
+
+
+def is_written(metric: str) -> bool:
+    """Of "<set>/<metric>"."""
+    return metric.rpartition("/")[2].startswith(WRITTEN)
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,8 @@ class RunFound:
 
     seed: of the replicate; all entries share it. folder: where its files lie. score: the primary metric. scores: all
     metrics by name, "<set>/<metric>", higher is better but where `Metric.lower` says otherwise. curve: (samples seen,
-    training loss). seconds: of training, of its last attempt. samples_per_s: of training.
+    training loss). seconds: of training, of its last attempt. samples_per_s: of training. controls: of the same model
+    shown grey pictures ("<set>/<metric>_blind") or another's ("<set>/<metric>_shuffled").
     """
 
     seed: int
@@ -32,6 +41,7 @@ class RunFound:
     curve: tuple[tuple[int, float], ...]
     seconds: float
     samples_per_s: float
+    controls: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,17 @@ from curate.pool.pool import Pool
 from curate.pool.storage import Storage
 from curate.run.account import called
 from curate.run.compare.entries import Packed
-from curate.run.compare.found import Comparison, Difference, Entry, EvaluationSet, Metric, RunFound
+from curate.run.compare.found import (
+    CONTROLS,
+    SEEN,
+    Comparison,
+    Difference,
+    Entry,
+    EvaluationSet,
+    Metric,
+    RunFound,
+    is_written,
+)
 from curate.run.compare.overlap import CountWork
 from curate.run.compare.request import Request
 from curate.run.compare.sets import EvalSet
@@ -32,7 +42,6 @@ DATACOMP = ("average", "imagenet", "imagenet_shifts", "vtab", "retrieval", "abov
 DECIDING = ("source", "packages", "device", "machine", "processes", "sharding")  # of an environment
 NO_METRIC = ("n", "main_metric", "lp_strength", "lp_converged", "templates")
 COUNTS = "n_"  # what such a name begins with is how many were asked
-CONTROLS = ("_blind", "_shuffled")  # of one model: recipes are not better at what no picture was looked at for
 PLAIN = ("words",)  # no shares
 
 
@@ -91,12 +100,21 @@ def _run(
     records = [record for file, record in read.items() if not file.endswith(PROBE)]
     main = [record["metrics"]["main_metric"] for record in records]
     scores = of_datacomp(record for record, chosen in zip(records, sets, strict=True) if chosen.task is not None)
+    controls: dict[str, float] = {}
     for file, chosen in work.scores(name).items():
         scores |= {f"{chosen.name}/{n}": float(v) for n, v in read[file]["metrics"].items() if _counts(n, v)}
+        controls |= {f"{chosen.name}/{n}": float(v) for n, v in read[file]["metrics"].items() if _is_control(n, v)}
+    scores |= seen(scores, controls)
     primary = statistics.fmean(main) if request.primary == MEAN else scores.get(request.primary, math.nan)
     curve = tuple((int(s), float(loss)) for s, loss in said["curve"])
     seed = int(name.rsplit("/", 1)[1])
-    return RunFound(seed, folder, primary, scores, curve, said["seconds"], said["samples_per_s"])
+    return RunFound(seed, folder, primary, scores, curve, said["seconds"], said["samples_per_s"], controls)
+
+
+def seen(scores: Mapping[str, float], controls: Mapping[str, float]) -> dict[str, float]:
+    """Of what texts alone go far in, how much a score lies above that with another's picture: "set/cider_seen"."""
+    shuffled = {name: controls.get(name + CONTROLS[1]) for name in scores if is_written(name)}
+    return {name + SEEN: scores[name] - value for name, value in shuffled.items() if value is not None}
 
 
 def of_datacomp(records: Iterable[dict[str, Any]]) -> dict[str, float]:
@@ -109,9 +127,13 @@ def of_datacomp(records: Iterable[dict[str, Any]]) -> dict[str, float]:
 
 
 def _counts(name: str, value: Any) -> bool:
-    """Controls, too, have no part in what is compared; they stand in the files of scores."""
+    """Controls have no part in what is compared; they stand beside it."""
     asked = name in NO_METRIC or name.startswith(COUNTS)
     return not asked and not name.endswith(CONTROLS) and isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_control(name: str, value: Any) -> bool:
+    return name.endswith(CONTROLS) and isinstance(value, int | float) and math.isfinite(value)
 
 
 def _metrics(found: Mapping[str, RunFound]) -> dict[str, Metric]:

@@ -60,6 +60,9 @@ def test_a_captioner_is_judged_by_what_it_writes_and_finds(pool: tuple[Path, tup
     found = run(request)
     scores = found.entry("right").runs[0].scores
     assert {"scenes/cider", "scenes/caption_loss", "scenes/mean_recall@1", "colours/acc1"} <= scores.keys()
+    controls = found.entry("right").runs[0].controls
+    assert scores["scenes/cider_seen"] == scores["scenes/cider"] - controls["scenes/cider_shuffled"]
+    assert "scenes/caption_loss_blind" in controls
     mains = (scores["scenes/cider"] + scores["colours/acc1"]) / 2
     assert found.entry("right").runs[0].score == pytest.approx(mains)
     lower = {m.name: m.lower for m in found.metrics}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from curate.run.compare.found import Entry, Kind, RunFound
-from curate.run.compare.gather import _counts, _families, _metrics, _paired, of_datacomp
+from curate.run.compare.gather import _counts, _families, _is_control, _metrics, _paired, of_datacomp, seen
 from training_smoke.evaluate.tasks import RETRIEVAL, TASKS
 
 
@@ -57,6 +57,14 @@ def test_what_is_compared_of_a_record() -> None:
         "caption_loss": 3.0, "caption_words": 9.5, "acc5": None, "templates": 2, "loss": float("nan"),
     }  # fmt: skip
     assert [name for name, value in said.items() if _counts(name, value)] == ["cider", "caption_loss", "caption_words"]
+    assert [name for name, value in said.items() if _is_control(name, value)] == ["cider_blind", "cider_shuffled"]
     run = RunFound(0, "judge/x", 0.5, {"a/cider": 0.5, "a/caption_loss": 3.0, "a/caption_words": 9.5}, (), 1.0, 100.0)
     metrics = _metrics({"none/0": run})
     assert [(m.lower, m.percent) for m in metrics.values()] == [(False, True), (True, False), (False, False)]
+
+
+def test_what_was_seen_is_what_lies_above_another_s_picture() -> None:
+    scores = {"a/cider": 0.5, "a/exact_match_other": 0.25, "a/exact_match": 0.5, "a/acc1": 0.9, "a/caption_loss": 3.0}
+    controls = {"a/cider_shuffled": 0.125, "a/cider_blind": 0.4, "a/exact_match_other_shuffled": 0.5,
+                "a/acc1_shuffled": 0.1, "a/caption_loss_shuffled": 4.0}  # fmt: skip
+    assert seen(scores, controls) == {"a/cider_seen": 0.375, "a/exact_match_other_seen": -0.25}
