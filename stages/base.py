@@ -13,7 +13,7 @@ Nothing here knows of pools, recipes or Ray: a stage works in a notebook on `Bat
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -200,8 +200,13 @@ class Batch:
             self._decoded[key] = [self._decode(row, side, mode) for row in range(self.num_rows)]
         return self._decoded[key]
 
+    def each_image(self) -> Iterator[np.ndarray | None]:
+        """As `images()`, one after the other, and not kept: for stages that hold much less of each than it is."""
+        kept = self._decoded.get((None, "RGB"))
+        return iter(kept) if kept is not None else (self._decode(row, None, "RGB") for row in range(self.num_rows))
+
     def image_errors(self) -> list[str | None]:
-        """Per row: null, or why the image could not be decoded (known once `images()` was called)."""
+        """Per row: null, or why the image could not be decoded (known once it was asked for)."""
         return list(self._errors)
 
     def _decode(self, row: int, side: int | None, mode: str) -> np.ndarray | None:

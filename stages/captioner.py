@@ -44,7 +44,7 @@ _HOW = ("beams", "p", "k", "temperature", "min_tokens", "max_tokens", "repetitio
 _PICTURE_GB = 0.06  # of one of 384 x 384 in a forward pass of a base model, and what is kept of it
 _TOKEN_GB = 8e-5  # keys and values of a token, for each GB of weights
 _ODDS_GB = 1e-3  # of one text's next token: logits of some 30,000 to 150,000 tokens, sorted, several times over
-_HELD = 256  # pictures of a batch, of which a chat model's are held as they were decoded
+_HELD = 256  # pictures of a batch: a chat model's are held with at most `max_pixels` each
 
 
 class Caption(Stage):
@@ -168,7 +168,7 @@ class Caption(Stage):
 
     def need(self) -> Need:
         """Memory: the weights as they are stored and as they are computed with, pictures and what is kept of them, and
-        of the texts that are written at a time; of a chat model the decoded pictures of the batches that are under way.
+        of the texts that are written at a time; of a chat model the bounded pictures of the batches that are under way.
 
         What cannot be had counts as nothing: `files` refuses it before it runs.
         """
@@ -233,9 +233,10 @@ class Caption(Stage):
         return self._loaded
 
     def _shown(self, batch: Batch) -> list[_Shown]:
-        """What the model is given of each row."""
+        """What the model is given of each row; a chat model's pictures are bounded as each is decoded, since all of a
+        batch in the size that they are stored in may be more than any machine has."""
         writer, found = self._writer(), []
-        for row, picture in enumerate(batch.images()):
+        for row, picture in enumerate(batch.each_image() if self._chats() else batch.images()):
             given, error = None, None
             try:
                 given = None if picture is None else writer.shown(picture)

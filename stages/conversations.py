@@ -15,7 +15,7 @@ stored as the JSON of its turns, which `training_smoke` trains on and `curate ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from stages.base import ERROR, IMAGE, TEXT, UID, Batch, Column, Source
+from stages.base import ERROR, IMAGE, TEXT, UID, Batch, Column, Source, StopRun
 from stages.conversation_turns import Rules, UnfitAnswer, turns, written
 from stages.conversation_words import ASK_DETAIL, SHARES, SYSTEM, TASKS, Kind
 from stages.draws import uniform
@@ -36,6 +36,19 @@ LABELS = ("label", "category", "name", "text", "class")
 PLACES = ("box", "bbox", "polygon", "points")
 DIGITS = 3  # of a coordinate
 SLACK = 0.25  # by which detectors may go over the edge, with what is turned
+FEWEST = 8  # samples with boxes: unfit ones of fewer may be damaged samples, and are no word about the recipe
+
+
+@dataclass(frozen=True)
+class _Unfit:
+    """Why a box is not of fractions of width and height."""
+
+    why: str
+
+
+_Box = dict[str, Any]
+_Boxes = list[_Box] | _Unfit
+"""What is told of the boxes of a sample, or why one of them is unfit."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +62,14 @@ class Conversations(OfEndpoint):
     """Columns `<name>` (string: JSON list of turns), `<name>_kind` (string), `<name>_prompt_tokens`,
     `<name>_completion_tokens` (int32), `<name>_cost` (float64).
 
-    A sample without captions and boxes is null without an error; one whose answer was unfit is null, with an `error`.
+    A sample without captions and boxes is null without an error; one with an unfit box, which nothing is asked about,
+    or whose answer was unfit is null, with an `error`.
 
     name: begins the names of the columns.
     captions: columns of texts, one or several a sample. boxes: a column with a list of boxes a sample: of numbers x1,
-        y1, x2, y2, ... (`text_boxes`), or of structs with a label and such numbers; fractions of width and height, so
-        that numbers far outside of 0 to 1 end the run, as do corners in another order. box_label: of boxes without one.
+        y1, x2, y2, ... (`text_boxes`), or of structs with a label and such numbers; fractions of width and height: one
+        with numbers far outside of 0 to 1, or with corners in another order, is unfit, and where most boxes of a batch
+        are, the run ends, since their units are others. box_label: of boxes without one.
     box_form: what four numbers of a box are: its corners (xyxy), or a corner, width and height (xywh), as COCO's are.
     kind: what is written; mixed draws it by uid, in the shares of LLaVA-Instruct-158K (58, 23 and 77 of 158).
     turns: questions at most, of a conversation. image: send the picture, too, to a model that sees.
@@ -99,12 +114,14 @@ class Conversations(OfEndpoint):
 
     def requests(self, batch: Batch) -> list[Request]:
         """One of each row that something is known of."""
-        return [ask.request for ask in self._asks(batch)]
+        return [ask.request for ask in self._asks(batch, self._boxes(batch))]
 
     def run(self, batch: Batch) -> pa.Table:
-        asks = self._asks(batch)
-        questions = self._questions(batch)
-        rows: list[dict[str, Any]] = [{} for _ in range(batch.num_rows)]
+        boxes = self._boxes(batch)
+        asks, questions = self._asks(batch, boxes), self._questions(batch)
+        rows: list[dict[str, Any]] = [
+            {ERROR: f"conversations: {of_row.why}"} if isinstance(of_row, _Unfit) else {} for of_row in boxes
+        ]
         for ask, answer in zip(asks, self.answers(batch), strict=True):
             rows[ask.row] = self._row(ask.kind, answer, questions[ask.row])
         return pa.Table.from_pylist(rows, schema=self.writes().append(pa.field(ERROR, pa.string())))
@@ -133,13 +150,13 @@ class Conversations(OfEndpoint):
 
     # ------------------------------------------------------------------------------------------ what is asked
 
-    def _asks(self, batch: Batch) -> list[_Ask]:
-        captions, boxes, kinds = self._captions(batch), self._boxes(batch), self._kinds(batch)
+    def _asks(self, batch: Batch, boxes: Sequence[_Boxes]) -> list[_Ask]:
+        captions, kinds = self._captions(batch), self._kinds(batch)
         uids = [uid.hex() for uid in batch[UID].to_pylist()]
         asks: list[_Ask] = []
-        for row, uid in enumerate(uids):
-            if captions[row] or boxes[row]:
-                known = {"captions": captions[row], "boxes": boxes[row], "turns": self.turns}
+        for row, (uid, of_row) in enumerate(zip(uids, boxes, strict=True)):
+            if not isinstance(of_row, _Unfit) and (captions[row] or of_row):
+                known = {"captions": captions[row], "boxes": of_row, "turns": self.turns}
                 prompt = fill(TASKS[kinds[row]], known, self.longest)
                 asks.append(_Ask(row, kinds[row], Request(prompt, self._picture(batch, row), f"{uid}/0", SYSTEM)))
         return asks
@@ -154,7 +171,13 @@ class Conversations(OfEndpoint):
                 row += [text for text in texts if text and text.strip()]
         return [row[: self.most_captions] for row in found]
 
-    def _boxes(self, batch: Batch) -> list[list[dict[str, Any]]]:
+    def _boxes(self, batch: Batch) -> Sequence[_Boxes]:
+        """Of each row.
+
+        Raises:
+            ValueError: the column is of something else.
+            StopRun: most boxes are unfit: they are in other units, or of another form, than the recipe says.
+        """
         if self.boxes is None:
             return [[] for _ in range(batch.num_rows)]
         column = batch[self.boxes]
@@ -164,17 +187,15 @@ class Conversations(OfEndpoint):
                 f"lists of structs of one of {', '.join(LABELS)} and such a list, one of {', '.join(PLACES)}"
             )
         places = _places(column.type)
-        found = ([self._box(one, places) for one in cell or ()] for cell in column.to_pylist())
-        return [[box for box in boxes if box is not None][: self.most_boxes] for boxes in found]
+        found = [[self._box(one, places) for one in cell or ()] for cell in column.to_pylist()]
+        self._check_units(found)
+        return [self._of_sample(boxes) for boxes in found]
 
-    def _box(self, one: Any, places: tuple[str, ...]) -> dict[str, Any] | None:
+    def _box(self, one: Any, places: tuple[str, ...]) -> _Box | _Unfit | None:
         """A label, and the corners of the rectangle around a list of points; None where it is no such list.
 
         Args:
             places: fields of numbers, of a box that is a struct.
-
-        Raises:
-            ValueError: a number is no fraction.
         """
         label, points = self.box_label, one
         if isinstance(one, Mapping):
@@ -189,12 +210,25 @@ class Conversations(OfEndpoint):
             values[2:] += values[:2]
         turned = len(values) == 4 and (values[2:] < values[:2]).any()
         if turned or values.min() < -SLACK or values.max() > 1 + SLACK:
-            raise ValueError(
-                f"`boxes: {self.boxes and self.boxes.field}`: the box {points} is not of fractions of width and height"
-                f" as {self.box_form}: divide by `width` and `height`, and say `box_form: xywh` where it is COCO's bbox"
-            )
+            return _Unfit(f"the box {str(points)[:80]} is not of fractions of width and height as {self.box_form}")
         x, y = values[::2].clip(0, 1), values[1::2].clip(0, 1)
         return {"what": label, "box": [round(float(v), DIGITS) for v in (x.min(), y.min(), x.max(), y.max())]}
+
+    def _check_units(self, found: Sequence[Sequence[_Box | _Unfit | None]]) -> None:
+        """A sample counts once, whatever the number of its boxes: no single one ends a run."""
+        samples = [there for boxes in found if (there := [box for box in boxes if box is not None])]
+        unfit = [[box for box in boxes if isinstance(box, _Unfit)] for boxes in samples]
+        share = sum(len(bad) / len(boxes) for bad, boxes in zip(unfit, samples, strict=True))
+        if len(samples) >= FEWEST and share > len(samples) / 2:
+            first = next(box for bad in unfit for box in bad)
+            raise StopRun(
+                f"`boxes: {self.boxes and self.boxes.field}`: most boxes of a batch are unfit; {first.why}: divide by "
+                "`width` and `height`, and say `box_form: xywh` where it is COCO's bbox"
+            )
+
+    def _of_sample(self, boxes: Sequence[_Box | _Unfit | None]) -> _Boxes:
+        unfit = next((box for box in boxes if isinstance(box, _Unfit)), None)
+        return unfit or [box for box in boxes if isinstance(box, dict)][: self.most_boxes]
 
     def _kinds(self, batch: Batch) -> list[Kind]:
         if self.kind != "mixed":

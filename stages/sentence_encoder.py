@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, PrivateAttr
@@ -30,6 +30,7 @@ POOLING = Path("1_Pooling") / "config.json"  # of sentence-transformers
 MODULES = "modules.json"  # of sentence-transformers: what a text goes through
 KNOWN = ("Transformer", "Pooling", "Normalize")  # modules that are computed here; vectors are of length one anyway
 Pooling = Literal["mean", "cls"]
+_Kind = TypeVar("_Kind", list[Any], dict[str, Any])
 
 
 class OfSentences(OfTextModel):
@@ -168,9 +169,7 @@ def _check_modules(folder: Path) -> None:
         ValueError: such as a last layer (LaBSE), and what to do.
     """
     file = folder / MODULES
-    kinds = (
-        [str(module["type"]).rpartition(".")[2] for module in json.loads(file.read_text())] if file.is_file() else []
-    )
+    kinds = _kinds(file) if file.is_file() else []
     if strange := [kind for kind in kinds if kind not in KNOWN]:
         raise ValueError(
             f"{file} has a module {', '.join(strange)}, without which vectors are not the model's; known are "
@@ -178,11 +177,19 @@ def _check_modules(folder: Path) -> None:
         )
 
 
+def _kinds(file: Path) -> list[str]:
+    """Names of the classes of modules."""
+    modules = _read(file, list)
+    if not all(isinstance(module, dict) and isinstance(module.get("type"), str) for module in modules):
+        raise ValueError(f"{file} is no list of modules with a `type` each: copy the whole model again")
+    return [module["type"].rpartition(".")[2] for module in modules]
+
+
 def _pooling(folder: Path) -> Pooling:
     file = folder / POOLING
     if not file.is_file():
         return "mean"
-    said = json.loads(file.read_text())
+    said = _read(file, dict)
     ways = {name.removeprefix("pooling_mode_") for name, on in said.items() if name.startswith("pooling_mode") and on}
     if ways == {"mean_tokens"}:
         return "mean"
@@ -194,5 +201,20 @@ def _pooling(folder: Path) -> Pooling:
 def _trained_with(folder: Path) -> int | None:
     """Tokens a text, as sentence-transformers notes them."""
     file = folder / "sentence_bert_config.json"
-    found = json.loads(file.read_text()).get("max_seq_length") if file.is_file() else None
+    found = _read(file, dict).get("max_seq_length") if file.is_file() else None
     return found if isinstance(found, int) and found > 0 else None
+
+
+def _read(file: Path, kind: type[_Kind]) -> _Kind:
+    """What is written in a file of a model.
+
+    Raises:
+        ValueError: it is damaged, and what to do.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as e:  # no UTF-8, no JSON, or thousands of brackets within each other
+        raise ValueError(f"{file} is no JSON ({reason(e)}): copy the whole model again") from e
+    if not isinstance(found, kind):
+        raise ValueError(f"{file} has a {type(found).__name__}, not a {kind.__name__}: copy the whole model again")
+    return found

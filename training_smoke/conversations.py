@@ -6,8 +6,9 @@
 
 A text that is a JSON list of turns, `[{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]` as in LLaVA's
 data, is a conversation; any other text is a caption, of which one is made: a request to describe and the caption, or
-questions with their answers (`training_smoke.questions`). So are turns that do not alternate, and those with a system's
-turn: texts come from the web, of which one must neither stop a training nor write its system prompt.
+questions with their answers (`training_smoke.questions`). A system's turn before the others is dropped, and turns that
+do not alternate are left out: nothing is learned of them, and they are counted (`Chat.left_out`). Texts come from the
+web, of which one must neither stop a training, nor write its system prompt, nor teach a model to print JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,24 +49,30 @@ class Turn:
 
 
 def conversation_of(text: str, questions: float, most: int = 3) -> list[Turn]:
-    """The conversation that a text of a sample is, or that is made of it: a function of the text.
+    """The conversation that a text of a sample is, or that is made of it: a function of the text. No turns, where those
+    of the text do not alternate.
 
     Args:
         questions: the share of captions of which questions are made, at most `most` each; the others are asked for.
     """
     if (turns := turns_of(text)) is not None:
         return turns
+    asked: list[tuple[str, str]] = []
     if xxhash.xxh3_64_intdigest(f"kind/{text}".encode()) < questions * 2**64:
         asked = questions_of(text)[:most]
-        turns = [turn for question, answer in asked for turn in (Turn("human", question), Turn("gpt", answer))]
-    return turns or [Turn("human", REQUEST), Turn("gpt", text)]
+    return [turn for q, a in asked or [(REQUEST, text)] for turn in (Turn("human", q), Turn("gpt", a))]
 
 
 def turns_of(text: str) -> list[Turn] | None:
-    """The turns of a JSON list of turns, each of a human's followed by an answer; None: the text is something else."""
-    turns = listed_turns(text) or []
-    alternate = all(turn.who == ("human", "gpt")[i % 2] for i, turn in enumerate(turns))
-    return turns if turns and alternate and len(turns) % 2 == 0 else None
+    """The turns of a JSON list of turns, each of a human's followed by an answer, without a system's before them; none
+    where they do not alternate so: such a text is left out wherever conversations are read. None: it is no such list.
+    """
+    turns = listed_turns(text)
+    if turns is None:
+        return None
+    said = turns[1:] if turns[0].who == "system" else turns
+    alternate = all(turn.who == ("human", "gpt")[i % 2] for i, turn in enumerate(said))
+    return said if alternate and len(said) % 2 == 0 else []
 
 
 def listed_turns(text: str) -> list[Turn] | None:
@@ -89,9 +97,12 @@ def _said(value: str) -> str:
     return value.encode("utf-8", "replace").decode().replace(IMAGE, "").strip()
 
 
-def caption_of(text: str) -> str:
-    """What stage 1 learns to say of a picture: the text, or the first answer of a conversation."""
-    return next((turn.said for turn in turns_of(text) or () if turn.who == "gpt"), text)
+def caption_of(text: str) -> str | None:
+    """What stage 1 learns to say of a picture: the text, or the first answer of a conversation. None: of turns that do
+    not alternate there is nothing."""
+    if (turns := turns_of(text)) is None:
+        return text
+    return next((turn.said for turn in turns if turn.who == "gpt"), None)
 
 
 # ------------------------------------------------------------------------------------------ as a model reads it
@@ -212,6 +223,8 @@ TEMPLATES = {
 class Chat:
     """Conversations to tokens and back, by one tokenizer and one template.
 
+    left_out: texts so far of which nothing is learned, as their turns do not alternate.
+
     Raises:
         TrainingError: the tokenizer lacks tokens of the template.
     """
@@ -224,9 +237,17 @@ class Chat:
             self._number(token)
         specials = sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, specials)))
+        self.left_out = 0
 
     def talk(self, turns: Sequence[Turn]) -> Rendered:
-        """As `Template.rendered`; what reads like a special token in what was said is no token, and is taken out."""
+        """As `Template.rendered`; what reads like a special token in what was said is no token, and is taken out.
+
+        No turns, as `conversation_of` has them of a text that is left out: a request without an answer, so that its
+        sample keeps its place in the batch, and nothing is learned there.
+        """
+        if not turns:
+            self._leave_out()
+            turns = [Turn("human", REQUEST)]
         return self.template.rendered([Turn(turn.who, self._clean(turn.said)) for turn in turns])
 
     def plain(self, caption: str | None) -> Rendered:
@@ -271,6 +292,16 @@ class Chat:
         """int64 [n, t], anything behind an ending token -> n texts."""
         rows = [row[: row.index(self.end)] if self.end in row else row for row in tokens.tolist()]
         return [text.strip() for text in self.tokenizer.batch_decode(rows, skip_special_tokens=True)]
+
+    def _leave_out(self) -> None:
+        """Told of the first, the tenth, the hundredth: a pack may have millions."""
+        self.left_out += 1
+        if str(self.left_out).strip("0") == "1":
+            warnings.warn(
+                f"texts of which nothing is learned, as their turns do not alternate between human and gpt: "
+                f"{self.left_out:,} so far; `curate export-llava` leaves out the same",
+                stacklevel=3,
+            )
 
     def _clean(self, said: str) -> str:
         return self._special.sub(" ", said).strip()

@@ -30,7 +30,7 @@ from curate.pool.storage import Storage
 from curate.run.sources.files import digest, expand
 from curate.text import visible
 
-VERSION = 1
+VERSION = 2  # rises when the same file would give another list
 BATCH = 10_000
 LIST = pa.schema([("file", pa.string()), ("text", pa.string()), ("llava_id", pa.string())])
 IMAGE = "<image>"
@@ -176,7 +176,7 @@ def export_llava(pack_url: str, folder: str, *, every: bool = False, images: boo
     except TrainingError as e:
         raise UserError(str(e)) from e
     temporary.replace(out / "llava.json")
-    but = f"; {left_out:,} texts left out: turns that do not alternate, or with one of the system" if left_out else ""
+    but = f"; {left_out:,} texts left out: turns that do not alternate between human and gpt" if left_out else ""
     return [f"{out / 'llava.json'}: {count:,} conversations of {len(pack):,} samples{but}"]
 
 
@@ -192,14 +192,16 @@ def _entries(pack: Any, out: Path, f: IO[str], *, every: bool, images: bool) -> 
             sample = pack.read(number)
             key = f"{sample.uid}-{int(pack.samples.copy[number])}" if pack.samples.copy[number] else sample.uid
             name = f"{key}.{_suffix(sample.image)}"
-            if images:
-                (place / name).write_bytes(sample.image)
+            unwritten = images
             likeliest = max(sample.texts, key=lambda t: t[1])
             for text, _ in sample.texts if every else [likeliest]:
                 entry = entry_of(sample.uid, text, f"{Path(tar).stem}/{name}")
                 if entry is None:
                     left_out += 1
                     continue
+                if unwritten:
+                    (place / name).write_bytes(sample.image)
+                    unwritten = False
                 f.write(",\n" * bool(count) + "\n" * (not count) + json.dumps(entry, ensure_ascii=False))
                 count += 1
         starts += size
@@ -208,17 +210,18 @@ def _entries(pack: Any, out: Path, f: IO[str], *, every: bool, images: bool) -> 
 
 
 def entry_of(uid: str, text: str, image: str) -> dict[str, Any] | None:
-    """An entry of LLaVA's file; None: the text is turns that are no conversation, which says nothing of a picture."""
-    from training_smoke.conversations import listed_turns, turns_of
+    """An entry of LLaVA's file; None: the text is turns that do not alternate: they say nothing of a picture, and
+    training leaves them out by the same rule."""
+    from training_smoke.conversations import turns_of
 
     turns = turns_of(text)
     if turns is None:
-        if listed_turns(text) is not None:
-            return None
         request = REQUESTS[xxhash.xxh3_64_intdigest(f"request/{uid}".encode()) % len(REQUESTS)]
         said = [("human", request), ("gpt", text)]
-    else:
+    elif turns:
         said = [(turn.who, turn.said) for turn in turns]
+    else:
+        return None
     written = [{"from": who, "value": _unmarked(words)} for who, words in said]
     first = next(turn for turn in written if turn["from"] == "human")
     first["value"] = f"{IMAGE}\n{first['value']}"

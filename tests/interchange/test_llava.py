@@ -114,16 +114,37 @@ SYSTEM = {"from": "system", "value": "Say what I say."}
 def test_texts_of_the_web_that_pose_as_turns_are_left_out(tmp_path: Path) -> None:
     """One of them neither ends an export nor writes a system prompt."""
     folder = pictures(tmp_path / "files", range(0, 8, 2))
-    texts = ["a square", json.dumps(TURNS[1:2]), json.dumps([SYSTEM, *TURNS]), json.dumps(TURNS)]
+    texts = ["a square", json.dumps(TURNS[1:2]), json.dumps([SYSTEM, *TURNS[:3]]), json.dumps(TURNS)]
     for number, text in zip(range(0, 8, 2), texts, strict=True):
         (folder / f"{number}.txt").write_text(text)
     told = [f"  pool: {tmp_path}/pool", f"  source: {{path: {folder}, text: txt}}"]
     run(tmp_path, told, SQUARE, pack=True, more="pack: {}\n")
     (pack,) = (tmp_path / "pool/packs").iterdir()
-    said = export_llava(str(pack), str(tmp_path / "out"), images=False)
+    said = export_llava(str(pack), str(tmp_path / "out"))
+    assert len([p for p in (tmp_path / "out/images").rglob("*") if p.is_file()]) == 2  # those of the conversations
     assert "2 conversations of 4 samples; 2 texts left out: turns that do not alternate" in said[0]
     out = [one["conversations"] for one in json.loads((tmp_path / "out/llava.json").read_text())]
     assert sorted(turns[1]["value"] for turns in out) == ["Red – “deep”.", "a square"]
+
+
+@pytest.mark.parametrize("turns", [TURNS, TURNS[:2], TURNS[:3], TURNS[1:], [], [{"from": "robot", "value": "Beep."}]])
+@pytest.mark.parametrize("before", [[], [SYSTEM], [SYSTEM, SYSTEM]])
+def test_what_is_learned_of_is_what_goes_out(before: list[dict[str, str]], turns: list[dict[str, str]]) -> None:
+    """One rule: a system's turn before the others is dropped; what then does not alternate is left out of both."""
+    from training_smoke.conversations import caption_of, conversation_of
+
+    text = json.dumps([*before, *turns])
+    learned, made = conversation_of(text, questions=0.0), entry_of("0" * 32, text, "a.jpg")
+    if len(before) < 2 and turns in (TURNS, TURNS[:2]):
+        assert made is not None
+        assert made["conversations"] == turns
+        assert [turn.said for turn in learned] == [turn["value"].removeprefix("<image>\n") for turn in turns]
+        assert caption_of(text) == turns[1]["value"]
+    elif before or turns:
+        assert (made, learned, caption_of(text)) == (None, [], None)
+    else:
+        assert made is not None  # "[]" is no turns: a caption, to both
+        assert made["conversations"][1]["value"] == learned[1].said == caption_of(text) == "[]"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,37 @@ def test_large_pictures_are_bounded_and_held_as_bytes(folders: dict[str, str], m
     assert small.picture.shape == (35, 116, 3)
     assert captioner_chat.bounded(rgb, 300_000) is rgb
     assert captioner_chat.bounded(np.zeros((1, 9000, 3), np.uint8), 4096).shape == (1, 4096, 3)
+
+
+@pytest.mark.parametrize("kind", ["llava", "qwen2"])
+def test_decoded_pictures_of_a_chat_are_held_one_at_a_time(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """256 of 12 megapixels are 9 GB, and `need` asks for a tenth of that: each is bounded as soon as it is decoded."""
+    from stages import captioner_chat, decode
+
+    monkeypatch.setattr(captioner_chat, "KEPT_BYTES", 0)  # so that the bounded pictures are held
+    decoded: list[weakref.ref[np.ndarray]] = []
+    alive: list[int] = []
+    to_array = decode.to_array
+
+    def watched(*how: Any, **more: Any) -> np.ndarray:
+        alive.append(sum(one() is not None for one in decoded))
+        decoded.append(weakref.ref(found := to_array(*how, **more)))
+        return found
+
+    monkeypatch.setattr(decode, "to_array", watched)
+    stage = Caption(weights=folders[kind], prompt=QUESTION, max_tokens=3, max_pixels=4096)
+    pictures = [image(i, (200, 160)) for i in range(6)]
+    table = stage.run(batch := batch_of([*pictures, b"no picture"]))
+    assert table.column("caption").null_count == 1
+    assert "not_image" in table.column("error")[6].as_py()
+    assert len(decoded) == 6
+    assert max(alive) == 1, "the one before, while the next is decoded"
+    assert all(one() is None for one in decoded), "nor by the batch"
+    batch.images()
+    assert stage.run(batch).equals(table), "what another stage has had decoded is taken as it is"
+    assert len(decoded) == 12
 
 
 def test_long_pictures_go_fewer_at_a_time(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

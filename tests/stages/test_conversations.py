@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: endpoints are not tested")
 
-from stages.base import Batch, fact
+from stages.base import Batch, StopRun, fact
 from stages.conversation_turns import Rules, UnfitAnswer, turns, written
 from stages.conversation_words import ASK_DETAIL, SHARES
 from stages.conversations import Conversations
@@ -209,7 +209,7 @@ BOXES = pa.list_(pa.struct([("label", pa.string()), ("bbox", pa.list_(pa.float64
 
 def boxes_of(cells: list[Any], kind: pa.DataType, **more: Any) -> list[Any]:
     made = Conversations(urls=("http://127.0.0.1:9/v1",), model="tiny", boxes=fact("boxes"), **more)
-    return made._boxes(batch(["a"] * len(cells), boxes=pa.array(cells, kind)))
+    return list(made._boxes(batch(["a"] * len(cells), boxes=pa.array(cells, kind))))
 
 
 def test_boxes_of_coco_are_told_as_corners() -> None:
@@ -217,15 +217,59 @@ def test_boxes_of_coco_are_told_as_corners() -> None:
     assert boxes_of(cells, BOXES, box_form="xywh") == [[{"what": "dog", "box": [0.25, 0.5, 0.5, 1.0]}], [], []]
 
 
+DOG = {"label": "dog", "bbox": [0.1, 0.1, 0.5, 0.5]}
+PIXELS = {"label": "dog", "bbox": [100, 200, 150, 260]}
+TURNED = {"label": "dog", "bbox": [0.5, 0.5, 0.2, 0.6]}  # a corner, width and height
+
+
+@pytest.mark.parametrize("box", [PIXELS, TURNED])
+def test_a_sample_with_an_unfit_box_fails_alone(server: OpenAiServer, box: dict[str, Any]) -> None:
+    """And is not asked about; whatever the number of its boxes, the others are written."""
+    cells = [[DOG], [DOG, box, *[box] * 500], *[[DOG]] * 8]
+    rows = stage(server, boxes="boxes").run(batch(["a"] * 10, boxes=pa.array(cells, BOXES))).to_pylist()
+    assert [row["conversation"] is None for row in rows] == [False, True, *[False] * 8]
+    assert rows[1]["error"].startswith(f"conversations: the box [{float(box['bbox'][0])}, ")
+    assert rows[1]["error"].endswith("is not of fractions of width and height as xyxy")
+    assert {rows[1][f"conversation_{name}"] for name in ("kind", "prompt_tokens", "cost")} == {None}
+    assert len(server.seen) == 9
+
+
 @pytest.mark.parametrize("form", ["xyxy", "xywh"])
-def test_boxes_of_pixels_are_refused(form: str) -> None:
-    with pytest.raises(ValueError, match=r"`boxes: boxes`: the box \[100.0, .* is not of fractions .* `width`"):
-        boxes_of([[{"label": "dog", "bbox": [100, 200, 50, 60]}]], BOXES, box_form=form)
+@pytest.mark.parametrize("few", [1, 7])
+def test_unfit_boxes_of_few_samples_end_no_run(server: OpenAiServer, form: str, few: int) -> None:
+    out = stage(server, boxes="boxes", box_form=form).run(batch(["a"] * few, boxes=pa.array([[PIXELS]] * few, BOXES)))
+    assert set(out.column("error").to_pylist()) == {
+        f"conversations: the box [100.0, 200.0, 150.0, 260.0] is not of fractions of width and height as {form}"
+    }
+    assert server.seen == []
 
 
-def test_widths_that_pose_as_corners_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"the box \[0.5, .* as xyxy: .*say `box_form: xywh`"):
-        boxes_of([[{"label": "dog", "bbox": [0.5, 0.5, 0.2, 0.6]}]], BOXES)
+@pytest.mark.parametrize("form", ["xyxy", "xywh"])
+def test_boxes_of_pixels_end_the_run(form: str) -> None:
+    cells = [[], None, *[[DOG, PIXELS, PIXELS], [PIXELS], [{"label": "cat", "bbox": [0.1]}]] * 4]
+    with pytest.raises(StopRun, match=r"`boxes: boxes`: most .* the box \[100.0, .* fractions .*: divide by `width`"):
+        boxes_of(cells, BOXES, box_form=form)
+
+
+def test_widths_that_pose_as_corners_end_the_run() -> None:
+    with pytest.raises(StopRun, match=r"the box \[0.5, .* as xyxy: .*say `box_form: xywh`"):
+        boxes_of([[DOG], *[[TURNED]] * 8], BOXES)
+
+
+@given(st.lists(st.lists(st.sampled_from([DOG, PIXELS, TURNED, None]), max_size=4), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_a_run_ends_only_where_most_boxes_are_unfit(cells: list[list[Any]]) -> None:
+    there = [known for cell in cells if (known := [box for box in cell if box])]
+    shares = [sum(box is not DOG for box in known) / len(known) for known in there]
+    if len(there) >= 8 and sum(shares) > len(there) / 2 + 1e-9:
+        with pytest.raises(StopRun):
+            boxes_of(cells, BOXES)
+        return
+    if len(there) < 8 or sum(shares) < len(there) / 2 - 1e-9:
+        told = boxes_of(cells, BOXES)
+        assert [hasattr(of_row, "why") for of_row in told] == [
+            any(box and box is not DOG for box in cell) for cell in cells
+        ]
 
 
 def test_a_field_of_points_is_no_box() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from curate.run.prints import Prints
 from stages.base import TEXT, Batch, Stage
 from stages.sentence_cosine import SentenceCosine
+from stages.sentence_encoder import _check_modules, _pooling, _trained_with
 from stages.sieve import PHRASES, Sieve, without
 from tests.stages.sentence_parts import by_hand, save_encoder
 from tests.stages.text_lists import MANY, ONE, many, one
@@ -173,6 +175,32 @@ def test_layers_that_are_not_computed_are_refused(tmp_path: Path) -> None:
     Sieve(captions=ONE, weights=folder).open()
     file.write_text(json.dumps([*said, {"idx": 2, "type": "sentence_transformers.models.Dense"}]))
     with pytest.raises(ValueError, match=r"sieve: .*modules.json has a module Dense"):
+        Sieve(captions=ONE, weights=folder).open()
+
+
+READ: dict[str, Any] = {
+    "modules.json": _check_modules, "1_Pooling/config.json": _pooling, "sentence_bert_config.json": _trained_with,
+}  # fmt: skip
+DAMAGED = [(name, written) for name in READ for written in (b"", b"[", b"3", b"\xff", b"[" * 100_000)]
+DAMAGED += [("modules.json", written) for written in (b'{"a": 1}', b"{}", b'[{"idx": 0}]', b'["a"]', b'[{"type": 1}]')]
+DAMAGED += [(name, b"[]") for name in READ if name != "modules.json"]
+
+
+@pytest.mark.parametrize(("name", "written"), DAMAGED, ids=lambda part: str(part)[:20])
+def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, name: str, written: bytes) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(written)
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(file))} (is no|has a) .*: copy the whole model again$"):
+        READ[name](tmp_path)
+
+
+def test_a_stage_says_which_file_is_damaged(tmp_path: Path) -> None:
+    folder = save_encoder(tmp_path / "whole")
+    (Path(folder) / "modules.json").write_text('[{"idx": 0}]')
+    with pytest.raises(
+        ValueError, match=r"^sieve: .*modules.json is no list of modules .*: copy the whole model again"
+    ):
         Sieve(captions=ONE, weights=folder).open()
 
 

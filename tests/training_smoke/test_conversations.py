@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from tests.training_smoke.families.llava_parts import FIRST, SECOND, TEXTS, mini, pictures
 from training_smoke.conversations import (
     IMAGE,
     REQUEST,
@@ -16,10 +18,11 @@ from training_smoke.conversations import (
     Turn,
     caption_of,
     conversation_of,
-    listed_turns,
     turns_of,
 )
 from training_smoke.errors import TrainingError
+from training_smoke.families.base import Moment
+from training_smoke.families.llava import PLAIN, TALK
 from training_smoke.objectives.caption import IGNORED
 from training_smoke.questions import questions_of
 from training_smoke.vocabulary import Vocabulary
@@ -93,14 +96,67 @@ def test_any_other_text_is_a_caption(text: str) -> None:
 SYSTEM = {"from": "system", "value": "Say what I say."}
 
 
-@pytest.mark.parametrize("said", [SAID[:1], SAID[1:4], SAID[:3], SAID[1:2], [SYSTEM], [SYSTEM, *SAID]])
-def test_turns_that_do_not_alternate_or_have_a_system_are_a_caption(said: list[dict[str, str]]) -> None:
-    """One text of the web must neither stop a training nor write its system prompt."""
+ROBOT = {"from": "robot", "value": "Beep."}
+ODD = [
+    SAID[:1],
+    SAID[1:4],
+    SAID[:3],
+    SAID[1:2],
+    [SYSTEM],
+    [SYSTEM, *SAID[:3]],
+    [*SAID, SYSTEM],
+    [SYSTEM, SYSTEM, *SAID],
+]
+ODD += [[ROBOT, *SAID], [ROBOT]]
+
+
+def test_a_systems_turn_before_the_others_is_dropped() -> None:
+    """A text of the web writes no system prompt, and is no caption of JSON either."""
+    text = json.dumps([SYSTEM, *SAID])
+    assert turns_of(text) == TURNS == conversation_of(text, questions=1.0)
+    assert caption_of(text) == "A dog."
+
+
+@pytest.mark.parametrize("said", ODD)
+def test_turns_that_do_not_alternate_are_left_out(said: list[dict[str, str]]) -> None:
+    """One text of the web must neither stop a training nor teach the model to print JSON."""
     text = json.dumps(said)
-    assert turns_of(text) is None
-    assert listed_turns(text) is not None
-    assert caption_of(text) == text
-    assert conversation_of(text, questions=0.0) == [Turn("human", REQUEST), Turn("gpt", text)]
+    assert turns_of(text) == [] == conversation_of(text, questions=1.0)
+    assert caption_of(text) is None
+
+
+def test_what_is_left_out_is_counted_and_told_of_now_and_then() -> None:
+    c = chat("roles")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(12):
+            c.talk(conversation_of(json.dumps(SAID[:3]), 0.0))
+        c.talk(TURNS)
+        c.talk([Turn("human", REQUEST)])  # that is asked, by whoever wants a description
+    assert c.left_out == 12
+    assert [str(w.message).partition(";")[0].rpartition(": ")[2] for w in told] == ["1 so far", "10 so far"]
+    assert "do not alternate between human and gpt" in str(told[0].message)
+
+
+@pytest.mark.filterwarnings("ignore:texts of which nothing is learned")
+@pytest.mark.parametrize(("moment", "form"), [(FIRST, PLAIN), (SECOND, TALK)])
+def test_of_texts_that_are_left_out_nothing_is_learned(moment: Moment, form: int) -> None:
+    """Their samples keep their places, and the loss is that of the others alone; of none it is zero."""
+    model, images, odd = mini(), pictures(), json.dumps(SAID[:3])
+    some, others = model.tokenize([TEXTS[0], odd, TEXTS[3], odd]), model.tokenize([TEXTS[0], TEXTS[3]])
+    assert (some[1::2, :, 1] == IGNORED).all()
+    assert (some[:, :, 0] == model.chat.image).sum(dim=2).eq(1).all()
+    assert some[::2].equal(others)
+    assert model.chat.left_out == 2
+    with torch.no_grad():
+        loss, alone = (
+            model(of, tokens, None, moment)["loss"] for of, tokens in ((images, some), (images[::2], others))
+        )
+    assert loss.item() == pytest.approx(alone.item(), abs=1e-6)
+    nothing = model(images[1::2], some[1::2, form], None, moment)["loss"]
+    nothing.backward()
+    assert nothing.item() == 0
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
 def test_half_a_character_is_none() -> None:
