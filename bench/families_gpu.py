@@ -2,11 +2,12 @@
 
     python bench/families_gpu.py [--quick]         # also a part of bench/families.py
 
-CoCa ViT-B/32, BLIP ViT-B/16, and a LLaVA of half a billion parameters (ViT-B/16, 24 layers of 896), at the same batch,
-weights and texts on both sides, neither compiled. Ours is `training_smoke.train.one_step` over bytes on the GPU, theirs
-bench/families_plain.py over float images. Passes are alternated, medians count. Operations are counted in
-a forward and a backward pass as they are run; MFU is told over the matrix product measured in this run (bf16, 8192 a
-side) and over 989 TFLOP/s, the vendor's figure for an H100 or H200. Without a GPU every bar is null.
+CoCa ViT-B/32, BLIP ViT-B/16, and a LLaVA of 0.58 billion parameters (ViT-B/16, and the shape of Qwen2-0.5B: 24 layers
+of 896, 151,936 words), at the same batch, weights and texts on both sides, neither compiled. Ours is
+`training_smoke.train.one_step` over bytes on the GPU, theirs bench/families_plain.py over float images. Passes are
+alternated, medians count. Operations are counted in a forward and a backward pass as they are run; MFU is told over the
+matrix product measured in this run (bf16, 8192 a side) and over 989 TFLOP/s, the vendor's figure for an H100 or H200.
+Without a GPU every bar is null.
 
 It needs what bench/train_gpu.py needs, and transformers.
 """

@@ -3,11 +3,11 @@
     plain = plain_of("blip", family, config, folder)           # same sizes and weights, by what our family exports
     loss = plain.step(images, *plain.inputs(tokens))           # forward, backward, AdamW; float images
 
-CoCa: open_clip's model, its CoCaLoss and the step of open_clip_train. LLaVA and BLIP-2's second stage: transformers'
-classes, which bring their loss, and AdamW as its Trainer has it (fused). BLIP: transformers has its modules and no
-pre-training; the loss is written here over them as in the authors' code (salesforce/BLIP, models/blip_pretrain.py):
-momentum encoders, queue, hard negatives one by one. Texts are padded to the longest of a batch but for CoCa's, which
-open_clip pads to its context.
+CoCa: open_clip's model, its CoCaLoss and the step of open_clip_train. LLaVA: transformers' class, which brings its
+loss, and AdamW as its Trainer has it (fused). BLIP: transformers has its modules and no pre-training; the loss is
+written here over them as in the authors' code (salesforce/BLIP, models/blip_pretrain.py): momentum encoders, queue,
+hard negatives one by one. Texts are padded to the longest of a batch but for CoCa's, which open_clip pads to its
+context.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ order.draw(step=17)
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 
@@ -51,8 +53,9 @@ class ByLength:
         return Draw(step, turn, pack, sample)
 
     def near(self, step: int) -> list[tuple[int, int]]:
-        """As `Order.near`."""
-        return self.order.near(step)
+        """As `Order.near`; also of what is a window later, where `Ahead` asks for costs."""
+        later = min(step + self.window, self.steps - 1)
+        return list(dict.fromkeys([*self.order.near(step), *self.order.near(later)]))
 
 
 @lru_cache(maxsize=2)
@@ -68,3 +71,43 @@ def _by_length(by_length: ByLength, first: int) -> np.ndarray:
     within = shuffled(order.batch, order.seed, f"batches/{first}", times=len(draws))
     found: np.ndarray = rows[:, np.take_along_axis(alike[turns], within, axis=1)]
     return found
+
+
+class Kept:
+    """Costs that are dear to find, held as long as steps around them may ask again; by any thread, found by one.
+
+    costs: of the samples of a draw. most: of how many steps they are held.
+    """
+
+    def __init__(self, costs: Callable[[Draw], np.ndarray], most: int) -> None:
+        self._costs, self._most = costs, most
+        self._held: dict[int, np.ndarray] = {}  # from the one that was found first
+        self._lock = Lock()
+
+    def __call__(self, draw: Draw) -> np.ndarray:
+        with self._lock:
+            if draw.step not in self._held:
+                self._held[draw.step] = self._costs(draw)
+                if len(self._held) > self._most:
+                    del self._held[next(iter(self._held))]
+            return self._held[draw.step]
+
+
+class Ahead:
+    """The costs of the next window are found while this one is trained on, those of a step at each step.
+
+    order: with costs of `Kept`. start: the first step that is read. thread: where they are found.
+    """
+
+    def __init__(self, order: ByLength, start: int, thread: ThreadPoolExecutor) -> None:
+        self._order, self._next, self._thread = order, start - start % order.window, thread
+
+    def near(self, step: int) -> None:
+        stop = min(step + self._order.window + 1, self._order.steps)
+        for later in range(self._next, stop):
+            # What fails here fails again, and is raised, when its window is put together.
+            self._thread.submit(self._find, later)
+        self._next = max(self._next, stop)
+
+    def _find(self, step: int) -> None:
+        self._order.costs(self._order.order.draw(step))

@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
+from threading import Lock
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from stages.decode import DecodeError
-from training_smoke.by_length import ByLength
+from training_smoke.by_length import Ahead, ByLength, Kept
 from training_smoke.errors import TrainingError
 from training_smoke.files import cache_limit
 from training_smoke.order import WINDOW, Draw, Order, Texts, pick_texts
@@ -40,7 +41,7 @@ CHUNK = 16  # samples that a thread decodes at a time
 FETCHERS = 8  # copies of remote tars at a time
 
 Tokenize = Callable[[list[str]], Tensor]
-"""Texts to int64 [n, context]; called by one thread."""
+"""Texts to int64 [n, context]; called by one thread at a time."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,9 @@ def alike(image: np.ndarray, text: np.ndarray) -> np.ndarray:
 class Loader(Course):
     """Batches from packs as they lie: for what is too large to be decoded once. Iterate as often as you like.
 
-    workers: threads that read and decode; None: one a core that this process may use.
+    workers: threads that read and decode; None: one a core that this process may use. lengths: of tokens, int64
+    [batch]; where it is not None, samples of group_steps steps are put together by it. Texts are read and tokenised
+    once more for that, on each rank those of all ranks, a window ahead of their pictures.
 
     Raises:
         TrainingError: as `Course`; a cache too small for the window; while iterating: a sample that cannot be read,
@@ -146,18 +149,35 @@ class Loader(Course):
     """
 
     workers: int | None = None
+    lengths: Callable[[Tensor], Tensor | None] | None = None
+    group_steps: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_cache(self.sources, self.window)
+        self._tokenising = Lock()
+        self._grouped: ByLength | None = None
+        if self.group_steps > 1:
+            assert isinstance(self._whole, Order)
+            costs = Kept(self._costs, 3 * self.group_steps)  # of this window, those after and before
+            self._whole = self._grouped = ByLength(self._whole, costs, self.group_steps, self.steps)
+            self.order = replace(self._whole, rank=self.rank, world=self.world)
+        _check_cache(self.sources, self.window, grouped=0 if self._grouped is None else self.group_steps * self.batch)
 
     def __iter__(self) -> Iterator[Batch]:
         coming = iter(range(self.start_step, self.steps))
-        with threads_of(FETCHERS) as fetchers, threads_of(self.workers) as decoders, threads_of(1) as finisher:
+        with (
+            threads_of(FETCHERS) as fetchers,
+            threads_of(self.workers) as decoders,
+            threads_of(1) as finisher,
+            threads_of(1) as measurer,
+        ):
             fetch = _Fetching(self, fetchers)
+            measure = None if self._grouped is None else Ahead(self._grouped, self.start_step, measurer)
 
             def begin(step: int) -> Future[Batch]:
                 fetch.near(step)
+                if measure is not None:
+                    measure.near(step)
                 draw = self.order.draw(step)
                 images = _empty(len(draw.turn), self.size)
                 parts = [decoders.submit(self._read, draw, images, a, b) for a, b in _edges(len(draw.turn))]
@@ -183,7 +203,18 @@ class Loader(Course):
     def _finish(self, draw: Draw, images: Tensor, parts: list[Future[list[tuple[str, Texts]]]]) -> Batch:
         found = [one for part in parts for one in part.result()]
         texts = pick_texts(self.seed, draw.turn, [texts for _, texts in found])
-        return self.finished(draw, images.permute(0, 3, 1, 2), [uid for uid, _ in found], self.tokenize(texts))
+        return self.finished(draw, images.permute(0, 3, 1, 2), [uid for uid, _ in found], self._tokenised(texts))
+
+    def _costs(self, draw: Draw) -> np.ndarray:
+        """int64 [batch]"""
+        where = zip(draw.pack.tolist(), draw.sample.tolist(), strict=True)
+        texts = pick_texts(self.seed, draw.turn, [self.sources[pack].texts(i) for pack, i in where])
+        found = None if self.lengths is None else self.lengths(self._tokenised(texts))
+        return np.zeros(len(draw.turn), np.int64) if found is None else found.numpy()
+
+    def _tokenised(self, texts: list[str]) -> Tensor:
+        with self._tokenising:
+            return self.tokenize(texts)
 
 
 def decoded(pack: Pack, uid: str, data: bytes, size: int) -> np.ndarray:
@@ -213,13 +244,16 @@ class _Fetching:
         self._asked = set(near)
 
 
-def _check_cache(packs: Sequence[Pack], window: int) -> None:
-    """Two blocks of a pack are needed at a time; a cache that holds less would fetch the same tars again and again."""
-    needed = sum(min(pack.bytes, 2 * _block_bytes(pack, window)) for pack in packs if pack.remote)
+def _check_cache(packs: Sequence[Pack], window: int, grouped: int) -> None:
+    """Two blocks of a pack are needed at a time, and what lies between the begin of samples that are put together by
+    length and the end of the next ones; a cache that holds less would fetch the same tars again and again."""
+    turns = window + 2 * grouped
+    needed = sum(min(pack.bytes, 2 * _block_bytes(pack, turns)) for pack in packs if pack.remote)
     if needed > cache_limit():
         raise TrainingError(
-            f"a window of {window} samples needs {needed / 1e9:.1f} GB of cache, and it may take "
+            f"a window of {turns} samples needs {needed / 1e9:.1f} GB of cache, and it may take "
             f"{cache_limit() / 1e9:.1f}: raise CURATE_CACHE_GB, or train with a smaller window"
+            f"{' or fewer group_steps' if grouped else ''}"
         )
 
 

@@ -137,10 +137,10 @@ def batches(packs: Packs, config: Config, model: Model, world: World, start: int
         "groups": config.mask_duplicates,
         "workers": config.workers,
     }
-    if not config.resident:
-        return iter(Loader(**course))
     if isinstance(model, Family):
         course |= {"lengths": model.lengths, "group_steps": model.group_steps}
+    if not config.resident:
+        return iter(Loader(**course))
     return iter(ResidentLoader(**course, device=world.device, frozen=getattr(model, "frozen", None)))
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tests.training_smoke.pack_parts import codes, thirty, words
-from training_smoke.by_length import ByLength
+from tests.training_smoke.pack_parts import codes, packed, pictures, put, thirty, words
+from tests.training_smoke.test_loader import same
+from training_smoke.by_length import Ahead, ByLength, Kept
 from training_smoke.errors import TrainingError
+from training_smoke.loader import Batch, Loader
 from training_smoke.order import Draw, Order, Shape
 from training_smoke.packs import Pack
 from training_smoke.resident import ResidentLoader
@@ -137,3 +143,128 @@ def test_without_lengths_samples_are_only_shuffled(pack: Pack, tmp_path: Path) -
         for b in ResidentLoader(packs=pack, batch=5, size=8, seed=2, steps=4, tokenize=codes, folder=tmp_path)
         for uid in b.uids
     )
+
+
+# ---------------------------------------------------------------- the loader that decodes as it goes
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    """48 samples in 6 tars, their texts of 1 to 40 letters."""
+    samples = [pictures(1, i, text="x" * (1 + i * 7 % 40))[0] for i in range(48)]
+    return Pack.open(packed(tmp_path_factory.mktemp("uneven"), samples, samples=8))
+
+
+def streamed(packs: Any, **changes: Any) -> Loader:
+    """Two epochs of `uneven`, put together by length over four steps of six."""
+    settings = {"batch": 6, "size": 8, "seed": 2, "steps": 16, "tokenize": codes, "workers": 2}
+    return Loader(packs=packs, **settings | {"lengths": letters, "group_steps": 4} | changes)
+
+
+def wasted(batches: list[Batch]) -> float:
+    """The share of places that are padding, each batch being as wide as its longest text."""
+    lengths = [letters(b.tokens) for b in batches]
+    return 1 - sum(int(n.sum()) for n in lengths) / sum(len(n) * int(n.max()) for n in lengths)
+
+
+def test_streamed_texts_are_put_together_by_length_each_sample_once_in_an_epoch(uneven: Pack) -> None:
+    found, plain = list(streamed(uneven)), list(streamed(uneven, group_steps=1))
+    assert wasted(found) < 0.5 * wasted(plain)
+    for epoch in (found[:8], found[8:]):
+        assert len({uid for batch in epoch for uid in batch.uids}) == sum(len(b.uids) for b in epoch) == 48
+
+
+def test_streamed_batches_are_the_resident_ones(pack: Pack, uneven: Pack, tmp_path: Path) -> None:
+    """Of a mixture, for a rank, with groups, from within a window that the horizon cuts."""
+    more = {"rank": 1, "world": 2, "groups": True, "start_step": 5, "steps": 11, "group_steps": 3}
+    ours = streamed({pack: 1, uneven: 2}, **more)
+    theirs = ResidentLoader(
+        packs={pack: 1, uneven: 2}, batch=6, size=8, seed=2, tokenize=codes, folder=tmp_path, lengths=letters, **more
+    )
+    assert [same(*pair) for pair in zip(ours, theirs, strict=True)] == [True] * 6
+
+
+def test_a_streamed_run_goes_on_from_any_step_as_if_nothing_had_been(uneven: Pack) -> None:
+    whole = list(streamed(uneven, groups=True))
+    for start in (1, 3, 4, 9, 15, 16):
+        again = list(streamed(uneven, groups=True, start_step=start))
+        assert [same(*pair) for pair in zip(again, whole[start:], strict=True)] == [True] * (16 - start)
+
+
+def test_ranks_share_what_was_put_together(uneven: Pack) -> None:
+    ranks = [streamed(uneven, groups=True, rank=rank, world=2) for rank in range(2)]
+    for batch, *parts in zip(streamed(uneven, groups=True), *ranks, strict=True):
+        assert [uid for part in parts for uid in part.uids] == batch.uids
+        for name in ("images", "tokens", "groups"):
+            assert torch.equal(torch.cat([getattr(p, name) for p in parts]), getattr(batch, name))
+
+
+def test_a_remote_pack_is_put_together_alike(uneven: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://grouped-{tmp_path.name}"
+    put(Path(uneven.url), url)
+    remote = Pack.open(url, tmp_path / "cache")
+    here, there = streamed(uneven, window=10), streamed(remote, window=10)
+    assert [same(*pair) for pair in zip(there, here, strict=True)] == [True] * 16
+    monkeypatch.setenv("CURATE_CACHE_GB", str(0.9 * uneven.bytes / 1e9))
+    streamed(remote, window=10, group_steps=1)
+    with pytest.raises(TrainingError, match=r"a window of 58 samples .* smaller window or fewer group_steps"):
+        streamed(remote, window=10)
+
+
+def test_texts_are_measured_once_and_tokenised_by_one_thread_at_a_time(
+    uneven: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    plain, busy, before = uneven.texts, threading.Lock(), threading.active_count()
+    monkeypatch.setattr(uneven, "texts", lambda i: [read.append(i), plain(i)][1])
+
+    def alone(texts: list[str]) -> Tensor:
+        assert busy.acquire(blocking=False)
+        time.sleep(0.002)
+        busy.release()
+        return codes(texts)
+
+    assert len(list(streamed(uneven, tokenize=alone, groups=True))) == 16
+    assert len(read) == 16 * 6
+    assert threading.active_count() == before
+
+
+def test_a_text_that_cannot_be_measured_ends_the_run(uneven: Pack) -> None:
+    def refuse(texts: list[str]) -> Tensor:
+        raise RuntimeError("no such word")
+
+    with pytest.raises(RuntimeError, match="no such word"):
+        list(streamed(uneven, tokenize=refuse))
+
+
+def test_the_next_window_is_measured_while_this_one_is_read() -> None:
+    """Of a window of four, taken up at its second step: all of it and of the next at once what was missed."""
+    asked: list[int] = []
+    order = Order((Shape(SIZES),), seed=3, batch=BATCH)
+    by_length = ByLength(order, lambda draw: np.array([asked.append(draw.step)]), 4, STEPS)
+    with ThreadPoolExecutor(1) as thread:
+        ahead = Ahead(by_length, 5, thread)
+        for step in range(5, STEPS):
+            ahead.near(step)
+            thread.submit(lambda: None).result()
+            assert asked == list(range(4, min(step + 5, STEPS)))
+
+
+def test_what_is_read_a_window_later_is_near_too() -> None:
+    order = Order((Shape(np.full(20, 10)),), seed=3, batch=10, window=20)
+    near = ByLength(order, lambda draw: draw.turn, 6, 20).near(3)
+    assert {*order.near(3), *order.near(9)} == {*near}
+    assert len(near) == len({*near}) > len(order.near(3))
+
+
+def test_costs_are_held_while_they_may_be_asked_for() -> None:
+    asked: list[int] = []
+    kept = Kept(lambda draw: np.array([asked.append(draw.step), draw.step]), 3)
+    draws = [Order((Shape(SIZES),), batch=BATCH).draw(step) for step in range(5)]
+    with ThreadPoolExecutor(4) as threads:
+        assert {int(cost[1]) for cost in threads.map(kept, [draws[0]] * 8)} == {0}
+    for draw in draws:
+        assert kept(draw)[1] == kept(draw)[1] == draw.step
+    assert asked == [0, 1, 2, 3, 4]
+    kept(draws[2]), kept(draws[0])
+    assert asked == [0, 1, 2, 3, 4, 0]

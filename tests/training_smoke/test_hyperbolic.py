@@ -27,6 +27,7 @@ from training_smoke.hyperbolic import (
     logm0,
 )
 
+Vector = tuple[float, float]
 SEEDS = st.integers(0, 2**32 - 1)
 CURVATURES = st.sampled_from([0.1, 0.7, 1.0, 3.0, 10.0])
 
@@ -58,22 +59,32 @@ class Reference:
         cosine = (self.y_t + self.x_t * self.c * self.inner) / (float(np.linalg.norm(self.x)) * steep)
         return math.acos(min(max(cosine, -1.0), 1.0))
 
+    @classmethod
+    def lifted(cls, v: Vector, w: Vector) -> Reference:
+        """Of tangent vectors, at a curvature of 1."""
+        return cls(*(np.array(u) * math.sinh(math.hypot(*u)) / math.hypot(*u) for u in (v, w)), 1.0)
+
 
 # ---------------------------------------------------------------- values of the specification, 10.10
 
 
-def test_distances_of_the_specification() -> None:
-    a, b, other = at((1, 0), (2, 0), (0, 2))
-    assert distance(a, b, 1.0).item() == pytest.approx(1.0, abs=1e-12)
-    assert distance(a, other, 1.0).item() == pytest.approx(2.44443, abs=5e-6)
+@pytest.mark.parametrize(("v", "w", "expected"), [((1, 0), (2, 0), 1.0), ((1, 0), (0, 2), 2.44443)])
+def test_distances_of_the_specification(v: Vector, w: Vector, expected: float) -> None:
+    """Ours, and the published formula."""
+    a, b = at(v, w)
+    assert distance(a, b, 1.0).item() == pytest.approx(expected, abs=1e-12 if expected == 1 else 5e-6)
+    assert Reference.lifted(v, w).distance() == pytest.approx(expected, abs=5e-6)
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "expected"), [((1, 0), (2, 0), -0.17102), ((2, 0), (1, 0), 3.08642), ((1, 0), (0, 2), 2.2836)]
+    ("v", "w", "expected"), [((1, 0), (2, 0), -0.17102), ((2, 0), (1, 0), 3.08642), ((1, 0), (0, 2), 2.2836)]
 )
-def test_cones_of_the_specification(x: tuple[float, float], y: tuple[float, float], expected: float) -> None:
-    a, b = at(x, y)
-    assert beyond_cone(a, b, 1.0).item() == pytest.approx(expected, abs=5e-6 if expected != 2.2836 else 5e-5)
+def test_cones_of_the_specification(v: Vector, w: Vector, expected: float) -> None:
+    """Likewise."""
+    (a, b), said = at(v, w), Reference.lifted(v, w)
+    decimals = 5e-6 if expected != 2.2836 else 5e-5
+    assert beyond_cone(a, b, 1.0).item() == pytest.approx(expected, abs=decimals)
+    assert said.exterior() - said.aperture() == pytest.approx(expected, abs=decimals)
 
 
 def test_a_point_straight_behind_another_is_seen_at_no_angle() -> None:

@@ -77,7 +77,8 @@ class Family(Normalised, ABC):
     """A model with its loss.
 
     image_size: pixels a side; context: tokens a text. Settings: frozen dataclass of what else decides a training.
-    separable: the loss is a mean over `weight`, no sample meets another: micro-batches are exact.
+    separable: the loss is a mean over `weight`, no sample meets another: micro-batches are exact, but for dropout,
+    which draws for each of them and on each process anew.
     scales: for each scale (`training_smoke.config.SCALES`), what is other than in the table, as `Config.but` takes it;
     a scale that is not here does not exist for the family.
     """
@@ -88,7 +89,7 @@ class Family(Normalised, ABC):
     image_size: int
     context: int
     settings: Any
-    group_steps: int = 1  # of so many steps the samples are put together by `lengths`, where pixels are resident
+    group_steps: int = 1  # of so many steps the samples are put together by `lengths`
     low: bool = False  # whether `inference` computes in bfloat16
 
     # ------------------------------------------------------------------------------------------ how it is made
@@ -168,8 +169,9 @@ class Family(Normalised, ABC):
         return torch.tensor(float(len(tokens)), device=tokens.device)
 
     def lengths(self, tokens: Tensor) -> Tensor | None:
-        """int64 [batch], where a short text costs less: micro-batches are then made of texts of like length. The loss
-        of a separable family stays the same. None: all cost the same."""
+        """int64 [batch], where a short text costs less: micro-batches are then made of texts of like length, and so are
+        the batches of `group_steps` steps. The loss of a separable family's batch stays the same. None: all cost the
+        same."""
         return None
 
     def rate(self, settings: Optimiser, samples: int, horizon: int) -> float:

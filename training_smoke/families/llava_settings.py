@@ -19,7 +19,7 @@ class LlavaSettings:
     the language model too, of conversations. second_rate: the learning rate of stage 2, over that of stage 1.
     train_vision: whether the vision tower learns in stage 2; at another rate by `Optimiser.groups`.
     questions: share of the captions of which questions are made, and `turns` the most of them in a conversation.
-    group_steps: of how many steps the samples are put together by length, where pixels are resident; 1: not at all.
+    group_steps: of how many steps the samples are put together by length; 1: not at all.
     lora: rank of adapters that learn in the language model's place; 0: itself. lora_alpha: their scale is it / rank.
     """
 
@@ -46,7 +46,8 @@ class LlavaSettings:
             raise ValueError("second_rate is above 0, turns and group_steps at least 1, lora at least 0")
 
 
-# Ours; CLIP's ViT-B/16 and the shape of Qwen2-0.5B; LLaVA-1.5-7B (CLIP's ViT-L/14 at 336 px, Vicuna).
+# Ours; CLIP's ViT-B/16 and the shape of Qwen2-0.5B, of whose 494 million parameters 136 are embeddings of its words;
+# LLaVA-1.5-7B (CLIP's ViT-L/14 at 336 px, Vicuna).
 SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tiny": (
         {
@@ -65,7 +66,7 @@ SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "image_size": 224, "patch_size": 16,
         },
         {
-            "vocab_size": 32_000, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+            "vocab_size": 151_936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
             "num_attention_heads": 14, "num_key_value_heads": 2, "max_position_embeddings": 2048,
             "tie_word_embeddings": True,
         },
@@ -98,6 +99,10 @@ _LLAVA = {
     "spike": None,  # from stage to stage and from batch to batch the loss is of other texts
 }  # fmt: skip
 
+GROUP_STEPS = 50
+"""Of transformers' `group_by_length`. LLaVA's `group_by_modality_length` looks at one global batch only: it evens out
+what processes get of it."""
+
 SCALES: dict[str, dict[str, Any]] = {
     # Language and vision of random weights: there is nothing yet that a projector could be aligned with, so that all
     # learns from the start, the vision tower too.
@@ -113,6 +118,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "towers": {"name": "half-billion", "image_size": None, "context": 1024},
         "settings": {
             "vision": "openai/clip-vit-base-patch16", "language": "Qwen/Qwen2-0.5B-Instruct", "template": "chatml",
+            "group_steps": GROUP_STEPS,
         },
     },
     "large": _LLAVA
@@ -120,6 +126,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "towers": {"name": "7b", "image_size": None, "context": 2048, "checkpointing": True},
         "settings": {
             "vision": "openai/clip-vit-large-patch14-336", "language": "lmsys/vicuna-7b-v1.5", "template": "vicuna",
+            "group_steps": GROUP_STEPS,
         },
         "sharding": "fsdp",
     },

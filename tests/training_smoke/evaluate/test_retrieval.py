@@ -16,6 +16,8 @@ S = torch.tensor([[0.9, 0.1, 0.3, 0.2], [0.2, 0.8, 0.7, 0.1], [0.6, 0.4, 0.5, 0.
 
 def test_values_of_the_specification() -> None:
     found = retrieve(S, torch.eye(4), torch.arange(4))
+    by_hand = [[sum(z > row[i] for z in row) for i, row in enumerate(way)] for way in (S.tolist(), S.T.tolist())]
+    assert by_hand == [[0, 0, 1, 1], [0, 0, 2, 0]]
     assert found.texts.tolist() == [0, 0, 1, 1]
     assert found.images.tolist() == [0, 0, 2, 0]
     metrics = found.metrics(recalls=(1, 2))

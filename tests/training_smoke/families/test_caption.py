@@ -14,9 +14,11 @@ from training_smoke.abilities import Captioner, Encoders
 from training_smoke.config import Config, Towers
 from training_smoke.errors import TrainingError
 from training_smoke.families import family
+from training_smoke.families.base import Moment
 from training_smoke.families.caption import CaptionOnly
 from training_smoke.families.captioner import half_masked
 from training_smoke.families.decoder import causal
+from training_smoke.objectives.caption import caption_loss_of
 from training_smoke.sampling import Sampling
 from training_smoke.towers_file import save_model
 
@@ -50,16 +52,21 @@ def test_the_loss_is_its_definition(parallel: float) -> None:
 
 
 def test_elsewhere_than_on_a_cpu_all_places_are_computed() -> None:
-    """The other branch of `logits` gives the same loss: here by hiding that this is a CPU."""
+    """The loss of all places, labelled or not, is that of the labelled ones, which a CPU alone computes."""
+    computed: dict[type[CaptionOnly], int] = {}
 
     class Elsewhere(CaptionOnly):
-        def logits(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-            return self.decoder.head(hidden), labels
+        def written(self, hidden: Tensor, labels: Tensor, moment: Moment) -> Tensor:
+            return caption_loss_of(hidden, self.decoder.head, labels, world=moment.world)
 
-    ours, other = (
-        made(kind)(pictures(), made(kind).tokenize(TEXTS), None, NOW)["loss"] for kind in (CaptionOnly, Elsewhere)
-    )
-    assert ours.item() == pytest.approx(other.item(), rel=1e-12)
+    def loss_of(kind: type[CaptionOnly]) -> float:
+        model = made(kind)
+        model.decoder.head.register_forward_hook(lambda _, __, out: computed.update({kind: out.shape[:-1].numel()}))
+        return model(pictures(), model.tokenize(TEXTS), None, NOW)["loss"].item()
+
+    assert loss_of(Elsewhere) == pytest.approx(loss_of(CaptionOnly), rel=1e-12)
+    labels = made(CaptionOnly).labels(made(CaptionOnly).tokenize(TEXTS))
+    assert computed == {CaptionOnly: int((labels >= 0).sum()), Elsewhere: labels.numel()}
 
 
 def test_a_parallel_caption_tells_the_model_nothing_of_itself() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import torch
 from tests.training_smoke.families.family_parts import (
     BATCH,
     PAIRS_BY_HEART,
+    SIDES,
     alone,
+    batch_of,
     by_two,
     drawn_images,
     losses_of,
@@ -36,8 +39,9 @@ from training_smoke.checkpoint import path_of
 from training_smoke.config import scale
 from training_smoke.errors import TrainingError
 from training_smoke.evaluate.encoders import able
-from training_smoke.families import FAMILIES, NAMES, family
-from training_smoke.learners import learner_of
+from training_smoke.families import FAMILIES, NAMES, PAIRS, family
+from training_smoke.families.base import Moment
+from training_smoke.learners import Learner, grey, learner_of
 from training_smoke.models import build_model
 from training_smoke.optimiser import adamw
 from training_smoke.packs import Pack
@@ -152,6 +156,39 @@ def test_the_order_of_a_batch_changes_no_loss(name: str) -> None:
 def test_texts_of_other_pictures_have_another_loss(name: str) -> None:
     learner = started(small(name), alone())
     assert losses_of(learner, tokens=torch.arange(BATCH).roll(1))["loss"] != losses_of(learner)["loss"]
+
+
+# ------------------------------------------------------------------------------------------- what is seen
+
+
+@every
+def test_a_blind_step_is_of_texts_alone(name: str) -> None:
+    """Its losses and gradients are those of any other pictures, to the bit; a plain one's are not."""
+    size = SIDES.get(name, 16 if name in PAIRS else 32)
+    pictures = [drawn_images(BATCH, size), drawn_images(BATCH, size).flip(0)]
+    for blind in (True, False):
+        learner = started(small(name, blind=blind), alone())
+        assert learner.model.image_size == size
+        ours, theirs = (step_of(learner, images) for images in pictures)
+        assert ours.keys() == theirs.keys()
+        same = {n for n, value in ours.items() if torch.equal(value, theirs[n])}
+        assert same == ours.keys() if blind else "loss" not in same
+
+
+def step_of(learner: Learner, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Losses and gradients of a step with these pictures; nothing is learned."""
+    found = learner.backward(replace(batch_of(learner, 0), images=images), Moment(1, 2, seed=3))
+    for name, parameter in trained(learner).items():
+        if parameter.grad is not None:
+            found[f"gradient of {name}"] = parameter.grad
+            parameter.grad = None
+    return found
+
+
+def test_grey_is_one_picture_for_all() -> None:
+    """Of bytes, and of what a frozen first part made of them."""
+    assert grey(torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)).unique().tolist() == [127]
+    assert grey(torch.randn(2, 8).half()).unique().tolist() == [0]
 
 
 # ------------------------------------------------------------------------------------------- what is trained

@@ -26,7 +26,7 @@ from training_smoke.loader import Batch
 from training_smoke.objectives.caption import IGNORED
 from training_smoke.packs import Pack
 from training_smoke.sampling import Sampling
-from training_smoke.train import train
+from training_smoke.train import batches, train
 
 torch.set_num_threads(1)
 GREEDY = (Sampling("greedy", max_tokens=6), ["a"])
@@ -181,13 +181,13 @@ def test_stages_freeze_to_the_bit(tmp_path: Path, pack: Pack, train_vision: bool
     assert steps == {4.0, 8.0}  # of what stage 2 trains alone, and of the projector
 
 
-@pytest.mark.parametrize("left", [3, 5])
+@pytest.mark.parametrize(("left", "resident"), [(3, True), (5, True), (5, False)])
 def test_a_stop_in_either_stage_changes_nothing(
-    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, left: int
+    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, left: int, resident: bool
 ) -> None:
     from training_smoke import train as loop
 
-    said, plain, calls = config(settings={"group_steps": 3}), loop.one_step, 0
+    said, plain, calls = config(settings={"group_steps": 3}, resident=resident), loop.one_step, 0
     whole = train(tmp_path / "whole", said, {pack: 1.0}, device="cpu").state_dict()
 
     def cut(*arguments: Any) -> Any:
@@ -203,6 +203,17 @@ def test_a_stop_in_either_stage_changes_nothing(
             train(tmp_path / "cut", said, {pack: 1.0}, device="cpu")
     found = train(tmp_path / "cut", said, {pack: 1.0}, device="cpu").state_dict()
     assert all(torch.equal(found[name], value) for name, value in whole.items())
+
+
+def test_texts_are_put_together_by_length_whether_pixels_are_resident_or_not(pack: Pack) -> None:
+    def uids(**changes: Any) -> list[str]:
+        said, world = config(**changes), World(0, 1, torch.device("cpu"), None)
+        model = Llava.build(said.towers, said.settings, 0)
+        return [uid for batch in batches({pack: 1.0}, said, model, world, start=0) for uid in batch.uids]
+
+    grouped, plain = uids(settings={"group_steps": 8}, resident=False), uids(resident=False)
+    assert grouped == uids(settings={"group_steps": 8}) != plain
+    assert sorted(grouped) == sorted(plain)
 
 
 def test_in_stage_one_no_other_gradient_is_computed() -> None:
@@ -296,8 +307,17 @@ def test_what_is_not_there_is_said(towers: dict[str, Any], settings: dict[str, A
 @pytest.mark.parametrize("name", Llava.scales)
 def test_scales_are_configurations(name: str) -> None:
     found = scale(name, "llava")
-    assert family("llava").checked(found.settings) is not None
+    checked = family("llava").checked(found.settings)
+    assert checked.group_steps == (1 if name == "tiny" else 50)
     assert found.samples % found.batch == 0
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("half-billion", 0.55e9, 0.95e9), ("7b", 6.5e9, 7.5e9)])
+def test_sizes_have_as_many_parameters_as_their_names_say(name: str, least: float, most: float) -> None:
+    with torch.device("meta"):
+        model = Llava.build(Towers(name), {}, 0)
+    assert all(p.is_meta for p in model.parameters())
+    assert least < sum(p.numel() for p in model.parameters()) < most
 
 
 def test_the_device_is_asked_before_pictures_are_on_their_way() -> None:

@@ -47,6 +47,9 @@ def test_values_of_the_specification() -> None:
     assert by_loops(QUERIES, TEXTS, 0.07, 0.1, [0, 1, 2]) == pytest.approx(1.518935, abs=5e-7)
     expected = [[0.96, 0.989949, 0.141421], [0.8, 0.707107, 0.707107], [0.6, 0.707107, 0.707107]]
     torch.testing.assert_close(nearest(QUERIES, TEXTS), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=5e-7)
+    by_hand = [[max(q[0] * t[0] + q[1] * t[1] for q in own) for t in TEXTS.tolist()] for own in QUERIES.tolist()]
+    for row, said in zip(by_hand, expected, strict=True):
+        assert row == pytest.approx(said, abs=5e-7)
     torch.testing.assert_close(found.image_to_text * 0.07, nearest(QUERIES, TEXTS))
     torch.testing.assert_close(found.text_to_image, found.image_to_text.T)
     assert not found.image_to_text.requires_grad

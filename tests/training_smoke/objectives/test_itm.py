@@ -30,6 +30,7 @@ def test_value_by_hand() -> None:
     expected = [-math.log(math.exp(row[y]) / sum(map(math.exp, row))) for row, y in zip(rows, labels, strict=True)]
     assert sum(expected) / 3 == pytest.approx(0.189039, abs=5e-7)
     assert itm_loss(LOGITS, torch.tensor(labels)).item() == pytest.approx(sum(expected) / 3, rel=1e-12)
+    assert -math.log(math.exp(0) / (math.exp(0) + math.exp(0))) == pytest.approx(0.693147, abs=5e-7)  # zero logits
     found = itm_loss(LOGITS, torch.tensor([1, NO_PAIR, 0])).item()
     assert found == pytest.approx((expected[0] + expected[2]) / 2, rel=1e-12)
 
@@ -57,6 +58,10 @@ def test_weights() -> None:
 
 
 def test_weights_by_hand() -> None:
+    own, harder, other = (math.exp(s) for s in (2, 1, 0))
+    by_hand = [odds / (own + harder + other) + 1e-4 for odds in (harder, other)]
+    assert by_hand == pytest.approx([0.244828, 0.090131], abs=5e-7)
+    assert [weight / sum(by_hand) for weight in by_hand] == pytest.approx([0.730921, 0.269079], abs=5e-7)
     for i, row in enumerate(SIMILARITY.tolist()):
         odds = [math.exp(s) for s in row]
         for j, weight in enumerate(negative_weights(SIMILARITY, torch.arange(3))[i].tolist()):

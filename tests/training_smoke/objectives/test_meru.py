@@ -34,8 +34,10 @@ def loss(images: Tensor, texts: Tensor, at: Lorentz, groups: Tensor | None = Non
 )
 def test_value(at: Lorentz, expected: float, contrastive: float) -> None:
     """Of the specification's features; two implementations, tensors here and trigonometry there, give these."""
-    assert loss(IMAGES, TEXTS, at) == pytest.approx(expected, abs=1e-6)
-    assert loss(IMAGES, TEXTS, at, weight=0) == pytest.approx(contrastive, abs=1e-6)
+    alone = torch.arange(3)  # groups of one sample each
+    for weight, value in ((0.2, expected), (0.0, contrastive)):
+        assert loss(IMAGES, TEXTS, at, weight=weight) == pytest.approx(value, abs=1e-6)
+        assert meru_by_loops(IMAGES, TEXTS, alone, at, weight) == pytest.approx(value, abs=1e-6)
 
 
 @settings(max_examples=50, deadline=None)

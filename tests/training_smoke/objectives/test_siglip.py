@@ -7,10 +7,19 @@ import math
 
 import pytest
 import torch
-from objective_parts import IMAGES, TEXTS, double, unit_rows
+from objective_parts import IMAGES, TEXTS, double, siglip_by_loops, unit_rows
 from torch import Tensor
 
 import training_smoke.objectives.siglip as siglip
+from tests.training_smoke.objectives.table_cases import (
+    EXACT,
+    PLAIN,
+    SIGLIP_SLOPES,
+    SIGLIP_TABLE,
+    Plain,
+    right_angles,
+    slope,
+)
 from training_smoke.objectives import SigLIP, siglip_loss
 
 
@@ -18,44 +27,39 @@ def loss_at(images: Tensor, texts: Tensor, scale: float = 10, bias: float = -10,
     return siglip_loss(images, texts, double(scale).log(), double(bias), chunk=chunk).item()
 
 
-@pytest.mark.parametrize(("scale", "bias", "expected"), [(1, 0, 2.305162), (10, -10, 2.572175), (100, -10, 91.287842)])
+def by_loops(images: Tensor, texts: Tensor, scale: float = 10, bias: float = -10) -> float:
+    return siglip_by_loops(images, texts, scale, bias, torch.arange(len(images)))
+
+
+@pytest.mark.parametrize(("scale", "bias", "expected"), SIGLIP_TABLE)
 def test_value(scale: float, bias: float, expected: float) -> None:
-    assert loss_at(IMAGES, TEXTS, scale, bias) == pytest.approx(expected, abs=5e-7)
+    for loss in (loss_at, by_loops):
+        assert loss(IMAGES, TEXTS, scale, bias) == pytest.approx(expected, abs=EXACT)
 
 
 def test_gradients_in_log_scale_and_bias() -> None:
+    """Ours, and differences of the definition."""
     logit_scale, logit_bias = double(10).log().requires_grad_(), double(-10).requires_grad_()
     siglip_loss(IMAGES, TEXTS, logit_scale, logit_bias).backward()
     assert logit_scale.grad is not None
     assert logit_bias.grad is not None
-    assert logit_scale.grad.item() == pytest.approx(-4.350040, abs=5e-7)
-    assert logit_bias.grad.item() == pytest.approx(-0.611397, abs=5e-7)
+    assert (logit_scale.grad.item(), logit_bias.grad.item()) == pytest.approx(SIGLIP_SLOPES, abs=EXACT)
+    differences = (
+        slope(lambda log: by_loops(IMAGES, TEXTS, math.exp(log)), math.log(10)),
+        slope(lambda bias: by_loops(IMAGES, TEXTS, bias=bias), -10.0),
+    )
+    assert differences == pytest.approx(SIGLIP_SLOPES, abs=EXACT)
 
 
-def test_orthonormal_features() -> None:
-    eye = torch.eye(4, dtype=torch.float64)
-    assert loss_at(eye, eye) == pytest.approx(0.693283, abs=5e-7)
-    assert loss_at(eye, eye) == pytest.approx(math.log(2) + 3 * math.log1p(math.exp(-10)), rel=1e-12)
+@pytest.mark.parametrize("case", [case for case in PLAIN if case.of == "siglip"], ids=str)
+def test_features_of_which_a_formula_tells_the_loss(case: Plain) -> None:
+    assert loss_at(case.images, case.texts) == pytest.approx(case.formula, rel=1e-12)
+    for loss in (loss_at, by_loops):
+        assert loss(case.images, case.texts) == pytest.approx(case.value, abs=case.off)
 
 
-@pytest.mark.parametrize(("batch", "expected"), [(4, 2.772589), (256, 177.445678)])
-def test_equal_features_cost_the_batch_times_log_2(batch: int, expected: float) -> None:
-    same = torch.eye(2, dtype=torch.float64)[:1].expand(batch, 2)
-    assert loss_at(same, same) == pytest.approx(expected, abs=5e-7)
-    assert loss_at(same, same) == pytest.approx(batch * math.log(2), rel=1e-12)
-
-
-def test_features_at_right_angles() -> None:
-    """Each image pays for its own text, and a little for each other one; 32k pairs are left to the formula."""
-
-    def formula(batch: int) -> float:
-        return math.log1p(math.exp(10)) + (batch - 1) * math.log1p(math.exp(-10))
-
-    for batch, expected in [(4, 10.000182), (256, 10.011622), (32_768, 11.487631)]:
-        assert formula(batch) == pytest.approx(expected, abs=5e-7)
-    for batch in (4, 256):
-        images, texts = (side.expand(batch, 2) for side in torch.eye(2, dtype=torch.float64).split(1))
-        assert loss_at(images, texts) == pytest.approx(formula(batch), rel=1e-12)
+def test_32k_pairs_are_left_to_the_formula() -> None:
+    assert right_angles(32_768) == pytest.approx(11.487631, abs=EXACT)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
