@@ -37,7 +37,7 @@ class Shown:
     """A sample as it is shown. `thumbnail`: WebP bytes, or None and `why_not`.
 
     score: what a filter measured, in words for a person ("sharpness 19.8"); empty where there is none.
-    texts: those of the pick; () where it has none, or `text` alone.
+    texts: those of the pick; () where it has none, or `text` alone, in one copy.
     """
 
     uid: bytes

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -34,6 +34,8 @@ MATRIX = "similarities"
 Format = Literal["mmc4", "obelics"]
 FORMATS = get_args(Format)
 MOST = 10_000  # texts, and pictures, of one document; the longest of MMC4 and OBELICS have some hundreds
+LONGEST = 4 << 20  # bytes of one document; the longest of MMC4 have one million
+DEEPEST = 100  # lists and objects of JSON within each other; documents of MMC4 have four
 
 IMAGE = pa.struct(
     [
@@ -223,15 +225,35 @@ def json_in(text: str, what: str = "") -> Any:
     """The JSON value of a stranger's text. NaN and infinite numbers, which Python would take, are none.
 
     Raises:
-        ValueError: it is none; begins with `what`.
+        ValueError: it is none, or deeper than `DEEPEST`; begins with `what`.
     """
     what = f"{what} has " if what else ""
+    deep = f"{what}lists within lists within lists"
     try:
-        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except RecursionError:
-        raise ValueError(f"{what}lists within lists within lists") from None
+        raise ValueError(deep) from None
     except ValueError as e:
         raise ValueError(f"{what}no JSON: {e}") from None
+    if _too_deep(value):
+        raise ValueError(deep)
+    return value
+
+
+def _too_deep(value: Any) -> bool:
+    """Whether more than `DEEPEST` lists and objects lie within each other.
+
+    Python's own bound is on the whole stack, so what it reads here it might not read again in an export, which calls
+    from deeper down. Looks at one level after the other: recursion would have that very bound.
+    """
+    level = _holding([value])
+    for _ in range(DEEPEST):
+        level = [inner for one in level for inner in _holding(one.values() if isinstance(one, dict) else one)]
+    return bool(level)
+
+
+def _holding(values: Iterable[Any]) -> list[Any]:
+    return [one for one in values if isinstance(one, (list, dict))]
 
 
 def _no_number(name: str) -> Any:

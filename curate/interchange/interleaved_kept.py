@@ -3,8 +3,7 @@
 kept = Kept.of(pool, "picks/mine@0123456789ab", by="url")
 kept.find(uids)                                  # where each one's sample is; -1: not kept
 
-Of memory 55 bytes for each sample that was kept while it is read, then 33; by sha256 130 for each sample of the pool,
-then 32.
+Of memory 55 bytes for each sample that was kept while it is read, by sha256 130 for each sample of the pool; then 32.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from curate.interchange.interleaved import Document, Picture, list_in, placed, text_in
+from curate.interchange.interleaved import LONGEST, Document, Picture, list_in, placed, text_in
 
 TextRule = Literal["none", "matched", "alt"]
 MOST = 1e6  # of a similarity
@@ -35,6 +35,8 @@ def parse(record: Any, rule: TextRule = "none") -> Document:
     url = rest.pop("url", None)
     matrix = _matrix(rest.pop("similarity_matrix", None), len(said), len(texts))
     pictures = tuple(_picture(one, texts, rule) for one in said)
+    if sum(len(p.text) for p in pictures) > LONGEST:  # one sentence may be that of all pictures, and each gets it whole
+        raise ValueError(f"the texts of its pictures have more than {LONGEST:,} characters")
     nodes = placed(texts, [p.sentence for p in pictures])
     return Document("mmc4", None if url is None else text_in(url, "url"), nodes, pictures, matrix, rest)
 

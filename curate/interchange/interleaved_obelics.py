@@ -38,7 +38,7 @@ def parse(record: Mapping[str, Any], rule: TextRule = "none") -> Document:
     images, texts = (list_in(record.get(n), n) for n in ("images", "texts"))
     about = _metadata(record.get("metadata"), len(images))
     if len(images) != len(texts):
-        raise ValueError(f"{len(images)} images beside {len(texts)} texts")
+        raise ValueError(f"images and texts differ in length: {len(images)} and {len(texts)}")
     general = record.get(GENERAL)
     said = _object(general) if isinstance(general, str) else {}
     nodes: list[Node] = []
@@ -51,7 +51,8 @@ def parse(record: Mapping[str, Any], rule: TextRule = "none") -> Document:
             nodes.append(text_in(text, "texts"))
     page = said.get("url") or next((p.about["document_url"] for p in pictures if p.about.get("document_url")), None)
     whole = {} if general is None else {GENERAL: general}
-    return Document("obelics", page if isinstance(page, str) else None, tuple(nodes), tuple(pictures), None, whole)
+    address = text_in(page, "url") if isinstance(page, str) else None
+    return Document("obelics", address, tuple(nodes), tuple(pictures), None, whole)
 
 
 def _picture(url: str, about: Mapping[str, Any], rule: TextRule) -> Picture:
@@ -67,7 +68,7 @@ def _metadata(said: Any, images: int) -> list[dict[str, Any] | None]:
         return [None] * images
     listed = json_in(text_in(said, "metadata"), "metadata")
     if not isinstance(listed, list) or len(listed) != images or not all(isinstance(m, dict | None) for m in listed):
-        raise ValueError(f"metadata is no list of {images} objects")
+        raise ValueError(f"metadata is no list with an object or null for each image: there are {images}")
     return listed
 
 

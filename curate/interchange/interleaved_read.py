@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import lzma
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,25 +21,30 @@ import pyarrow.parquet as pq
 
 from curate.errors import UserError
 from curate.interchange import interleaved_mmc4, interleaved_obelics
-from curate.interchange.interleaved import Document, Format, json_in
+from curate.interchange.interleaved import LONGEST, MOST, Document, Format, json_in
+from curate.interchange.interleaved_footer import Damaged, groups
 from curate.interchange.interleaved_mmc4 import TextRule
 from curate.pool.lists import Findings
 from curate.run.sources.files import naming, opened, seekable
 from curate.run.sources.raw import decoded
 from curate.text import visible
 
-LONGEST = 4 << 20  # bytes of one document; the longest of MMC4 have one million
 ROWS = 16  # of parquet at a time: documents have some kilobytes, some of them megabytes
+ENTRIES = 1 << 20  # of the lists of a row group, which may be read whatever they are: 60 MB
 SAID = 160  # characters of a reason
 DAMAGED = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, UnicodeDecodeError, NotImplementedError, RuntimeError,
-    EOFError,
-)  # fmt: skip
-"""What zipfile raises of a file that is damaged, cut, encrypted, or packed in a way that it does not know."""
+    zipfile.BadZipFile,  # its table, a header or a checksum is wrong, as where the file is cut
+    zlib.error,  # what deflate has packed does not unpack
+    lzma.LZMAError,  # nor does what LZMA has packed
+    EOFError,  # a member is longer than the file
+    UnicodeDecodeError,  # the name of a member is not the UTF-8 that it is said to be
+    RuntimeError,  # it is encrypted, or, NotImplementedError, packed in a way that zipfile does not know
+)
+"""What zipfile raises of a file that it cannot read; of bzip2 it is an OSError, which `naming` tells."""
 
 
 class Read(NamedTuple):
-    """number: of the line or row, from 1. size: its bytes."""
+    """number: of the line or row, from 1. size: its bytes, and those that its pictures repeat."""
 
     number: int
     size: int
@@ -70,9 +74,11 @@ def documents(path: str, form: Format, rule: TextRule, findings: Findings) -> It
     if form == "mmc4":
         for number, line in lines(path, findings):
             try:
-                yield Read(number, len(line), interleaved_mmc4.parse(parsed(line), rule))
+                document = interleaved_mmc4.parse(parsed(line), rule)
             except ValueError as e:
                 _refuse(findings, path, number, e)
+            else:
+                yield Read(number, len(line) + sum(len(p.text) for p in document.pictures), document)
     else:
         for number, size, row in _rows(path, findings):
             try:
@@ -154,6 +160,7 @@ def _rows(path: str, findings: Findings) -> Iterator[tuple[int, int, dict[str, A
                 leaves = [file.schema.column(i) for i in range(len(file.schema.names))]
                 texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
                 wanted = _wanted(path, file.schema_arrow)
+                _refuse_hollow(path, f)
             with pq.ParquetFile(f, read_dictionary=texts) as file:
                 number = 0
                 for batch in file.iter_batches(ROWS, columns=wanted):
@@ -164,8 +171,25 @@ def _rows(path: str, findings: Findings) -> Iterator[tuple[int, int, dict[str, A
                             findings.refuse(path, str(number), f"a row of more than {LONGEST >> 20} MB")
                         else:
                             yield number, size, _row(batch, row, findings)
-        except (pa.ArrowException, OSError) as e:
+        except (pa.ArrowException, OSError, UnicodeDecodeError, Damaged) as e:  # UTF-8: of a column's name
             raise UserError(f"{path}: cannot be read as parquet: {e}") from e
+
+
+def _refuse_hollow(path: str, f: BinaryIO) -> None:
+    """Refuse what would be a gigabyte before the first row can be measured: a row is unpacked whole, and twenty million
+    nulls are one run of some bytes. Of a document each entry is an address or a text, which takes more than one byte.
+
+    Raises:
+        UserError: a row group has more entries than `MOST` a row, or than bytes.
+    """
+    for group in groups(f):
+        lists = [c for c in group.columns if c.name in ("images", "texts")]
+        entries, size = max((c.values for c in lists), default=0), sum(c.size for c in lists)
+        if entries > max(ENTRIES, min(group.rows * MOST, size)):
+            raise UserError(
+                f"{path}: lists of {entries:,} entries in {group.rows:,} rows and {size:,} bytes: these are no "
+                "documents; is it OBELICS?"
+            )
 
 
 def _wanted(path: str, schema: pa.Schema) -> list[str]:

@@ -32,7 +32,7 @@ from curate.run.progress import Progress, Telling
 from curate.run.sources.files import digest, expand
 from curate.run.sources.spec import SourceSpec
 
-VERSION = 2  # rises when the same files would give other tables
+VERSION = 3  # rises when the same files would give other tables
 PART = 10_000  # documents of a part
 BYTES = 64 << 20  # of what they were made of, at which a part ends before it has so many
 CHUNK = 4 << 20  # of the same, that are Python's at a time: a document of small things is twenty times as much there

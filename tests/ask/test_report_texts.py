@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from run.caption_parts import Captioned, captioned
 
-from curate.ask.pictures import Emitted
+from curate.ask.pictures import Emitted, Shown
+from curate.ask.report.emitted import emitted
 from curate.ask.report.figures import MOST, in_the_pick
 from curate.ask.report.found import Found
-from curate.ask.report.gather import gather
+from curate.ask.report.gather import _with_texts, gather
 from curate.ask.report.page import draw
+from curate.ask.report.shards import Ground
 from curate.errors import UserError
+from curate.pool.columns import read_table, write_parquet
 from tests.ask.pages import Page
 from tests.ask.reports import HOSTILE
 
@@ -73,6 +77,20 @@ def test_several_ways_to_go_on_and_copies(case: Captioned) -> None:
     )
 
 
+def test_copies_of_the_web_text_are_told(case: Captioned) -> None:
+    """Alone it stands there as the sample's caption; how often it goes on does not."""
+    found = reported(case, "[{copies: 3, texts: [{source: web}]}]")
+    assert texts_of(found)["a"] == [("web", "a", 1.0, 3)]
+    assert "web · 3 copies" in Page(draw(found)).text
+    assert texts_of(reported(case, "[{texts: [{source: web}]}]"))["a"] == []
+
+
+def test_a_source_that_says_what_the_web_says_is_told() -> None:
+    sample = Shown(b"", 0, 0, None, text="a")
+    assert _with_texts(sample, (Emitted("one", "a", 1.0),)).texts == (Emitted("one", "a", 1.0),)
+    assert _with_texts(sample, (Emitted("web", "a", 1.0),)).texts == ()
+
+
 def test_of_older_picks_the_captions_stand_alone(case: Captioned, monkeypatch: pytest.MonkeyPatch) -> None:
     pick = reported(case, "[{texts: [{source: one}]}]").pick.folder
     pool, about = case.pool, case.pool.about
@@ -85,8 +103,23 @@ def test_texts_that_are_gone_are_told(case: Captioned) -> None:
     folder = Path(case.url) / case.pool.about(pick)["sources"]["one"]["folder"]
     for part in folder.glob("0*.parquet"):
         part.unlink()
-    with pytest.raises(UserError, match=f"texts of columns/{folder.name}, which is gone; run its recipe again"):
+    with pytest.raises(UserError, match=f"text 0 of 'one', which {pick} chose, is gone; run its recipe again"):
         gather(case.pool, pick)
+
+
+@pytest.mark.parametrize("which", ["pick", "texts"])
+def test_files_of_other_rows_than_their_shard_are_refused(case: Captioned, which: str) -> None:
+    """By their places they would be texts of other samples."""
+    pool, pick = case.pool, reported(case, "[{texts: [{source: one}]}]").pick.folder
+    about = pool.about(pick)
+    if which == "pick":
+        folder, other = pick, read_table(pool.storage, f"{pick}/00000000.parquet")[0]
+    else:
+        folder, other = about["sources"]["one"]["folder"], pa.table({"one": ["of another"] * 6})
+    file = f"{folder}/00000000.parquet"
+    (Path(case.url) / file).write_bytes(write_parquet(other, {"rows": 6, "uid_digest": "0" * 32}))
+    with pytest.raises(UserError, match=f"{file}: does not belong to shard 0 as it is now"):
+        emitted(Ground(pool, pick, [], [0]), about, [(0, 0)])
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

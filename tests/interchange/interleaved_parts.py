@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,3 +136,30 @@ def read_zip(folder: Path) -> list[dict[str, Any]]:
     with zipfile.ZipFile(path) as archive:
         (name,) = archive.namelist()
         return [json.loads(line) for line in io.BytesIO(archive.read(name))]
+
+
+MEASURED = """
+import json, sys
+from pathlib import Path
+from curate.errors import UserError
+from curate.interchange.interleaved_take import import_documents
+from curate.run.progress import Telling
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) >> 10
+
+before = peak()
+try:
+    told = import_documents([sys.argv[1]], sys.argv[2], telling=Telling(quiet=True))
+except UserError as e:
+    told = [str(e)]
+print(json.dumps([told, peak() - before]))
+"""
+
+
+def measured(file: Path, pool: Path) -> tuple[list[str], int]:
+    """What an import says, or its error, and by how many MB it grew at most: in a process of its own, so that no test
+    before it counts."""
+    command = [sys.executable, "-c", MEASURED, str(file), str(pool)]
+    told, grown = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return told, grown

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 import curate
 from curate.cli import app
 from curate.errors import UserError
+from curate.interchange.interleaved import LONGEST
 from curate.interchange.interleaved_give import SAID, export_documents
-from curate.interchange.interleaved_read import LONGEST
 from curate.interchange.interleaved_take import LIST, import_documents, label_of
 from curate.pool.lists import Findings
 from curate.pool.pool import Pool

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.interchange import interleaved_mmc4, interleaved_obelics
-from curate.interchange.interleaved import Document, document_of, table_of
+from curate.interchange.interleaved import DEEPEST, LONGEST, Document, document_of, json_in, table_of
 from curate.pool.uids import parse_uid
 from tests.interchange.interleaved_parts import mmc4, obelics, url
 
@@ -134,12 +134,14 @@ def test_what_is_no_document_of_mmc4(record: Any, why: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"texts": ["a"]}, "3 images beside 1 texts"),
+        ({"texts": ["a"]}, "images and texts differ in length: 3 and 1"),
         ({"images": None}, "images is no list"),
-        ({"metadata": "[null]"}, "metadata is no list of 3 objects"),
+        ({"metadata": "[null]"}, "metadata is no list with an object or null for each image: there are 3"),
         ({"metadata": "[" * 100_000}, "metadata has lists within lists"),
-        ({"metadata": "[1, 2, 3]"}, "metadata is no list of 3 objects"),
+        ({"metadata": "[" * 101 + "]" * 101}, "metadata has lists within lists"),
+        ({"metadata": "[1, 2, 3]"}, "metadata is no list with an object or null for each image: there are 3"),
         ({"general_metadata": "[]"}, "general_metadata is no JSON object"),
+        ({"general_metadata": '{"a":' * 101 + "1" + "}" * 101}, "general_metadata has lists within lists"),
         ({"images": [None, "", None]}, "images has an empty url"),
     ],
 )
@@ -148,6 +150,39 @@ def test_what_is_no_document_of_obelics(fields: dict[str, Any], why: str) -> Non
         interleaved_obelics.parse({**obelics([1]), **fields})
 
 
+def test_one_sentence_of_many_pictures_is_not_copied_without_end() -> None:
+    """Each picture gets its sentence whole: a line of 3 MB would be a gigabyte."""
+    half = "x" * (LONGEST // 2)
+    infos = [{"raw_url": f"http://x/{n}", "matched_text_index": 0} for n in range(3)]
+    fits = {"text_list": [half], "image_info": infos[:2]}
+    assert [p.text for p in interleaved_mmc4.parse(fits, "matched").pictures] == [half, half]
+    more = {"text_list": [half], "image_info": infos}
+    with pytest.raises(ValueError, match="the texts of its pictures have more than 4,194,304 characters"):
+        interleaved_mmc4.parse(more, "matched")
+    assert len(interleaved_mmc4.parse(more).pictures) == 3
+
+
+@pytest.mark.parametrize(("before", "behind", "each"), [("[", "]", 1), ('{"a": ', "}", 1), ('[0, {"a": ', "}]", 2)])
+def test_how_deep_json_may_be(before: str, behind: str, each: int) -> None:
+    times = DEEPEST // each
+    deepest = before * times + "1" + behind * times
+    assert json.dumps(json_in(deepest)) == deepest
+    with pytest.raises(ValueError, match="said has lists within lists within lists"):
+        json_in(f"[{deepest}]", "said")
+
+
 def test_half_a_character_does_not_reach_the_table() -> None:
     document = interleaved_mmc4.parse(json.loads('{"text_list": ["a\\ud800"], "image_info": []}'))
     assert through(document).texts == ["a?"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"general_metadata": '{"url": "http://a/\\ud800"}'},
+        {"general_metadata": None, "metadata": '[null, {"document_url": "http://a/\\ud800"}, null]'},
+    ],
+)
+def test_nor_does_one_in_the_address_of_a_page(fields: dict[str, Any]) -> None:
+    document = interleaved_obelics.parse({**obelics([1]), **fields})
+    assert through(document).url == "http://a/?"

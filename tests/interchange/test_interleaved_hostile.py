@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -14,8 +15,8 @@ import pytest
 
 from curate.errors import UserError
 from curate.interchange import interleaved_give, interleaved_take
+from curate.interchange.interleaved import DEEPEST, LONGEST
 from curate.interchange.interleaved_give import SAID, find_documents
-from curate.interchange.interleaved_read import LONGEST
 from curate.interchange.interleaved_take import import_documents
 from curate.interchange.llava import import_llava
 from curate.pool.storage import Storage
@@ -25,6 +26,7 @@ from tests.interchange.interleaved_parts import (
     SQUARE,
     given,
     made,
+    measured,
     mmc4,
     obelics,
     pictures,
@@ -56,14 +58,53 @@ def zip_of_a_bad_name() -> bytes:
     return out.getvalue().replace("ä".encode(), b"\xff\xfe")
 
 
+def deflated_zip() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jsonl", b"{}\n" * 1000)
+    return out.getvalue()
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+
+
+def zip_that_says(value: int, *places: int) -> bytes:
+    """A zip of one member, with another number at these places of its entry in the table."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a.jsonl", b"{}\n")
+    data = bytearray(out.getvalue())
+    for at in (data.index(b"PK\x01\x02") + place for place in places):
+        data[at : at + 2] = value.to_bytes(2, "little")
+    return bytes(data)
+
+
+def parquet_of_a_bad_name() -> bytes:
+    """Parquet with a column whose name is no UTF-8."""
+    out = io.BytesIO()
+    pq.write_table(pa.table({"naïf": ["a"]}), out, store_schema=False)
+    return out.getvalue().replace("naïf".encode(), b"na\xff\xfef")
+
+
+ZIP = "damaged, cut off or encrypted zip"
+DEFLATED = deflated_zip()
+
+
 @pytest.mark.parametrize(
     ("name", "data", "why"),
     [
-        ("a.zip", lzma_zip(), "damaged, cut off or encrypted zip"),
-        ("a.zip", zip_of_a_bad_name(), "damaged, cut off or encrypted zip"),
-        ("a.zip", b"PK\x03\x04rest", "damaged, cut off or encrypted zip"),
+        ("a.zip", b"PK\x03\x04rest", ZIP),
+        pytest.param("a.zip", DEFLATED[: len(DEFLATED) // 2], ZIP, id="cut within a member"),
+        pytest.param("a.zip", flipped(DEFLATED, DEFLATED.index(b"a.jsonl") + 7), ZIP, id="another byte in deflate"),
+        pytest.param("a.zip", lzma_zip(), ZIP, id="other bytes in LZMA"),
+        pytest.param("a.zip", zip_that_says(60_000, 20, 24), ZIP, id="a member that the file ends in"),
+        pytest.param("a.zip", zip_of_a_bad_name(), ZIP, id="the name of a member"),
+        pytest.param("a.zip", zip_that_says(1, 8), ZIP, id="encrypted"),
+        pytest.param("a.zip", zip_that_says(99, 10), ZIP, id="packed in an unknown way"),
         ("a.jsonl.gz", b"\x1f\x8bno", "damaged or cut-off gzip"),
         ("a.parquet", b"PAR1", "cannot be read as parquet"),
+        pytest.param("a.parquet", parquet_of_a_bad_name(), "cannot be read as parquet: 'utf-8'", id="a column's name"),
         ("a.txt", b"", "cannot tell its format"),
     ],
 )
@@ -99,11 +140,64 @@ def test_a_long_row_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     file = tmp_path / "train.parquet"
     pq.write_table(pa.concat_tables([*rows, usual]).unify_dictionaries(), file)
     assert file.stat().st_size < 1 << 20
-    before = pa.total_allocated_bytes()
-    told = import_documents([str(file)], str(tmp_path / "pool"), telling=QUIET)
-    assert pa.default_memory_pool().max_memory() - before < 1 << 30
+    told, grown = measured(file, tmp_path / "pool")
+    assert grown < 1024
     assert "1 documents with 1 pictures" in told[0]
     assert told[1].startswith("2 refused (a row of more than 4 MB 2)")
+
+
+@pytest.mark.parametrize(("rows", "noise"), [(1, 0), (2_000, 0), (1, 9_000_000)])
+def test_nor_is_one_of_many_nulls(tmp_path: Path, rows: int, noise: int) -> None:
+    """They take no bytes in a file at all; neither other rows nor a long text beside them make them documents."""
+    nulls = 8_000_000
+    text = random.Random(0).randbytes(noise // 2).hex()
+    texts = pa.concat_arrays([pa.array([text]), pa.nulls(nulls + rows - 2, pa.string())])
+    lists = pa.ListArray.from_arrays(pa.array([0, *range(nulls, nulls + rows)], pa.int32()), texts)
+    none = pa.nulls(rows, pa.string())
+    file = tmp_path / "train.parquet"
+    pq.write_table(pa.table({"images": lists, "metadata": none, "general_metadata": none, "texts": lists}), file)
+    assert file.stat().st_size < 1 << 14 or noise
+    told, grown = measured(file, tmp_path / "pool")
+    assert grown < 128  # unpacked: 400
+    assert f"lists of {nulls + rows - 1:,} entries in {rows:,} rows and " in told[0]
+    assert told[0].endswith("these are no documents; is it OBELICS?")
+
+
+def test_a_footer_at_which_pyarrow_ends_the_process(tmp_path: Path) -> None:
+    """It checks a column's numbers against the schema with an exception that only its readers catch."""
+    file = write_parquet(tmp_path / "train.parquet", [obelics([0])])
+    optional, required = (b"\x15\x0c\x25" + how + b"\x18\x08metadata" for how in (b"\x02", b"\x00"))  # in the schema
+    data = file.read_bytes()
+    assert data.count(optional) == 1
+    file.write_bytes(data.replace(optional, required))
+    told, _ = measured(file, tmp_path / "pool")
+    assert "cannot be read as parquet: Definition level histogram size mismatch" in told[0]
+
+
+def test_reasons_are_few(tmp_path: Path) -> None:
+    """What is of one document alone stands in the examples, not in what is counted."""
+    lengths = [{**obelics([n]), "texts": [None] * (n + 4)} for n in range(30)]
+    about = [{**obelics([n]), "images": [None] * n, "texts": ["a"] * n} for n in range(4, 34)]
+    file = write_parquet(tmp_path / "a.parquet", [*lengths, *about, obelics([0])])
+    told = import_documents([str(file)], str(tmp_path / "pool"), telling=QUIET)
+    assert "1 documents" in told[0]
+    why = "images and texts differ in length 30, metadata is no list with an object or null for each image 30"
+    assert told[1].startswith(f"60 refused ({why}); the first: ")
+    (said,) = (tmp_path / "pool").glob("documents/*/about.json")
+    assert json.loads(said.read_text())["refused"]["examples"][0]["reason"].endswith("differ in length: 3 and 4")
+
+
+@pytest.mark.parametrize("form", ["mmc4", "obelics"])
+def test_what_was_taken_can_be_given_however_deep_it_is(tmp_path: Path, form: str) -> None:
+    """Python reads JSON as deep as its stack has room: what an import still took ended every export."""
+    pictures(tmp_path / "files", range(6))
+    plain = json.dumps(mmc4([0]))[:-1]
+    deep = [f'{plain}, "more": {"[" * n}{"]" * n}}}'.encode() for n in (DEEPEST - 1, DEEPEST, 900)]
+    told = taken(tmp_path, [*deep, *DOCUMENTS])
+    assert "4 documents" in told[0]
+    assert told[1].startswith("2 refused (lists within lists within lists 2)")
+    run(tmp_path, told, SQUARE)
+    assert "3 of 4 documents" in given(tmp_path, form=form)[0]
 
 
 def test_a_part_is_of_bounded_size_whatever_its_documents(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -115,6 +209,19 @@ def test_a_part_is_of_bounded_size_whatever_its_documents(monkeypatch: pytest.Mo
     assert [pq.read_metadata(p).num_rows for p in parts] == [5, 5, 2]  # 20 kB each
     pages = [url for p in parts for url in pq.read_table(p).column("url").to_pylist()]
     assert pages == [one["url"] for one in long]
+
+
+def test_a_part_is_of_bounded_size_whatever_its_pictures_repeat(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Pictures of one sentence have it each."""
+    monkeypatch.setattr(interleaved_take, "BYTES", 100_000)
+    pages = [mmc4(range(20), sentences=1, page=f"http://h.test/{n}") for n in range(6)]
+    for page in pages:
+        page["text_list"] = ["z" * 1_500]
+    taken(tmp_path, pages, rule="matched", images=None)
+    parts = sorted((tmp_path / "pool").glob("documents/*/parts/*.parquet"))
+    assert [pq.read_metadata(p).num_rows for p in parts] == [3, 3]  # 30 kB and some each
 
 
 def test_of_a_part_few_documents_are_pythons_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

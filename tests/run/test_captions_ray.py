@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+
+pytest.importorskip("aiohttp", reason="aiohttp is not installed: no server is asked")
+
 from openai_server import OpenAiServer
 from run.caption_parts import captioned
 

@@ -8,17 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from curate.ask.pictures import Emitted
 from curate.ask.report.candidates import Place
 from curate.ask.report.shards import Ground, Sight, walk
 from curate.errors import UserError
-from curate.pool.columns import read_table
-from curate.pool.layout import marker, part_file
-from curate.run.parts import part_files
-from stages.base import shard_name
+from curate.pool.layout import PIXELS
 
 
 def emitted(ground: Ground, about: Mapping[str, Any], places: Iterable[Place]) -> dict[Place, tuple[Emitted, ...]]:
@@ -28,7 +22,7 @@ def emitted(ground: Ground, about: Mapping[str, Any], places: Iterable[Place]) -
         about: the pick's note. Of older picks, which do not say where their texts lie, nothing is found.
 
     Raises:
-        UserError: a text that the pick chose is gone from the pool.
+        UserError: a text that the pick chose is gone from the pool, or a file belongs to other rows than its shard.
     """
     rows: dict[int, list[int]] = {}
     for shard, row in sorted(places):
@@ -41,9 +35,7 @@ def emitted(ground: Ground, about: Mapping[str, Any], places: Iterable[Place]) -
 
 
 def _of_shard(sight: Sight, sources: Mapping[str, Any], rows: Sequence[int]) -> dict[Place, tuple[Emitted, ...]]:
-    storage = sight.ground.pool.storage
-    pick, _ = read_table(storage, part_file(sight.ground.pick, shard_name(sight.shard)), ["emit"])
-    emits = [emit or [] for emit in pick.column("emit").take(rows).to_pylist()]
+    emits = [emit or [] for emit in sight.columns(sight.ground.pick, ["emit"]).column("emit").take(rows).to_pylist()]
     named = {text["source"] for emit in emits for way in emit for text in way["texts"]}
     texts = {n: _column(sight, place, rows) for n, place in sources.items() if n in named}
     return {
@@ -59,16 +51,8 @@ def _of_shard(sight: Sight, sources: Mapping[str, Any], rows: Sequence[int]) -> 
 
 def _column(sight: Sight, place: Mapping[str, Any], rows: Sequence[int]) -> list[Any]:
     """Values of a source's column at these rows. place: its folder, None of a fact, and its field."""
-    storage, folder, field = sight.ground.pool.storage, place["folder"], place["field"]
-    whole = part_file(folder, shard_name(sight.shard)) if folder else marker(sight.shard)
-    parts = part_files(storage, folder, sight.shard) if folder else [whole]
-    if whole in parts:
-        return list(read_table(storage, whole, [field])[0].column(field).take(rows).to_pylist())
-    if not parts:
-        raise UserError(f"{storage}: {sight.ground.pick} has texts of {folder}, which is gone; run its recipe again")
-    have = pa.concat_tables([read_table(storage, rel, ["uid", field])[0] for rel in parts])
-    at = pc.index_in(sight.uid.take(pa.array(rows)), value_set=have.column("uid").combine_chunks())
-    return list(have.column(field).take(at).to_pylist())
+    folder, field = place["folder"] or PIXELS, place["field"]
+    return list(sight.columns(folder, [field]).column(field).take(rows).to_pylist())
 
 
 def _chosen(sight: Sight, row: int, choice: Mapping[str, Any], value: Any) -> str:

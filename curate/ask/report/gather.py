@@ -32,6 +32,7 @@ from curate.ask.report.uid_lists import uid_lists
 from curate.ask.sql import Session
 from curate.ask.views import Views
 from curate.pool.pool import Pool
+from curate.recipe_models import WEB
 from curate.run.executors import interruptible
 
 SHEETS = 33  # full contact sheets' worth of pictures in all: with more filters, sheets are smaller
@@ -139,7 +140,9 @@ def _album(
 
 
 def _with_texts(sample: Shown, texts: tuple[Emitted, ...]) -> Shown:
-    return sample if [t.text for t in texts] == [sample.text] else replace(sample, texts=texts)
+    """With its texts in the pick. A single web text, once, is the caption that stands there anyway."""
+    plain = [(t.source, t.copies) for t in texts] == [(WEB, 1)]
+    return sample if plain else replace(sample, texts=texts)
 
 
 def _filter(
