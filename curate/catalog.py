@@ -104,6 +104,7 @@ FILTERS = {
     "union": "filters.combined:Union",
     "intersect": "filters.combined:Intersect",
     "not": "filters.combined:Not",
+    "unless": "filters.unless:Unless",
     "semdedup": "filters.semdedup:SemDeDup",
     "prototypes": "filters.prototypes:Prototypes",
     "density_pruning": "filters.density_pruning:DensityPruning",

@@ -69,6 +69,7 @@ class Augmentations(Stage):
     name: of the column. seed: of the draws.
     """
 
+    version: ClassVar[int] = 2  # 1 was of all samples: its files are no parts of a stage for survivors
     sparse: ClassVar[bool] = True  # some 500 bytes a row, for teachers, who are asked about survivors
 
     name: str = Field(default="augmentations", pattern="^[a-z][a-z0-9_]{0,31}$")

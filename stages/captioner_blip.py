@@ -46,8 +46,8 @@ class BlipWriter:
         return 1
 
     def together(self, texts: int, length: int) -> int:
-        """Keys and values of pictures, which many texts need, are many times what was seen of them."""
-        return self.batch if texts > FEW else max(1, ROWS // (texts * self.batch)) * self.batch
+        """See `pictures_at_once`."""
+        return pictures_at_once(texts, self.batch)
 
     @torch.inference_mode()
     def texts(self, shown: Sequence[Tensor], how: Sampling, keys: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -57,6 +57,15 @@ class BlipWriter:
         decoder = BlipDecoder(self.model.text_decoder, seen, count, self.prompt[:-1])
         tokens = written(decoder, self.model.device, how, keys, self.ends, self.prompt[-1])
         return grouped(self.tokenizer.batch_decode(tokens, skip_special_tokens=True), count)
+
+
+def pictures_at_once(texts: int, batch: int) -> int:
+    """How many pictures are written about at a time: whole batches, of as many texts each as fit.
+
+    One batch where the texts of a picture are many: its keys and values, which those need, are many times what was
+    seen of it.
+    """
+    return batch if texts > FEW else max(1, ROWS // (texts * batch)) * batch
 
 
 def grouped(texts: Sequence[str], count: int) -> list[list[str]]:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.captioner_blip import ROWS, grouped
-from stages.captioner_blip_decode import FEW, BlipDecoder
+from stages.captioner_blip import grouped, pictures_at_once
+from stages.captioner_blip_decode import BlipDecoder
 from stages.captioner_decode import Ends, filled, written
 from stages.captioner_models import Asking, Writer, once
 from stages.clip_pixels import Fit
@@ -127,7 +127,7 @@ class OfBlip(OfSquares):
 
     def together(self, texts: int, length: int) -> int:
         """As of `stages.captioner_blip`."""
-        return self.batch if texts > FEW else max(1, ROWS // (texts * self.batch)) * self.batch
+        return pictures_at_once(texts, self.batch)
 
     def texts(self, shown: Sequence[Tensor], how: Sampling, keys: Sequence[Sequence[str]]) -> list[list[str]]:
         """See `stages.captioner_models.Writer`."""

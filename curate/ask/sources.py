@@ -6,7 +6,6 @@ every file is checked here, before a query can see it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from curate.pool.facts import FACTS
 from curate.pool.index import FolderIndex
 from curate.pool.layout import PIXELS, part_file
 from curate.pool.pool import Pool
+from curate.run.parts import parts_by_shard
 from stages.base import ERROR, shard_name
 
 FACTS_KEY = ""  # folder of a name that is a fact
@@ -151,7 +151,7 @@ def find_source(pool: Pool, facts: Facts, folder: str) -> Source:
     """
     index = pool.index(folder)
     if not index.known:
-        parts = _sparse_parts(pool, folder)
+        parts = parts_by_shard(pool.storage, folder)
         if parts:
             fields = [f for f in read_fields(pool, parts[min(parts)][0]) if f.name != "uid"]
             return Source(folder, [*fields, Field(ASKED, pa.bool_())], frozenset(parts), parts)
@@ -161,15 +161,6 @@ def find_source(pool: Pool, facts: Facts, folder: str) -> Source:
     _refuse_misaligned(pool, folder, index, done)
     fields = read_fields(pool, part_file(folder, shard_name(done[0])))
     return Source(folder, fields, frozenset(done), compact=_compacted(index, done))
-
-
-def _sparse_parts(pool: Pool, folder: str) -> dict[int, list[str]]:
-    """shard -> part files ``<shard>.<asked>.parquet`` in the order of their names."""
-    parts: dict[int, list[str]] = {}
-    for entry in pool.storage.list(folder):
-        if m := re.fullmatch(r"(\d{8})\.[0-9a-f]+\.parquet", entry.name):
-            parts.setdefault(int(m[1]), []).append(f"{folder}/{entry.name}")
-    return parts
 
 
 def _refuse_misaligned(pool: Pool, folder: str, index: FolderIndex, done: list[int]) -> None:

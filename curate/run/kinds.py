@@ -6,6 +6,7 @@ load their weights anew for every shard; with one need for all, an actor keeps t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from curate.errors import UserError
@@ -15,12 +16,17 @@ from stages.base import Need
 
 
 def share_actors(passes: Sequence[Pass], executor: Executor) -> None:
-    """Give passes that ask for as many GPUs the same need, in place, where no GPU is idle for want of memory then."""
-    for gpus in sorted({p.need.gpus for p in passes if p.need.gpus}):
-        some = [p for p in passes if p.need.gpus == gpus]
-        together = joint([p.need for p in some])
-        needs = {p.need for p in some}
-        if len(needs) > 1 and _workers(executor, together) >= min(_workers(executor, n) for n in needs):
+    """Give passes that ask for as many GPUs the same need, in place, where each has as many workers with it.
+
+    What fits nowhere keeps its need, which the engine will name; what has nothing to do is in nobody's way.
+    """
+    alike: dict[tuple[float, int], list[Pass]] = defaultdict(list)
+    for p in passes:
+        if p.items and p.need.gpus:
+            alike[p.need.gpus, _workers(executor, p.need)].append(p)
+    for (_, workers), some in alike.items():
+        together, differ = joint([p.need for p in some]), len({p.need for p in some}) > 1
+        if differ and workers and _workers(executor, together) == workers:
             for p in some:
                 p.need = together
 

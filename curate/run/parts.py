@@ -14,7 +14,7 @@ Parts of older pools have eight hex digits for a number; they may overlap each o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -25,13 +25,24 @@ from curate.pool.layout import part_file
 from curate.pool.storage import Storage
 from stages.base import shard_name
 
-_NUMBERED = re.compile(r"\d{8}\.(\d{6})\.parquet")
+_PART = re.compile(r"(?P<shard>\d{8})\.(?P<number>[0-9a-f]+)\.parquet")
+"""What a part's file is called; `<shard>.parquet` has values of all samples, by position, and no uid."""
+_DIGITS = 6
 
 
 def part_files(storage: Storage, folder: str, shard: int) -> list[str]:
     """All parts that the folder has of a shard, in the order in which they count."""
     found = storage.list(folder, f"{shard_name(shard)}.")
-    return [f"{folder}/{e.name}" for e in found if e.name.endswith(".parquet")]
+    return [f"{folder}/{e.name}" for e in found if _PART.fullmatch(e.name)]
+
+
+def parts_by_shard(storage: Storage, folder: str) -> dict[int, list[str]]:
+    """The same of every shard that the folder has parts of."""
+    found: dict[int, list[str]] = {}
+    for entry in storage.list(folder):
+        if match := _PART.fullmatch(entry.name):
+            found.setdefault(int(match["shard"]), []).append(f"{folder}/{entry.name}")
+    return found
 
 
 class Parts:
@@ -42,8 +53,7 @@ class Parts:
 
     def __init__(self, storage: Storage, folder: str, shard: int) -> None:
         self._storage, self._folder, self._shard = storage, folder, shard
-        numbers = [int(m[1]) for f in part_files(storage, folder, shard) if (m := _NUMBERED.search(f))]
-        self._next = max(numbers, default=-1) + 1
+        self._next = max(_numbers(part_files(storage, folder, shard)), default=-1) + 1
         self._others: list[pa.Array] = []  # uids of parts that were committed since
 
     def commit(self, table: pa.Table, footer: Mapping[str, Any]) -> pa.Table:
@@ -53,7 +63,7 @@ class Parts:
         """
         left = self._left(table)
         while left.num_rows:
-            rel = part_file(self._folder, f"{shard_name(self._shard)}.{self._next:06d}")
+            rel = part_file(self._folder, f"{shard_name(self._shard)}.{self._next:0{_DIGITS}d}")
             self._next += 1
             if self._storage.commit(rel, write_parquet(left, {**footer, "rows": left.num_rows})):
                 break
@@ -65,3 +75,11 @@ class Parts:
         for uids in self._others:
             table = table.filter(pc.invert(pc.is_in(table.column("uid"), value_set=uids)))
         return table
+
+
+def _numbers(files: Iterable[str]) -> Iterator[int]:
+    """Those of parts that have one; older ones have digits of a digest in its place."""
+    for file in files:
+        match = _PART.fullmatch(file.rpartition("/")[2])
+        if match and match["number"].isdecimal() and len(match["number"]) == _DIGITS:
+            yield int(match["number"])

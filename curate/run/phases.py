@@ -15,15 +15,20 @@ from curate.pool.layout import part_file
 from curate.pool.storage import Storage
 from curate.run.account import Account, called
 from curate.run.reader import Places, ShardReader
-from curate.run.sparse import is_sparse, over_survivors
+from curate.run.sparse import over_survivors
+from curate.run.survivors import asked_of
 from curate.run.verdict import verdict_file
 from filters.base import VERDICT, GlobalFilter
-from stages.base import Barrier, Column, Input, Inputs, Output, Phase, ShardColumns, Stage
+from stages.base import Barrier, Column, Input, Inputs, Output, Phase, ShardColumns
 
 
 @dataclass(frozen=True)
 class PhaseWork:
-    """What the workers of one phase share. `folders` are those of the owner's phases, by name."""
+    """What the workers of one phase share. `folders` are those of the owner's phases, by name.
+
+    above: verdict folders whose survivors the owner is asked about; None: about every row. removed_digest: of those
+    uids that are left out of them; "": none are.
+    """
 
     pool: str
     owner: Barrier | GlobalFilter
@@ -33,7 +38,8 @@ class PhaseWork:
     last: bool
     places: Places
     others: Mapping[Barrier, Mapping[str, str]] = field(default_factory=dict)
-    above: tuple[str, ...] | None = None  # verdict folders whose survivors the owner is asked about
+    above: tuple[str, ...] | None = None
+    removed_digest: str = ""
 
 
 def run_phase(work: PhaseWork, part: str) -> dict[str, Any]:
@@ -125,8 +131,6 @@ def _shard_table(work: PhaseWork, storage: Storage, shard: int) -> pa.Table:
     reader = ShardReader(storage, shard, work.places)
     table = {"uid": reader.uid} | {c.field: a for c, a in reader.columns(work.reads).items()}
     if isinstance(work.owner, GlobalFilter) or over_survivors(work.owner):
-        asked = reader.survivors(work.above or ())
-        for stage in {c.owner for c in work.reads if isinstance(c.owner, Stage) and is_sparse(c.owner)}:
-            asked &= reader.asked(stage)  # a survivor of whom nothing is known was removed before
+        asked = asked_of(work.pool, reader, work.reads, work.above or (), work.removed_digest)
         table["asked"] = pa.array(asked, pa.bool_())
     return pa.table(table)

@@ -2,7 +2,7 @@
 
 A fingerprint covers name, version, parameters, digests of the weights and lists that are read, and the
 fingerprints of the columns that are read. What depends on all shards also covers the generation: the
-digest of (shard, rows, uid digest) that it saw.
+digest of (shard, rows, uid digest) that it saw, and what only survivors have covers who was removed from them.
 """
 
 from __future__ import annotations
@@ -60,11 +60,15 @@ def _one_digest(path: Path) -> str:
 
 @dataclass
 class Prints:
-    """Fingerprints and folders within one pool. `generation` is known once all shards are there."""
+    """Fingerprints and folders within one pool. `generation` is known once all shards are there.
+
+    removed: digest of the removed uids; "" where there are none, so that their folders keep the names that they had.
+    """
 
     generation: str | None = None
     above: dict[Barrier, tuple[str, ...]] = field(default_factory=dict)
-    """Verdict folders whose survivors a barrier is asked about, of those that are."""
+    """What decides whom a barrier is asked about, of those that are asked about survivors: see `whose`."""
+    removed: str = ""
 
     @cached_property
     def _digests(self) -> dict[str, str]:
@@ -118,6 +122,18 @@ class Prints:
             raise AssertionError("a barrier has no fingerprint before all shards are there")
         return self.generation
 
+    def leaves_out(self, owner: Barrier | Filter, reads: Sequence[Column]) -> bool:
+        """Are removed samples none of the survivors that the owner is asked about?
+
+        They are none where it hangs on when they were removed what is known of them: a captioner is not shown them.
+        """
+        sparse = any(c.owner is not None and is_sparse(c.owner) for c in reads)
+        return sparse and (isinstance(owner, RowFilter) or over_survivors(owner))
+
+    def whose(self, owner: Barrier | Filter, reads: Sequence[Column], above: Sequence[str]) -> tuple[str, ...]:
+        """What decides who is a survivor: the verdict folders above, and who was removed if those are left out."""
+        return (*above, *([f"removed@{self.removed}"] if self.removed and self.leaves_out(owner, reads) else []))
+
     def stage_folder(self, stage: Stage) -> str:
         digest = self.base(stage)  # first, since it says in words which weights are missing
         return folder_name("columns", stage.identity()["name"], digest)
@@ -127,7 +143,7 @@ class Prints:
         return folder_name("barriers", owner.identity()["name"], digest) + f"/{phase}"
 
     def filter(self, chosen: Filter, reads: Sequence[Column], above: Sequence[str]) -> str:
-        """Hash of a filter over these columns; `above` are the verdict folders of the filters before it."""
+        """Hash of a filter over these columns; `above` are the verdict folders of the filters before it, as `whose`."""
         what: dict[str, Any] = {"what": self.identity(chosen), "reads": [self.column(c) for c in reads]}
         if isinstance(chosen, RowFilter):
             what["rules"] = dict(chosen.rules())

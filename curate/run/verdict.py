@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +17,7 @@ from curate.pool.layout import part_file
 from curate.pool.storage import Storage
 from curate.run.account import Account, called
 from curate.run.reader import Places, ShardReader
+from curate.run.survivors import asked_of
 from filters.base import VERDICT, RowFilter
 from filters.predicates import NoValue, connect, reason_sql, reasons
 from stages.base import Column
@@ -23,13 +25,17 @@ from stages.base import Column
 
 @dataclass(frozen=True)
 class RowVerdict:
-    """One row-wise filter: the columns it reads, where its verdicts go, and whose survivors it is asked about."""
+    """One row-wise filter: the columns it reads, where its verdicts go, and whose survivors it is asked about.
+
+    removed_digest: of the uids that are left out of these; "": none are.
+    """
 
     id: str
     filter: RowFilter
     reads: tuple[Column, ...]
     folder: str
     above: tuple[str, ...] | None  # None: asked about every row
+    removed_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,16 +57,20 @@ def ask_rows(work: RowVerdicts, item: str) -> dict[str, Any]:
     dropped = 0
     for verdict in missing:
         table = pa.Table.from_arrays([columns[c] for c in verdict.reads], names=[c.field for c in verdict.reads])
+        asked = _asked(work, verdict, reader)
         with account.spent(called(verdict.filter), reader.rows):
-            answer = decide(verdict, table, reader)
-        if verdict.above is not None:
-            asked = pa.array(reader.survivors(verdict.above))
-            unasked = [pa.nulls(answer.num_rows, f.type) for f in VERDICT]
-            masked = [pc.if_else(asked, c.combine_chunks(), n) for c, n in zip(answer.columns, unasked, strict=True)]
-            answer = pa.Table.from_arrays(masked, schema=VERDICT)
+            answer = decide(verdict, table.filter(asked), reader.uid.filter(asked))
+        answer = answer.take(pc.if_else(asked, pa.array(np.cumsum(asked) - 1), pa.scalar(None, pa.int64())))
         storage.commit(part_file(verdict.folder, item), verdict_file(answer, reader.footer))
         dropped += answer.num_rows - (pc.sum(answer["keep"]).as_py() or 0) - answer["keep"].null_count
     return {"rows": reader.rows, "filters": len(missing), "dropped": dropped, **account.told(rows=reader.rows)}
+
+
+def _asked(work: RowVerdicts, verdict: RowVerdict, reader: ShardReader) -> pa.Array:
+    """bool (rows,): whom the filter is asked about. Of the others nothing may be known, and that is no fault."""
+    if verdict.above is None:
+        return pa.array(np.ones(reader.rows, bool))
+    return pa.array(asked_of(work.pool, reader, verdict.reads, verdict.above, verdict.removed_digest), pa.bool_())
 
 
 def verdict_file(answer: pa.Table, footer: dict[str, Any]) -> bytes:
@@ -72,8 +82,8 @@ def verdict_file(answer: pa.Table, footer: dict[str, Any]) -> bytes:
     return write_parquet(answer, footer | counts | {"reasons": dict(sorted(reasons.items()))})
 
 
-def decide(verdict: RowVerdict, table: pa.Table, reader: ShardReader | None = None) -> pa.Table:
-    """VERDICT for each row of the filter's columns, under its policy on missing values.
+def decide(verdict: RowVerdict, table: pa.Table, uid: pa.Array | None = None) -> pa.Table:
+    """VERDICT for each row of the filter's columns, under its policy on missing values. uid: of the rows, for errors.
 
     Raises:
         UserError: a predicate is null somewhere and the policy is "error", or the SQL fails.
@@ -85,7 +95,7 @@ def decide(verdict: RowVerdict, table: pa.Table, reader: ShardReader | None = No
     except duckdb.Error as e:
         raise UserError(f"filter {verdict.id}: {e}") from e
     except NoValue as e:
-        where = f"sample {reader.uid[e.row].as_py().hex()}" if reader else f"row {e.row}"
+        where = f"row {e.row}" if uid is None else f"sample {uid[e.row].as_py().hex()}"
         raise UserError(
             f"filter {verdict.id}: {where} has no value for {' or '.join(c.field for c in verdict.reads)}, and "
             "nothing says what then; add `on_missing: drop` or `on_missing: keep` to this filter"

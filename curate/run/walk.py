@@ -145,15 +145,16 @@ class Walk:
 
     def row_filter(self, step: Asked) -> None:
         assert isinstance(step.filter, RowFilter)
-        digest = self.prints.filter(step.filter, step.reads, self.above)
+        digest = self.prints.filter(step.filter, step.reads, self.prints.whose(step.filter, step.reads, self.above))
         folder = folder_name("verdicts", step.filter.identity()["name"], digest)
         above = tuple(self.above) if asks_survivors(step.filter, step.reads) else None
-        more: dict[str, Any] = {} if above is None else {"above": list(above)}
+        removed = "" if above is None else self.pool.removed_digest()
+        more: dict[str, Any] = {} if above is None else {"above": list(above), "removed": removed}
         reads, rules = self._read_by(step.reads), dict(step.filter.rules())
         self._note(folder, self.prints.about(step.filter, id=step.id, rules=rules, reads=reads, **more))
         if above is not None:
             self._close_rows()
-        self.rows.append(RowVerdict(step.id, step.filter, step.reads, folder, above))
+        self.rows.append(RowVerdict(step.id, step.filter, step.reads, folder, above, removed))
         self._keep_verdict(step.id, folder)
 
     def _keep_verdict(self, id: str, folder: str) -> None:
@@ -200,10 +201,13 @@ class Walk:
             found.append(IMAGE_READ if c == IMAGE else f"{home}:{c.field}")
         return found
 
-    def _seen(self) -> dict[str, Any]:
-        """For notes: the pool that a computation over all shards has seen."""
+    def _seen(self, owner: Barrier | GlobalFilter, reads: Sequence[Column]) -> dict[str, Any]:
+        """For notes: the pool that a computation over all shards has seen, and whose survivors it was asked about."""
         assert self.shape is not None
-        return {"generation": self.prints.generation, "seen": [len(self.shape.shards), self.shape.total]}
+        whom: dict[str, Any] = {"above": list(self.above)} if over_survivors(owner) else {}
+        if self.prints.leaves_out(owner, reads):
+            whom["removed"] = self.pool.removed_digest()
+        return {"generation": self.prints.generation, "seen": [len(self.shape.shards), self.shape.total], **whom}
 
     # ---- running
 
@@ -241,6 +245,7 @@ class Walk:
         self.touched[PIXELS] = self.pool.index(PIXELS)
         present = sorted(self.touched[PIXELS].finished(self.shards))
         self.shape, generation = self.pool.shape(present)
+        self.prints.removed = self.pool.removed_digest() if len(self.pool.removed) else ""
         if complete:
             self.shards = present
             self.prints.generation = generation
@@ -255,17 +260,15 @@ class Walk:
     def barrier(self, owner: Barrier) -> None:
         self.flush()
         assert self.shape is not None
-        more: dict[str, Any] = self._seen()
         if over_survivors(owner):
-            self.prints.above[owner] = tuple(self.above)
-            more["above"] = list(self.above)
+            self.prints.above[owner] = self.prints.whose(owner, owner.reads(), self.above)
         phases = self._phases_of(owner)
         folders = {p.name: self.prints.phase_folder(owner, p.name, local=p.local) for p in phases}
         self.places[owner] = folders[phases[-1].name]
         self.phase_folders[owner] = folders
         root = self.places[owner].rsplit("/", 1)[0]
-        last, reads = phases[-1].name, self._read_by(owner.reads())
-        self._note(root, self.prints.about(owner, last=last, reads=reads, writes=owner.writes().names, **more))
+        more = self._seen(owner, owner.reads()) | {"last": phases[-1].name, "reads": self._read_by(owner.reads())}
+        self._note(root, self.prints.about(owner, writes=owner.writes().names, **more))
         self._phases(owner, owner.reads(), phases, folders, owner.method(), root)
 
     def _phases_of(self, owner: Barrier | GlobalFilter) -> tuple[Phase, ...]:
@@ -280,15 +283,12 @@ class Walk:
         assert isinstance(chosen, GlobalFilter)
         self.flush()
         assert self.shape is not None
-        digest = self.prints.filter(chosen, step.reads, self.above)
+        digest = self.prints.filter(chosen, step.reads, self.prints.whose(chosen, step.reads, self.above))
         name = chosen.identity()["name"]
         verdicts = folder_name("verdicts", name, digest)
-        more: dict[str, Any] = {"above": list(self.above)} if over_survivors(chosen) else {}
+        more = self._seen(chosen, step.reads) | {"reads": self._read_by(step.reads)}
         more["barriers"] = ["/".join(self.places[b].split("/")[:2]) for b in step.barriers]
-        reads = self._read_by(step.reads)
-        self._note(
-            verdicts, self.prints.about(chosen, id=step.id, over=chosen.over, reads=reads, **more, **self._seen())
-        )
+        self._note(verdicts, self.prints.about(chosen, id=step.id, over=chosen.over, **more))
         phases = self._phases_of(chosen)
         folders = {p.name: folder_name("barriers", name, digest) + f"/{p.name}" for p in phases}
         folders[phases[-1].name] = verdicts
@@ -309,14 +309,15 @@ class Walk:
         if not self._missing([last]):
             names = tuple(p.name for p in phases)
             makes = (Made(owner, last, (), about, root),)
-            whole = len(self.shards)
-            self.planned.append(Planned(label, "all shards", last, whole, 0, "", makes, label=label, phases=names))
+            planned = Planned(label, "all shards", last, len(self.shards), 0, "", makes, label=label, phases=names)
+            self.planned.append(planned)
             return
         above = tuple(self.above) if over_survivors(owner) else None
+        removed = self.pool.removed_digest() if self.prints.leaves_out(owner, reads) else ""
         for number, phase in enumerate(phases):
             work = PhaseWork(
                 self.url, owner, phase, tuple(reads), folders, number == len(phases) - 1, dict(self.places),
-                dict(self.phase_folders), above,
+                dict(self.phase_folders), above, removed,
             )  # fmt: skip
             parts = self._parts(phase, phases[:number], folders)
             done = {e.name for e in self.pool.storage.list(folders[phase.name])}

@@ -6,7 +6,7 @@ import io
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,6 +66,17 @@ class Says(Stage):
 
     def _wait(self) -> None:
         time.sleep(self.pause)
+
+
+class Interrupted(Says):
+    """While it says something, something else happens, once."""
+
+    meanwhile: ClassVar[list[Callable[[], None]]] = []
+
+    def run(self, batch: Batch) -> pa.Table:
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        return super().run(batch)
 
 
 class Afar(Stage):

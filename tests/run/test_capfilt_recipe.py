@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from run.caption_parts import captioned
 
 from curate.errors import UserError
+from curate.run.capfilt.passing import passing
 from curate.run.capfilt.recipe import CapFilt, Web, pack_source, write_recipe
 from filters.sql_guard import check_predicate
 
@@ -78,14 +81,31 @@ FILTERS = """filters:
 def test_filters_are_not_asked_about_clean_pairs(web: Path) -> None:
     web.write_text(WEB.replace("filters:\n  - image_size: {min_side: 32}\n", FILTERS))
     said = CHOSEN.sections(Web.of(str(web)))
-    passes = {"where": CLEAN}
+
+    def passes(member: dict[str, Any]) -> dict[str, Any]:
+        return {"unless": {"over": "survivors", "where": CLEAN, "members": [member]}}
+
     others, size, near, wide, small = said["filters"]
     assert others == {"id": "other_clean_pairs", "where": f"{CLEAN} or not starts_with(list, 'clean_pairs_')"}
-    assert size == {"id": "image_size", "union": {"over": "survivors", "members": [WEB_FILTER, passes]}}
+    assert size == {"id": "image_size", **passes(WEB_FILTER)}
     assert near == {"id": "near", "where": f"{CLEAN} or (similarity > 0.3)", "on_missing": "drop"}
     assert wide == {"id": "where", "where": {"sql": f"{CLEAN} or (width > 5 or height > 5)"}}
     member = {"not": {"over": "pool", "members": [{"image_size": {"min_side": 64}}]}}
-    assert small == {"id": "not", "union": {"over": "survivors", "members": [member, passes]}}
+    assert small == {"id": "not", **passes(member)}
+
+
+def test_a_clean_pair_without_a_value_stays_and_a_noisy_one_is_still_named(tmp_path: Path) -> None:
+    """A caption without a word has no language, and nothing says what then."""
+    texts = ["  ", "two dogs run over the grass", "zwei Hunde laufen im Gras", "a cat sits on the mat"]
+    clean, noisy = f"{CLEAN[19:-2]}1", "web@1"
+    filters = {"filters": passing([{"language": {"keep": ["en"]}}, {"where": "lang <> 'fr'"}], CLEAN)}
+    case = captioned(tmp_path, texts, list=[clean, clean, noisy, noisy])
+    rows = case.picked(case.run(yaml.safe_dump(filters)))
+    assert [r["dropped_by"] for r in rows] == [None, None, "language", None]
+    (tmp_path / "noisy").mkdir()
+    other = captioned(tmp_path / "noisy", texts, list=[noisy, clean, noisy, noisy])
+    with pytest.raises(UserError, match=r"language: sample [0-9a-f]{32} has no value for lang"):
+        other.run(yaml.safe_dump(filters))
 
 
 WHOLE = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from run.caption_parts import Afar, Captioned, Length, Says, captioned
+from run.caption_parts import Afar, Captioned, Interrupted, Length, Says, captioned
 
 import curate
 from curate.errors import UserError
@@ -139,6 +140,97 @@ def test_a_filter_that_wants_a_value_of_all_does_not_want_it_of_the_removed(tmp_
     best = "filters: [{id: best, top_fraction: {over: survivors, column: said_length, fraction: 0.3}}]\n"
     rows = case.picked(case.run(make(case, LENGTH) + best))
     assert [r["dropped_by"] for r in rows] == [*["best"] * 5, None, None, "removed"]
+
+
+CUTS = {
+    "a filter": "captions: {make: [%s, %s]}\n"
+    "filters: [{id: best, top_fraction: {over: survivors, column: said_length, fraction: 0.5}}]\n",
+    "a filter below one": "captions: {make: [%s, %s]}\n"
+    'filters: [{where: "said_length > 0", on_missing: keep}, {id: best, top_fraction: {over: survivors, '
+    "column: n_chars, fraction: 0.5}}]\n",
+    "a barrier": "captions:\n  make:\n  - %s\n  - %s\n"
+    "  - threshold: {column: said_length, fraction: 0.5, over: survivors, name: s}\n"
+    '  emit: [{texts: [{source: said}], where: "said_length >= s"}]\n',
+}
+
+
+def take_down(case: Captioned, row: int) -> None:
+    case.pool.remove(case.pool.facts(0, ["uid"])[0].column("uid").combine_chunks().slice(row, 1), "asked to")
+
+
+def eight(folder: Path) -> Captioned:
+    folder.mkdir()
+    return captioned(folder, [f"picture {'x' * i}" for i in range(8)])
+
+
+def verdict_files(case: Captioned) -> dict[Path, bytes]:
+    return {p.relative_to(case.url): p.read_bytes() for p in Path(case.url).glob("verdicts/*/*.parquet")}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_is_the_same_whenever_a_sample_was_removed(tmp_path: Path, cut: str) -> None:
+    """Before captions were made, or after they were, and a cut: it is no survivor."""
+    before, after = eight(tmp_path / "before"), eight(tmp_path / "after")
+    yaml = CUTS[cut] % ("run.caption_parts:Says", LENGTH)
+    assert after.run(yaml).kept == 4
+    for case in (before, after):
+        take_down(case, 0)
+    first, second = before.run(yaml), after.run(yaml)
+    assert (second.pick, second.kept, second.dropped) == (first.pick, first.kept, first.dropped)
+    assert (first.kept, first.dropped["removed"]) == (3, 1), "half of seven"
+    assert verdict_files(before).items() <= verdict_files(after).items()
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_is_of_one_list_of_removed_samples(tmp_path: Path, cut: str) -> None:
+    """Phases hold shards against one another: where some is removed meanwhile, they are of neither list."""
+    before, meanwhile = eight(tmp_path / "before"), eight(tmp_path / "meanwhile")
+    yaml = CUTS[cut] % ("run.caption_parts:Interrupted", LENGTH)
+    Interrupted.meanwhile.append(lambda: take_down(meanwhile, 0))
+    with pytest.raises(UserError, match="samples were removed from the pool during the run; run again"):
+        meanwhile.run(yaml)
+    take_down(before, 0)
+    first, second = before.run(yaml), meanwhile.run(yaml)
+    assert (second.pick, second.kept, second.dropped) == (first.pick, first.kept, first.dropped)
+
+
+@pytest.mark.parametrize("over", ["pool", "survivors"])
+def test_a_cut_that_nothing_of_captions_decides_is_not_made_anew(tmp_path: Path, over: str) -> None:
+    """What it reads is known of the removed too, whenever that was."""
+    case = captioned(tmp_path, [f"picture {'x' * i}" for i in range(8)])
+    yaml = f"filters: [{{id: best, top_fraction: {{over: {over}, column: n_chars, fraction: 0.5}}}}]\n"
+    before = case.run(yaml)
+    take_down(case, 0)
+    made = case.pool.storage.folders("verdicts")
+    assert case.run(yaml).kept == before.kept == 4
+    assert case.pool.storage.folders("verdicts") == made
+
+
+def test_a_row_filter_asks_nobody_who_has_no_caption_for_being_no_survivor(tmp_path: Path) -> None:
+    """Null without a policy ends a run; of a sample that was dropped or removed nobody knows more, or asks."""
+    case = captioned(tmp_path, TEXTS)
+    take_down(case, 0)
+    above, below = '{where: "length(text) > 4"}', '{id: said, where: "said_length > 19"}'
+    with pytest.raises(UserError, match=r"filter said: sample [0-9a-f]{32} has no value for said_length"):
+        case.run(make(case, LENGTH) + f"filters: [{above}, {below}]\n")  # a survivor of whom nothing was said
+    outcome = case.run(
+        make(case, LENGTH) + f"filters: [{above}, {{id: s, where: \"text not like 'silent%'\"}}, {below}]\n"
+    )
+    assert (outcome.kept, outcome.dropped) == (1, {"s": 1, "said": 1, "where": 1, "removed": 1})
+
+
+def test_who_is_removed_no_more_is_asked_first(tmp_path: Path) -> None:
+    """Nothing of ours puts a sample back; a person who deletes the list is told how to ask about it."""
+    case = captioned(tmp_path, [f"picture {'x' * i}" for i in range(8)])
+    take_down(case, 0)
+    yaml = CUTS["a filter"] % (SAYS % case.notes, LENGTH)
+    assert case.run(yaml).kept == 3
+    shutil.rmtree(Path(case.url) / "removed")
+    with pytest.raises(UserError, match=r"survivors were never asked about, the first is .*columns/\*/_asked and run"):
+        case.run(yaml)
+    for marks in Path(case.url).glob("columns/*/_asked"):
+        shutil.rmtree(marks)
+    assert case.run(yaml).kept == 4
 
 
 def test_a_barrier_over_what_survivors_have_is_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -32,11 +32,14 @@ class Cluster(InlineExecutor):
         self.memory_gb, self.gpus = memory_gb, gpus
 
     def capacity(self, need: Need) -> int:
-        return min(int(self.memory_gb // need.memory_gb), int(self.gpus // need.gpus))
+        found = min(int(self.memory_gb // need.memory_gb), int(self.gpus // need.gpus))
+        if not found:
+            raise UserError("add a node")
+        return found
 
 
 def passes(*needs: Need) -> list[Pass]:
-    return [Pass(str(i), len, None, [], need) for i, need in enumerate(needs)]
+    return [Pass(str(i), len, None, ["00000000"], need) for i, need in enumerate(needs)]
 
 
 CAPTION, SCORE = Need(cpus=4, gpus=1, memory_gb=20, deadline_s=9000), Need(cpus=1, gpus=1, memory_gb=4)
@@ -66,6 +69,29 @@ def test_gpus_are_not_left_idle_so_that_actors_are_shared() -> None:
     assert [p.need for p in found] == [large, larger]
     share_actors(found, Cluster(memory_gb=800, gpus=4))
     assert [p.need for p in found] == [joint([large, larger])] * 2
+
+
+@pytest.mark.parametrize("other", [600, 215], ids=["fits nowhere", "leaves room for two workers"])
+def test_a_large_need_takes_no_worker_from_a_small_one(other: float) -> None:
+    small, large = Need(gpus=1, memory_gb=40), Need(gpus=1, memory_gb=other)
+    found = passes(small, large)
+    share_actors(found, Cluster(memory_gb=512, gpus=8))
+    assert [p.need for p in found] == [small, large]
+
+
+def test_beside_a_large_need_the_small_ones_share() -> None:
+    small, smaller, large = (Need(gpus=1, memory_gb=gb) for gb in (40, 20, 600))
+    found = passes(small, large, smaller)
+    share_actors(found, Cluster(memory_gb=512, gpus=8))
+    assert [p.need for p in found] == [joint([small, smaller]), large, joint([small, smaller])]
+
+
+def test_what_has_nothing_to_do_neither_shares_nor_hinders() -> None:
+    idle = passes(Need(gpus=1, memory_gb=70))
+    idle[0].items = []
+    busy = passes(CAPTION, SCORE)
+    share_actors([*idle, *busy], Machine(90))
+    assert [p.need for p in (*idle, *busy)] == [Need(gpus=1, memory_gb=70), *[joint([CAPTION, SCORE])] * 2]
 
 
 def test_equal_needs_share_already() -> None:

@@ -14,7 +14,7 @@ from run.caption_parts import Captioned, Length, captioned
 from curate.pool.columns import read_table, write_parquet
 from curate.pool.posix import PosixStorage
 from curate.run.describe import DescribeSparse, describe_sparse
-from curate.run.parts import Parts, part_files
+from curate.run.parts import Parts, part_files, parts_by_shard
 from curate.run.reader import ShardReader
 from stages.base import TEXT, UID, Batch, Column, Stage
 
@@ -95,6 +95,19 @@ def test_parts_of_older_pools_are_read_and_the_first_by_name_counts(tmp_path: Pa
     column = Column(says, "said")
     found = ShardReader(case.pool.storage, 0, {says: FOLDER}).columns([column])[column]
     assert found.to_pylist() == ["early", "early", "late", "x"]
+
+
+def test_a_file_of_all_samples_is_no_part(tmp_path: Path) -> None:
+    """A stage may have been for all of them once; such a file has no uid."""
+    case = captioned(tmp_path, [f"picture {i}" for i in range(4)])
+    storage, says = case.pool.storage, NeverTheSame()
+    whole = pa.table({"said": ["dense"] * 4, "error": pa.nulls(4, pa.string())})
+    for name in (f"{SHARD}.parquet", f"{SHARD}.failed.json", "00000001.000000.parquet"):
+        storage.commit(f"{FOLDER}/{name}", write_parquet(whole, {}))
+    assert part_files(storage, FOLDER, 0) == []
+    assert parts_by_shard(storage, FOLDER) == {1: [f"{FOLDER}/00000001.000000.parquet"]}
+    assert describe_sparse(DescribeSparse(case.url, says, {says: FOLDER}, ()), SHARD)["rows"] == 4
+    assert part_files(storage, FOLDER, 0) == parts_by_shard(storage, FOLDER)[0] == [f"{FOLDER}/{SHARD}.000000.parquet"]
 
 
 @settings(deadline=None, max_examples=40)

@@ -244,6 +244,23 @@ def test_only_filters_of_survivors_depend_on_those_above() -> None:
     assert order[0] != order[1]
 
 
+def test_who_was_removed_counts_where_captions_decide_who_is_asked() -> None:
+    """What else is known hangs on no removal; where nobody was removed, folders keep the names that they had."""
+    said, score = Column(Captioner(), "caption"), fact("width")
+    chosen, row = EveryOther(over="survivors"), Where(sql="caption = 'x'")
+    found = []
+    for removed in ("", "some", "more"):
+        prints = Prints("generation one", removed=removed)
+        dense = prints.filter(chosen, [score], prints.whose(chosen, [score], ["x"]))
+        sparse = prints.filter(chosen, [said], prints.whose(chosen, [said], ["x"]))
+        assert prints.whose(EveryOther(over="pool"), [score], ["x"]) == ("x",)
+        rows = prints.filter(row, [said], prints.whose(row, [said], ["x"]))
+        found.append((dense, sparse, rows))
+    assert [len(set(of)) for of in zip(*found, strict=True)] == [1, 3, 3]
+    now = [filtered(ONE, f, ["x"], column) for f, column in ((chosen, score), (chosen, said), (row, said))]
+    assert found[0] == tuple(now)
+
+
 def test_threshold_policy_and_column_are_part_of_a_verdict() -> None:
     bright = Column(Brightness(), "brightness")
     found = {

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from curate.run.prints import Prints
 from stages.augment import augmented, operated
 from stages.augmentations import SPANS, Augmentations, cut_of, magnitude
 from stages.base import Batch
@@ -36,6 +37,12 @@ def test_a_row_has_as_many_as_were_asked_for_and_null_where_its_size_is_unknown(
     assert len(first) == 3
     assert all(len(a["operations"]) == 2 for a in first)
     assert len({(a["left"], a["width"]) for a in first}) == 3  # each number has draws of its own
+
+
+def test_files_of_all_samples_lie_elsewhere() -> None:
+    """Its first version was asked about all samples, and no fingerprint covers who is asked."""
+    assert Augmentations.sparse
+    assert Prints().stage_folder(Augmentations()) != "columns/augmentations@c9c780861a8a"
 
 
 def test_a_row_keeps_its_augmentations_whatever_its_company() -> None:

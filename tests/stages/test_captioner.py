@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from stages.captioner import Caption
+from stages.captioner_models import Asking, load
 from stages.prompts import one_line
 from stages.texts import TEXTS
 from tests.stages import captioner_parts as parts
@@ -221,3 +222,12 @@ def test_a_long_prompt_is_refused(tmp_path: Path) -> None:
     stage = Caption(weights=parts.judge_blip_file(tmp_path / "towers.pt"), prompt="a dog and " * 20)
     with pytest.raises(ValueError, match="the prompt has"):
         stage.open()
+
+
+def test_a_blip_writes_about_as_many_pictures_at_once_wherever_it_was_trained(blip: str, tmp_path: Path) -> None:
+    """256 texts at a time; one batch where the texts of each picture are many."""
+    ours = parts.judge_blip_file(tmp_path / "towers.pt")
+    for batch, wanted in ((16, [256, 128, 80, 16, 16]), (100, [200, 100, 100, 100, 100]), (512, [512] * 5)):
+        for weights in (blip, ours):
+            writer = load(weights, None, Asking(batch=batch))
+            assert [writer.together(texts, 1) for texts in (1, 2, 3, 4, 10)] == wanted

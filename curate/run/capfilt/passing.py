@@ -19,12 +19,12 @@ from stages.base import Column
 def passing(items: list[Any], clean: str) -> list[dict[str, Any]]:
     """Entries of `filters:` that keep a sample for which `clean`, SQL, is true; each under the id that it had.
 
-    A predicate says so itself; another filter stands first in a union, so that reasons are its own.
+    A predicate says so itself; another filter is asked about the others only, and reasons are its own.
     """
     return [
         {**said, "where": _or(clean, said["where"])}
         if filter_key(item) == "where"
-        else {"id": id, "union": {"over": "survivors", "members": [_member(item), {"where": clean}]}}
+        else {"id": id, "unless": {"over": "survivors", "where": clean, "members": [_member(item)]}}
         for item, id in zip(items, step_ids(items), strict=True)
         for said in [{"id": id, **item}]
     ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -18,12 +17,11 @@ import pyarrow.compute as pc
 
 from curate.pool.columns import read_table, write_parquet
 from curate.pool.layout import PIXELS, part_file
-from curate.pool.pool import Pool
 from curate.pool.storage import Storage
 from curate.run.account import Account
 from curate.run.pack.members import MEMBERS, describe_copies, write_members
 from curate.run.pack.origin import census
-from curate.run.reader import Places, ShardReader
+from curate.run.reader import Places, ShardReader, removed
 from stages.base import Column
 from stages.draws import hash64, uid_halves
 
@@ -78,8 +76,8 @@ def rank(work: PackWork, item: str) -> dict[str, Any]:
     table, footer = read_table(storage, picked, ["emit"])
     reader.check_aligned(picked, footer)
     emit = table.column("emit").combine_chunks()
-    gone = pc.is_in(reader.uid, value_set=_removed(work.pool, work.removed_digest))
-    copies = copies_of(emit, gone.to_numpy(zero_copy_only=False), work.repeat)
+    gone = reader.among(removed(work.pool, work.removed_digest))
+    copies = copies_of(emit, gone, work.repeat)
     hashes = hash_copies(work.seed, reader.uid, copies)
     order = ranked(hashes, reader.uid.take(pa.array(copies.row)), copies.copy)
     copies, hashes = copies.take(order), hashes[order]
@@ -98,13 +96,6 @@ def rank(work: PackWork, item: str) -> dict[str, Any]:
 def _source_columns(work: PackWork, reader: ShardReader) -> list[pa.Array]:
     found = reader.columns(tuple(dict.fromkeys(work.sources.values())))
     return [found[c] for c in work.sources.values()]
-
-
-@lru_cache(maxsize=4)
-def _removed(pool: str, digest: str) -> pa.Array:
-    """Removed uids; `digest` only keys the cache."""
-    del digest
-    return Pool.open(pool).removed
 
 
 def copies_of(emit: pa.ListArray, gone: np.ndarray, repeat: str) -> Copies:

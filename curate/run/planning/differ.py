@@ -19,6 +19,7 @@ Look = Callable[[str], Note]
 LONGEST = 60  # characters of a value
 DIGEST = "digest:"
 MISSING = "(none)"
+REMOVED = "samples were removed from the pool"
 DEEPEST = 6  # columns that read columns that read columns
 
 
@@ -28,6 +29,8 @@ def differences(new: Note, old: Note, look: Look, depth: int = 0) -> list[str]:
     if not own and _differ(new, old, "rules"):
         own.append("the SQL of its rules changed")
     own += [*_above(new, old, look), *_generation(new, old)]
+    if _differ(new, old, "removed"):
+        own.append(REMOVED)
     if depth < DEEPEST:
         own += [phrase for phrase in _reads(new, old, look, depth) if not _said(phrase, own)]
     return own
@@ -178,7 +181,7 @@ def pick_differences(new: Note, old: Note, look: Look) -> list[str]:
     if any(_differ(new, old, n) for n in ("emit", "sources", "conditions")):
         found.append("`captions:` changed")
     if _differ(new, old, "removed"):
-        found.append("samples were removed from the pool")
+        found.append(REMOVED)
     if not found and _differ(new, old, "generation"):
         found.append("the pool changed")
     return found
