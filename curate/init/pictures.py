@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from curate.init.sample import Sample, spread
-from curate.run.sources.files import naming, open_bytes, seekable
+from curate.run.sources.files import naming, open_bytes
+from curate.run.sources.parquet import opened_parquet
 from curate.run.sources.sidecars import Sample as Member
 from curate.run.sources.source import ListSource
 
@@ -88,7 +87,7 @@ def _in_parquet(files: list[str], column: str) -> Iterator[Iterator[bytes]]:
     """Whole pictures from the beginnings of some row groups, a few at a time."""
     chosen = spread(files, 4)
     for file in chosen:
-        with seekable(file) as f, pq.ParquetFile(f, buffer_size=1 << 20) as table:
+        with opened_parquet(file, buffer_size=1 << 20) as (table, _):
             groups = spread(range(table.metadata.num_row_groups), 4)
             each = -(-PICTURES // (len(chosen) * max(1, len(groups))))
             for group in groups:

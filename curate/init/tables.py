@@ -15,9 +15,12 @@ import pyarrow.parquet as pq
 from curate.errors import UserError
 from curate.init.sample import BYTES, FILES, ROWS, Count, Sample, Thinned, spread
 from curate.pool.lists import Findings
-from curate.run.sources.files import is_gzip, is_local, naming, open_bytes, seekable
+from curate.run.sources.files import is_gzip, is_local, naming, open_bytes
+from curate.run.sources.footer import Group
+from curate.run.sources.footer import groups as row_groups
 from curate.run.sources.kinds import NULL, kind_of_cells, kind_of_json
-from curate.run.sources.raw import Reading, columns_of, parse_json
+from curate.run.sources.parquet import opened_parquet
+from curate.run.sources.raw import Reading, clean, columns_of, parse_json
 from curate.run.sources.spec import SourceSpec
 from curate.run.sources.tables import image_columns, read_table_file, table_format
 
@@ -71,13 +74,19 @@ def _footer_rows(file: str) -> int:
 
 
 def _parquet(file: str, want: int) -> Taken:
-    with seekable(file) as f, pq.ParquetFile(f, buffer_size=1 << 20) as table:
-        schema = table.schema_arrow
+    with opened_parquet(file, buffer_size=1 << 20) as (table, f):
+        schema, footer = table.schema_arrow, row_groups(f)
         plain = [c.name for c in schema if c.name not in image_columns(schema) and _is_plain(c.type)]
         groups = spread(range(table.metadata.num_row_groups), 4) if plain else []
-        batches = [b for g in groups for b in _group(table, g, plain, -(-want // len(groups)))]
-        rows = {n: [v for b in batches for v in b.column(i).to_pylist()] for i, n in enumerate(plain)}
+        batches = [b for g in groups for b in _group(table, g, footer[g], plain, -(-want // len(groups)))]
+        rows = {n: [v for b in batches for v in _values(b.column(i))] for i, n in enumerate(plain)}
         return {c.name: str(c.type) for c in schema}, rows, Count(table.metadata.num_rows, True)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Text that is no UTF-8 is replaced, as in a run."""
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return (clean(column, Findings()) if is_text else column).to_pylist()
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -88,11 +97,9 @@ def _is_plain(kind: pa.DataType) -> bool:
     return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _group(table: pq.ParquetFile, group: int, names: list[str], want: int) -> Iterator[pa.RecordBatch]:
+def _group(table: pq.ParquetFile, group: int, about: Group, names: list[str], want: int) -> Iterator[pa.RecordBatch]:
     """Rows of one row group: at even distances where it is small, else its first ones, page by page."""
-    about = table.metadata.row_group(group)
-    used = [about.column(i) for i in range(about.num_columns)]
-    size = sum(c.total_uncompressed_size for c in used if c.path_in_schema.split(".")[0] in names)
+    size = sum(c.unpacked for c in about.columns if c.path[0] in names)
     if size <= BYTES // 4:
         whole = table.read_row_group(group, names).select(names)
         yield from whole.take(pa.array(spread(range(whole.num_rows), want), pa.int64())).combine_chunks().to_batches()

@@ -21,7 +21,6 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curate.errors import UserError
 from curate.interchange.said import words
@@ -31,6 +30,8 @@ from curate.pool.lists import Findings, Rows
 from curate.pool.tar import TarError, members
 from curate.run.sources.files import digest, expand, is_folder, is_local, naming, open_bytes
 from curate.run.sources.kinds import Types, plain_type
+from curate.run.sources.parquet import opened_parquet
+from curate.run.sources.tables import schema_of
 
 KIND = "img2dataset"
 VERSION = 1  # rises when the same files would give other rows
@@ -112,7 +113,7 @@ class Output:
         for shard in self.shards:
             if shard.form != self.shards[0].form:
                 raise UserError(f"{shard.images}: {shard.form}, but {self.shards[0].images} is {self.shards[0].form}")
-            schema = pq.read_schema(shard.table) if is_local(shard.table) else _read(shard).schema
+            schema = schema_of(shard.table)
             for column in (f for f in schema if f.name not in OWN and f.name != _image_column(shard.table)):
                 types.see(column.name, plain_type(column.type), shard.table, loose=False)
         findings.columns = types.fields()
@@ -131,8 +132,7 @@ class Output:
 
     def _rows(self, shard: Shard, findings: Findings, columns: dict[str, pa.Field] | None = None) -> Rows:
         """The rows of a shard in the order of its keys: its table has them in the order of their coming."""
-        with naming(shard.table):
-            table = _read(shard)
+        table = _read(shard)
         needed = [c for c in ("url", "key", "status") if c not in table.column_names]
         if needed:
             raise UserError(f"{shard.table}: no column {needed[0]!r}; is this a table of img2dataset?")
@@ -208,16 +208,16 @@ def _size(shard: Shard) -> int:
 def _read(shard: Shard) -> pa.Table:
     """The table without its images."""
     image = _image_column(shard.table)
-    with naming(shard.table), open_bytes(shard.table) as f, pq.ParquetFile(f) as parquet:
+    with opened_parquet(shard.table) as (parquet, _):
         columns = [n for n in parquet.schema_arrow.names if n != image]
-        return parquet.read(columns=columns).replace_schema_metadata(None)
+        table = parquet.read(columns=columns).replace_schema_metadata(None)
+        table.validate(full=True)  # it wrote UTF-8: a text that is none was damaged since
+        return table
 
 
 def _image_column(path: str) -> str | None:
     """The column of image bytes in a table of the layout "parquet", named after the format."""
-    with naming(path), open_bytes(path) as f, pq.ParquetFile(f) as parquet:
-        schema = parquet.schema_arrow
-    binary = {f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)}
+    binary = {f.name for f in schema_of(path) if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)}
     return next((n for n in IMAGES if n in binary), None)
 
 

@@ -22,10 +22,11 @@ import pyarrow.parquet as pq
 from curate.errors import UserError
 from curate.interchange import interleaved_mmc4, interleaved_obelics
 from curate.interchange.interleaved import LONGEST, MOST, Document, Format, json_in
-from curate.interchange.interleaved_footer import Damaged, groups
 from curate.interchange.interleaved_mmc4 import TextRule
 from curate.pool.lists import Findings
 from curate.run.sources.files import naming, opened, seekable
+from curate.run.sources.footer import groups
+from curate.run.sources.parquet import opened_parquet
 from curate.run.sources.raw import decoded
 from curate.text import visible
 
@@ -154,25 +155,27 @@ def _lines(
 def _rows(path: str, findings: Findings) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """(number from 1, bytes, row) with the columns of `interleaved_obelics.SCHEMA` that there are; too long rows are
     refused. Texts that stand for many rows are held once until a row is known to be short."""
-    with seekable(path) as f:
-        try:
-            with pq.ParquetFile(f) as file:
-                leaves = [file.schema.column(i) for i in range(len(file.schema.names))]
-                texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-                wanted = _wanted(path, file.schema_arrow)
-                _refuse_hollow(path, f)
-            with pq.ParquetFile(f, read_dictionary=texts) as file:
-                number = 0
-                for batch in file.iter_batches(ROWS, columns=wanted):
-                    sizes = np.sum([_sizes(column) for column in batch.columns], axis=0)
-                    for row, size in enumerate(sizes.tolist()):
-                        number += 1
-                        if size > LONGEST:
-                            findings.refuse(path, str(number), f"a row of more than {LONGEST >> 20} MB")
-                        else:
-                            yield number, size, _row(batch, row, findings)
-        except (pa.ArrowException, OSError, UnicodeDecodeError, Damaged) as e:  # UTF-8: of a column's name
-            raise UserError(f"{path}: cannot be read as parquet: {e}") from e
+    with opened_parquet(path) as (file, f):
+        leaves = [file.schema.column(i) for i in range(len(file.schema.names))]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        wanted = _wanted(path, file.schema_arrow)
+        _refuse_hollow(path, f)
+        with pq.ParquetFile(f, read_dictionary=texts) as shared:
+            number = 0
+            for batch in _batches(shared, wanted):
+                sizes = np.sum([_sizes(column) for column in batch.columns], axis=0)
+                for row, size in enumerate(sizes.tolist()):
+                    number += 1
+                    if size > LONGEST:
+                        findings.refuse(path, str(number), f"a row of more than {LONGEST >> 20} MB")
+                    else:
+                        yield number, size, _row(batch, row, findings)
+
+
+def _batches(file: pq.ParquetFile, wanted: list[str]) -> Iterator[pa.RecordBatch]:
+    """Each of one row group: pyarrow cannot join lists of texts out of two, whose dictionaries differ."""
+    for group in range(file.metadata.num_row_groups):
+        yield from file.iter_batches(ROWS, row_groups=[group], columns=wanted)
 
 
 def _refuse_hollow(path: str, f: BinaryIO) -> None:
@@ -183,7 +186,7 @@ def _refuse_hollow(path: str, f: BinaryIO) -> None:
         UserError: a row group has more entries than `MOST` a row, or than bytes.
     """
     for group in groups(f):
-        lists = [c for c in group.columns if c.name in ("images", "texts")]
+        lists = [c for c in group.columns if c.path[0] in ("images", "texts")]
         entries, size = max((c.values for c in lists), default=0), sum(c.size for c in lists)
         if entries > max(ENTRIES, min(group.rows * MOST, size)):
             raise UserError(

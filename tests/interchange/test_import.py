@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -193,6 +194,21 @@ def test_a_cut_tar_is_named(tmp_path: Path) -> None:
     tar = tmp_path / "out/00000.tar"
     tar.write_bytes(tar.read_bytes()[:3000])
     with pytest.raises(UserError, match=r"00000\.tar.*truncated.*damaged since"):
+        taken(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["exif", "caption 1"])
+def test_a_damaged_table_is_named(tmp_path: Path, text: str) -> None:
+    """The name of a column, or a text, that is no UTF-8."""
+    write(tmp_path / "out", 0, ROWS)
+    table = tmp_path / "out/00000.parquet"
+    pq.write_table(pq.read_table(table), table, compression="none", store_schema=False)
+    data = table.read_bytes()
+    assert text.encode() in data
+    table.write_bytes(data.replace(text.encode(), b"\xff" * len(text)))
+    with pytest.raises(
+        UserError, match=r"00000\.parquet: cannot be read as parquet: .*; fetch or write the file again"
+    ):
         taken(tmp_path)
 
 

@@ -174,6 +174,15 @@ def test_a_footer_at_which_pyarrow_ends_the_process(tmp_path: Path) -> None:
     assert "cannot be read as parquet: Definition level histogram size mismatch" in told[0]
 
 
+@pytest.mark.parametrize("rows", [3, 5, 20])
+def test_row_groups_of_any_length(tmp_path: Path, rows: int) -> None:
+    """pyarrow does not join lists of texts out of two of them, and a batch is of 16 rows."""
+    file = tmp_path / "train.parquet"
+    pq.write_table(pa.Table.from_pylist([obelics([n]) for n in range(40)]), file, row_group_size=rows)
+    told = import_documents([str(file)], str(tmp_path / "pool"), telling=QUIET)
+    assert "40 documents with 40 pictures" in told[0]
+
+
 def test_reasons_are_few(tmp_path: Path) -> None:
     """What is of one document alone stands in the examples, not in what is counted."""
     lengths = [{**obelics([n]), "texts": [None] * (n + 4)} for n in range(30)]

@@ -128,13 +128,13 @@ def _role(raw: Raw, role: str, found: Findings) -> pa.Array:
         return pa.nulls(len(raw), STRING)
     if not isinstance(values, pa.Array):
         return pa.array([json_text(first(v)) for v in values], STRING)
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        values = pc.list_element(pc.list_slice(values, 0, 1, return_fixed_size_list=True), 0)  # null of an empty one
     kind = values.type
     if pa.types.is_dictionary(kind):
         values, kind = values.dictionary_decode(), kind.value_type
     if pa.types.is_null(kind):
         return pa.nulls(len(raw), STRING)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.array([first(v) for v in values.to_pylist()], STRING)
     if role == "uid" and pa.types.is_fixed_size_binary(kind):
         return pa.array([None if v is None else v.hex() for v in values.to_pylist()], STRING)
     if role == "uid" and pa.types.is_integer(kind):

@@ -10,14 +10,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curate.errors import UserError
 from curate.pool.facts import PLACE
 from curate.pool.lists import Findings
-from curate.run.sources.files import is_gzip, open_bytes, opened, seekable
+from curate.run.sources.files import is_gzip, open_bytes, opened
+from curate.run.sources.footer import Group, groups
 from curate.run.sources.kinds import plain_type
 from curate.run.sources.names import Names, resolve
+from curate.run.sources.parquet import opened_parquet
 from curate.run.sources.raw import BYTES, ROWS, Raw, Reading, columns_of, parse_json, scrubbed
 
 LONGEST = 64 << 20  # bytes of one line or one quoted field
@@ -67,13 +68,13 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 def schema_of(path: str) -> pa.Schema:
     """Raises: UserError if the file is no parquet."""
-    with seekable(path) as f, pq.ParquetFile(f) as file:
+    with opened_parquet(path) as (file, _):
         return file.schema_arrow
 
 
 def _parquet(path: str, reading: Reading, needed: Sequence[str], asked: Sequence[str]) -> Iterator[Raw]:
-    with seekable(path) as f, pq.ParquetFile(f, buffer_size=1 << 20) as file:
-        schema = file.schema_arrow
+    with opened_parquet(path, buffer_size=1 << 20) as (file, f):
+        schema, footer = file.schema_arrow, groups(f)
         names = _parquet_names(path, schema, reading, needed, asked)
         image = names.image
         lists = {n for n in (names.text,) if n and pa.types.is_nested(schema.field(n).type)}
@@ -85,11 +86,11 @@ def _parquet(path: str, reading: Reading, needed: Sequence[str], asked: Sequence
         leaf = image and (f"{image}.bytes" if pa.types.is_struct(schema.field(image).type) else image)
         if leaf:
             _same_bytes_column(path, leaf, reading.findings)
-        with_bytes = leaf is not None and (reading.survey or _may_be_null(file, leaf))
+        with_bytes = leaf is not None and (reading.survey or _may_be_null(footer, leaf))
         plain = [n for n in dict.fromkeys((names.url, names.text, names.uid, names.sha256, names.file, *extras)) if n]
         start = 0
         for batch in file.iter_batches(
-            _batch_rows(file, plain, leaf if with_bytes else None), columns=[*plain, *([leaf] if with_bytes else [])]
+            _batch_rows(footer, plain, leaf if with_bytes else None), columns=[*plain, *([leaf] if with_bytes else [])]
         ):
             column = dict(zip(batch.schema.names, batch.columns, strict=True))
             raw = Raw(path, np.arange(start + 1, start + 1 + batch.num_rows), extras={n: column[n] for n in extras})
@@ -128,33 +129,19 @@ def _same_bytes_column(path: str, leaf: str, findings: Findings) -> None:
     findings.bytes_column = leaf
 
 
-def _leaves(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[Any]:
-    for g in range(file.metadata.num_row_groups):
-        group = file.metadata.row_group(g)
-        for c in range(group.num_columns):
-            name = group.column(c).path_in_schema
-            if any(name == n or name.startswith(f"{n}.") for n in columns):
-                yield group.column(c)
+def _may_be_null(footer: Sequence[Group], leaf: str) -> bool:
+    """Unless every row group says that it has no nulls."""
+    said = [{c.nulls for c in g.columns if f"{'.'.join(c.path)}.".startswith(f"{leaf}.")} for g in footer]
+    return any(nulls != {0} for nulls in said)
 
 
-def _may_be_null(file: pq.ParquetFile, leaf: str) -> bool:
-    statistics = [c.statistics for c in _leaves(file, [leaf])]
-    return any(s is None or not s.has_null_count or s.null_count for s in statistics)
-
-
-def _batch_rows(file: pq.ParquetFile, plain: Sequence[str], leaf: str | None) -> int:
+def _batch_rows(footer: Sequence[Group], plain: Sequence[str], leaf: str | None) -> int:
     """Rows that make about half of `BYTES`, by what the footer says of the fattest row group."""
+    wanted = {n.split(".")[0] for n in (*plain, *([leaf] if leaf else []))}
     worst = 1.0
-    for g in range(file.metadata.num_row_groups):
-        group = file.metadata.row_group(g)
-        columns = [group.column(c) for c in range(group.num_columns)]
-        wanted = [*plain, *([leaf] if leaf else [])]
-        size = sum(
-            c.total_uncompressed_size
-            for c in columns
-            if any(c.path_in_schema.split(".")[0] == n.split(".")[0] for n in wanted)
-        )
-        worst = max(worst, size / max(group.num_rows, 1))
+    for group in footer:
+        size = sum(c.unpacked for c in group.columns if c.path[0].split(".")[0] in wanted)
+        worst = max(worst, size / max(group.rows, 1))
     return int(min(ROWS, max(1, BYTES // 2 / worst)))
 
 
