@@ -25,8 +25,9 @@ PARTS = {
 }
 TESTS = {
     "texts_are_mixed_as_they_say": ["tests/run/test_captions.py", "tests/run/test_captions_packed.py"],
-    "nobody_is_asked_twice": ["tests/run/test_captions_crash.py"],
+    "nobody_is_asked_twice": ["tests/run/test_captions_crash.py", "tests/run/test_parts.py"],
     "hostile_servers_and_texts": [
+        "tests/stages/test_endpoint_blame.py",
         "tests/stages/test_endpoint_client.py",
         "tests/stages/test_endpoint_caption.py",
         "tests/stages/test_endpoint_recipe.py",
@@ -37,6 +38,7 @@ TESTS = {
         "tests/run/test_capfilt_halves.py",
         "tests/run/test_capfilt_recipe.py",
         "tests/run/test_capfilt_scenes.py",
+        "tests/run/test_capfilt_vary.py",
         "tests/test_cli_capfilt.py",
     ],
     "recipes_equal_their_oracles": ["tests/recipes/test_caption_recipes.py"],

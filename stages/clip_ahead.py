@@ -25,13 +25,14 @@ class Ahead:
     """An iterator over batches, some of them prepared ahead; for one use.
 
     prepare: called with each batch in some thread; what it raises, and what the source of batches raises, is raised
-    where the batch would have come.
+    where the batch would have come. Of batches behind that one no other is begun: what is asked for them is paid for.
     threads: that prepare at once. As many batches and two more are held in memory.
     """
 
     def __init__(self, batches: Iterable[Batch], prepare: Callable[[Batch], object], threads: int) -> None:
         self._batches, self._prepare, self._threads = batches, prepare, max(1, threads)
         self._stopped = Event()
+        self._failed_at = float("inf")  # number of the first batch that could not be prepared
         self.waited_s = self.total_s = 0.0
 
     @property
@@ -59,9 +60,9 @@ class Ahead:
     def _read(self, coming: Queue[Future[Batch] | None], pool: ThreadPoolExecutor) -> None:
         """Ask for batches until there are none or nobody wants them; a failure comes as a future like any other."""
         try:
-            for batch in self._batches:
+            for number, batch in enumerate(self._batches):
                 batch.hold()  # the file that it comes from may be closed before it is decoded
-                if not self._put(coming, pool.submit(self._prepared, batch)):
+                if not self._put(coming, pool.submit(self._prepared, number, batch)):
                     return
         except Exception as e:  # noqa: BLE001 - it belongs to whoever iterates
             failed: Future[Batch] = Future()
@@ -78,6 +79,11 @@ class Ahead:
                 continue
         return False
 
-    def _prepared(self, batch: Batch) -> Batch:
-        self._prepare(batch)
+    def _prepared(self, number: int, batch: Batch) -> Batch:
+        if number < self._failed_at and not self._stopped.is_set():  # else nobody comes for it
+            try:
+                self._prepare(batch)
+            except BaseException:
+                self._failed_at = min(self._failed_at, number)
+                raise
         return batch

@@ -24,6 +24,7 @@ from stages.endpoint_wire import drawn
 from training_smoke.sampling import Sampling
 
 DAY_S = 86_400.0
+AT_ONCE = 256  # samples of a worker that are under way: four parts of curate.run.reader.AFAR
 MILLION = 1e6
 NOT_ITS_WORDS = (
     "urls",
@@ -47,11 +48,11 @@ class OfEndpoint(Stage):
 
     urls: servers of the same model, up to and with /v1. model: as they call it.
     key_env: name of the environment variable with the API key, which every worker must have.
-    concurrency: requests of one worker in flight at one server.
+    concurrency: requests of one worker in flight at one server, at most 256: no more samples are under way in a worker.
     requests_per_minute, tokens_per_minute: over all servers and all workers of a machine; tokens of prompt and answer.
     deadline_s: of one try; too late while the server is busy with others is no try, and fewer are sent there at once.
     tries: of one request, where it fails for a reason of its own.
-    patience_s: without an answer from any server, before the run is given up.
+    patience_s: without an answer from any server, before the run is given up, if a harmless question has none either.
     give_up: samples that fail in a row before it is; where they were refused, only if a harmless question is too.
     sampling: nucleus draws from the fewest tokens with `p` of the probability, top_k from the `k` likeliest (a field
         that vLLM and SGLang know, OpenAI does not), greedy takes the likeliest.
@@ -67,7 +68,7 @@ class OfEndpoint(Stage):
     urls: tuple[str, ...]
     model: str
     key_env: str | None = Field(default=None, pattern="^[A-Za-z_][A-Za-z0-9_]*$")
-    concurrency: int = Field(default=32, ge=1, le=4096)
+    concurrency: int = Field(default=32, ge=1, json_schema_extra={"maximum": AT_ONCE})
     requests_per_minute: float | None = Field(default=None, gt=0)
     tokens_per_minute: float | None = Field(default=None, gt=0)
     deadline_s: float = Field(default=120.0, gt=0)
@@ -90,6 +91,16 @@ class OfEndpoint(Stage):
     @classmethod
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return addresses(value)
+
+    @field_validator("concurrency")
+    @classmethod
+    def _reachable(cls, value: int) -> int:
+        if value > AT_ONCE:
+            raise ValueError(
+                f"is at most {AT_ONCE}, since no more samples are under way in one worker: say {AT_ONCE}, and run with "
+                "more workers (`--executor ray --workers 16`), each of which asks as many at once"
+            )
+        return value
 
     @field_validator("extra")
     @classmethod

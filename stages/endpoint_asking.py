@@ -1,8 +1,9 @@
 """One event loop's work of `stages.endpoint_client`: take a place, send, read, try again or give up.
 
-A request that nothing came back of in time counts as a try of its own where it was alone at the server, or where the
-server gave so many other answers meanwhile that it cannot be for want of places. Else it is asked again, and the server
-gets fewer at once: a server that is slow, and busy with others, makes no sample fail.
+No sample is blamed for what would have met any other. A request that nothing came back of in time counts as a try of
+its own where the server gave so many other answers meanwhile that it cannot be for want of places, or where it was
+alone there and a harmless question is answered (stages/endpoint_probe.py). Else it is asked again, and the server gets
+fewer at once: a server that is slow, and busy with others, makes no sample fail. So it is with who is forbidden.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from stages.endpoint_limits import Heard
 from stages.endpoint_pool import Pool, Server
-from stages.endpoint_terms import PROBE, Options, ServiceError, Tally, Usage, grey, key_of, rate_of, sum_of, total_of
+from stages.endpoint_probe import Probe
+from stages.endpoint_terms import Options, ServiceError, Tally, Usage, key_of, rate_of, sum_of, total_of
 from stages.endpoint_wire import Answer, Request, SampleFault, ServiceFault, UnfitRequest, Unheard, body_of, read_answer
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0  # between tries of one request
 CONNECT_S = 10.0
 IMAGE_TOKENS, CHARACTERS_A_TOKEN = 800, 3  # a guess for rates, put right by what the server counts
 TURNS = 3  # answers to others, for each place in use, after which a request that still waits is late by itself
+BUSY = 4  # requests that are late alone at a busy server, of which one counts as a try
 INSTALL = "pip install aiohttp"
 
 
@@ -41,13 +45,15 @@ class Asking:
         self._session: aiohttp.ClientSession | None = None
         self._body, self._seed, self._options = dict(body), seed, options
         self._key = key_of(options.key_env)
-        self._pool = Pool([Server(url, options.concurrency) for url in urls])
         name = f"{' '.join(sorted(urls))} {options.key_env}"
+        heard = Heard(f"{name} {self._body.get('model')}", min(1.0, options.patience_s / 10))
+        self._pool = Pool([Server(url, options.concurrency) for url in urls], heard)
+        self._probe = Probe(self._pool, self._probed)
         self._requests = rate_of(options.requests_per_minute, f"requests {name}")
         self._tokens = rate_of(options.tokens_per_minute, f"tokens {name}")
         self._active = self._held = 0
         self._in_a_row = {True: 0, False: 0}  # failed though tried again; refused
-        self._rank = count()
+        self._rank, self._busy = count(), count(1)
         self.tally = Tally()
 
     async def answers(self, requests: Sequence[Request]) -> list[Answer]:
@@ -86,12 +92,11 @@ class Asking:
         self.tally.asked += 1
         spent: list[Usage] = []  # of each try that was a fault of its own
         while True:
-            server = await self._place(rank)
+            server = await self._place(request, rank)
             try:
                 answer = await self._understood(server, request)
             except ServiceFault as fault:
-                self.tally.refused += 1
-                self._pool.refused(server, self._told(fault), fault.pause_s)
+                self._refused(server, fault)
             except UnfitRequest as fault:
                 self._pool.left(server)
                 self.tally.failed += 1
@@ -110,15 +115,21 @@ class Asking:
                 self._pool.answered(server)
                 return self._good(answer, spent)
 
-    async def _place(self, rank: int) -> Server:
+    async def _place(self, request: Request, rank: int) -> Server:
+        """A place for the request, for which it may have to wait.
+
+        Raises:
+            ServiceError: no server has answered for so long, and none that does not refuse answers a harmless question.
+        """
         if (free := self._pool.take_free()) is not None:
             return free
-        loop = asyncio.get_running_loop()
         while True:
-            left = self._pool.good_at + self._options.patience_s - loop.time()
+            left = self._left_s()
             if left <= 0:
-                if not self._all_held():
-                    raise ServiceError(self._silence())
+                if not self._all_held():  # it may be for samples that no server can answer, or for those who share it
+                    if not await self._probe.answered_by_any(request) and self._left_s() <= 0:
+                        raise ServiceError(self._silence())
+                    continue
                 left = 1.0
             try:
                 async with asyncio.timeout(left):
@@ -126,21 +137,29 @@ class Asking:
             except TimeoutError:
                 continue
 
+    def _left_s(self) -> float:
+        """Of the patience, in seconds."""
+        return self._options.patience_s - self._pool.silent_s()
+
     def _all_held(self) -> bool:
         """Whether nobody is asked because of the rates, so that no server can answer."""
-        return 0 < self._held == sum(server.flying for server in self._pool.servers)
+        return self._held > 0 and self._held >= sum(server.flying for server in self._pool.servers)
 
     async def _understood(self, server: Server, request: Request) -> Answer:
         """One try. What no waiting mends is final only where no server has ever answered and nobody else's is out.
 
         Raises:
             ServiceError: each server refuses for such a reason.
-            ServiceFault, SampleFault: of this try.
+            ServiceFault, SampleFault: of this try; a harmless question tells which, where the try alone does not.
         """
         try:
             return await self._tried(server, request)
+        except Unheard as fault:
+            if fault.late and fault.alone and not fault.own:
+                fault.own = await self._to_blame(server, request)
+            raise
         except ServiceFault as fault:
-            if fault.filter and (server.answers or (server.flying == 1 and await self._works(server, request))):
+            if fault.filter and await self._probe.answered(server, request):
                 raise SampleFault(str(fault).partition(";")[0], again=False) from None
             if fault.final:
                 server.barred = True
@@ -148,15 +167,32 @@ class Asking:
                     raise ServiceError(f"{server.url}: {self._told(fault)}") from None
             raise
 
-    async def _works(self, server: Server, request: Request) -> bool:
-        """Whether the server answers a harmless question of the same form; costs one answer."""
-        image = grey() if request.image is not None else None
+    async def _to_blame(self, server: Server, request: Request) -> bool:
+        """Whether a request that was late alone is at fault: a harmless question is answered, and soon.
+
+        Where it takes long others may share the server; one in BUSY counts all the same, or a sample that nobody can
+        answer would be asked for ever.
+
+        Raises:
+            ServiceFault: the server says how long to wait.
+        """
+        began = time.monotonic()
         try:
-            answer = await self._tried(server, Request(PROBE, image, "probe"))
-        except (ServiceFault, SampleFault):
+            answered = await self._probe.answered(server, request)
+        except ServiceFault as fault:
+            if fault.pause_s is not None:
+                raise
             return False
+        soon = time.monotonic() - began <= self._options.deadline_s / 2
+        return answered and (soon or next(self._busy) % BUSY == 0)
+
+    async def _probed(self, server: Server, request: Request) -> None:
+        answer = await self._tried(server, request)
         self._counted((answer.prompt_tokens, answer.completion_tokens))
-        return True
+
+    def _refused(self, server: Server, fault: ServiceFault) -> None:
+        self.tally.refused += 1
+        self._pool.refused(server, self._told(fault), fault.pause_s)
 
     def _blamed(self, server: Server, fault: SampleFault) -> bool:
         """Tell the pool; whether the fault is the request's own, so that it is one of its tries."""
@@ -167,10 +203,11 @@ class Asking:
             else:  # a server that says why it refuses is at work
                 self._pool.answered(server)
             return True
-        if fault.late and not fault.own:
+        if fault.late and not fault.alone and not fault.own:
             self._pool.late(server, told, fault.since)
-        elif fault.late and server.flying == 1:  # fewer than one at once, where many workers ask
-            self._pool.refused(server, told, random.uniform(0, self._options.deadline_s / 2))
+        elif fault.late and fault.alone:  # fewer than one at once, and ever fewer, where many workers ask
+            busy_s = max(self._options.deadline_s, self._pool.own_silence_s())
+            self._pool.refused(server, told, random.uniform(0, busy_s / 2), late=True)
         elif fault.own:
             self._pool.stumbled(server, told)
         else:
@@ -229,8 +266,8 @@ class Asking:
 
         def unheard(reason: str, late: bool) -> Unheard:
             alone = crowd == server.flying == 1
-            own = alone or (late and server.answers - before >= TURNS * crowd)
-            return Unheard(reason, late, own, since)
+            own = server.answers - before >= TURNS * crowd if late else alone
+            return Unheard(reason, late, alone, own, since)
 
         try:
             async with self._connections().post(url, data=body, allow_redirects=False) as response:
@@ -290,19 +327,31 @@ class Asking:
         if row < self._options.give_up:
             return answer
         self._in_a_row[fault.again] = 0
-        if not fault.again:
-            server = await self._place(rank)
-            works = False
-            try:
-                works = await self._works(server, request)
-            finally:
-                self._pool.left(server)
-            if works:
-                return answer
+        if not fault.again and await self._at_work(request, rank):
+            return answer
         raise ServiceError(
             f"{row} requests in a row failed, the last with: {answer.error}; see to the server, "
             "its model and the prompt, and run again"
         )
+
+    async def _at_work(self, request: Request, rank: int) -> bool:
+        """Whether a server answers a harmless question; one that is too busy to say is asked again later.
+
+        Raises:
+            ServiceError: none has answered anybody meanwhile, for as long as the patience is.
+        """
+        while True:
+            server = await self._place(request, rank)
+            try:
+                answered = await self._probe.answered(server, request)
+            except ServiceFault as fault:
+                self._refused(server, fault)
+            except BaseException:
+                self._pool.left(server)
+                raise
+            else:
+                self._pool.left(server)
+                return answered
 
     def _counted(self, usage: Usage) -> Usage:
         self.tally.prompt_tokens += usage[0] or 0
@@ -314,4 +363,7 @@ class Asking:
 
     def _silence(self) -> str:
         said = "; ".join(f"{server.url}: {server.last or 'no answer yet'}" for server in self._pool.servers)
-        return f"no server has answered for {self._options.patience_s:g} s ({said}): start one, and run again"
+        return (
+            f"no server has answered for {self._options.patience_s:g} s ({said}): start one, or give it longer "
+            "(`deadline_s`, `patience_s`), and run again"
+        )

@@ -2,9 +2,9 @@
 
 A server with faults of its own in a row rests for longer and longer (a circuit that is open); after each rest one
 request is let through, and its success opens its places again. How many places a server has is found as TCP finds its
-window: answers that are late halve them, answers in time add to them again (additive increase, multiplicative decrease;
-Chiu & Jain 1989), so a slow server gets what it can answer. Randomness spreads the ends of rests only: no answer hangs
-on it.
+window (RFC 5681): answers that are late leave half of those in use, or one, where nothing at all was answered
+meanwhile; answers in time add to them, one each up to the half (slow start), then one a round. So a slow server gets
+what it can answer, also one that many workers share. Randomness spreads the ends of rests only: no answer hangs on it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
+from stages.endpoint_limits import Heard
+
 FIRST_REST_S, LONGEST_REST_S = 0.25, 30.0
 FAULTS_IN_A_ROW = 3  # of any kind, until a server is taken for dead
 
@@ -23,16 +25,20 @@ FAULTS_IN_A_ROW = 3  # of any kind, until a server is taken for dead
 @dataclass(eq=False)
 class Server:
     """url: up to and with /v1. places: at most. rests_until: a time of the loop. faults: in a row, its own or of
-    requests there. open: places that it has now. answers: since the begin. barred: it refused for a reason that no
-    waiting mends, and has not answered since.
+    requests there. open: places that it has now. threshold: places up to which each answer opens another. answers:
+    since the begin. answered_at: when the last came. refuses: what it last did was to refuse, or it was not there.
+    barred: it refused for a reason that no waiting mends, and has not answered since.
     """
 
     url: str
     places: int
     flying: int = 0
     open: float = field(default=0.0, init=False)
+    threshold: float = field(default=1.0, init=False)
     narrowed_at: float = float("-inf")
     answers: int = 0
+    answered_at: float = float("-inf")
+    refuses: bool = False
     barred: bool = False
     rests_until: float = 0.0
     rests: int = 0
@@ -53,13 +59,16 @@ class Pool:
     """The servers, and who waits for one. Lives in one event loop.
 
     good_at: a time of the loop: the last good answer of any server, or the begin of asking.
+    others: what other workers of this machine have heard of these servers.
     """
 
     servers: list[Server]
+    others: Heard | None = None
     good_at: float = 0.0
     _waiting: list[tuple[int, int, asyncio.Future[Server]]] = field(default_factory=list)  # a heap
     _number: Iterator[int] = field(default_factory=count)
-    _alarm: asyncio.TimerHandle | None = None
+    _alarm: asyncio.Handle | None = None
+    _rings_at: float = 0.0  # uvloop's handle does not say where it is due at once
 
     async def take(self, rank: int = 0) -> Server:
         """A place at the free server with the fewest requests in flight; waits until there is one.
@@ -92,38 +101,54 @@ class Pool:
     def answered(self, server: Server) -> None:
         """It gave a good answer, or one that shows that it works."""
         self._left(server)
-        server.faults = server.rests = 0
-        server.trial = server.barred = False
         server.answers += 1
-        server.open = min(server.open + 1 / server.open, server.places)
-        self.good_at = asyncio.get_running_loop().time()
+        server.open = min(server.open + (1.0 if server.open < server.threshold else 1 / server.open), server.places)
+        self.heard(server)
+
+    def heard(self, server: Server) -> None:
+        """It works: it answered, if only a question beside the samples', for which nobody has left a place."""
+        server.faults = server.rests = 0
+        server.trial = server.barred = server.refuses = False
+        server.answered_at = self.good_at = asyncio.get_running_loop().time()
+        if self.others is not None:
+            self.others.note()
         self._serve()
+
+    def silent_s(self) -> float:
+        """How long no server has answered, neither us nor another worker of this machine."""
+        own = self.own_silence_s()
+        return own if self.others is None else min(own, self.others.silent_s())
+
+    def own_silence_s(self) -> float:
+        return asyncio.get_running_loop().time() - self.good_at
 
     def stumbled(self, server: Server, reason: str) -> None:
         """It failed at a request whose fault that may be; some in a row are its own."""
         self._left(server)
         server.faults += 1
-        server.last = reason
+        server.last, server.refuses = reason, False
         if server.trial or server.faults >= FAULTS_IN_A_ROW:
             self._rest(server, None)
         self._serve()
 
-    def refused(self, server: Server, reason: str, pause_s: float | None) -> None:
-        """It is not there, or is too busy; pause_s: as it asked for."""
+    def refused(self, server: Server, reason: str, pause_s: float | None, late: bool = False) -> None:
+        """It is not there, or is too busy; pause_s: as it asked for. late: it said nothing."""
         self._left(server)
-        server.last = reason
+        server.last, server.refuses = reason, not late
         self._rest(server, pause_s)
         self._serve()
 
     def late(self, server: Server, reason: str, since: float) -> None:
-        """It has more to do than it can do in time; of requests sent before its places were halved, none does so again.
+        """It has more to do than it can do in time; of requests sent before its places were fewer, none does so again.
 
         since: when the request was sent, a time of the loop.
         """
         self._left(server)
-        server.last = reason
+        server.last, server.refuses = reason, False
         if since >= server.narrowed_at:
-            server.open = max(server.open / 2, 1.0)
+            used = min(server.open, server.flying + 1)  # places that nobody used say nothing of what it can do
+            server.threshold = max(used / 2, 1.0)
+            server.open = server.threshold if server.answered_at >= since else 1.0
             server.narrowed_at = asyncio.get_running_loop().time()
         self._serve()
 
@@ -159,10 +184,11 @@ class Pool:
 
     def _set_alarm(self, now: float) -> None:
         ends = [server.rests_until for server in self.servers if server.rests_until > now]
-        if ends and (self._alarm is None or self._alarm.when() > min(ends)):
+        if ends and (self._alarm is None or self._rings_at > min(ends)):
             if self._alarm is not None:
                 self._alarm.cancel()
-            self._alarm = asyncio.get_running_loop().call_at(min(ends), self._rang)
+            self._rings_at = min(ends)
+            self._alarm = asyncio.get_running_loop().call_at(self._rings_at, self._rang)
 
     def _rang(self) -> None:
         self._alarm = None

@@ -27,9 +27,10 @@ class Options:
     requests_per_minute, tokens_per_minute: over all servers and all workers of this machine; tokens of prompt and
         answer, guessed when sent and put right by what the server counts.
     deadline_s: of one try. tries: of one request, faults of the service not counted.
-    patience_s: without an answer from any server, before `ask` raises; time that a rate takes is no silence.
+    patience_s: without an answer from any server to any worker of this machine, before `ask` raises, unless a harmless
+        question is answered then; time that a rate takes is no silence.
     give_up: failed requests in a row, with no good answer between them, before it raises. Where the servers refused
-        them, it raises only if they refuse a harmless question too.
+        them, it raises only if they refuse a harmless question too; who is too busy to say is asked again.
     longest_answer: bytes of one answer's body; what is longer is a fault and is not read to its end.
     """
 

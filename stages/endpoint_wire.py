@@ -80,12 +80,13 @@ class SampleFault(Exception):
 class Unheard(SampleFault):
     """Nothing whole came back. late: the deadline has passed; else the connection was closed before any answer.
 
-    own: other requests show that it is this one's fault. since: when it was sent, a time of the loop.
+    alone: no other request of ours was at the server meanwhile. own: other requests show that it is this one's fault.
+    since: when it was sent, a time of the loop.
     """
 
-    def __init__(self, reason: str, late: bool, own: bool, since: float) -> None:
+    def __init__(self, reason: str, late: bool, alone: bool, own: bool, since: float) -> None:
         super().__init__(reason)
-        self.late, self.own, self.since = late, own, since
+        self.late, self.alone, self.own, self.since = late, alone, own, since
 
 
 class UnfitRequest(SampleFault):

@@ -22,7 +22,7 @@ from curate.run.sparse import is_sparse
 from stages.base import ERROR, IMAGE, UID, Barrier, Batch, Column, Stage, fact, shard_name
 
 BATCH = 256  # rows that a stage sees at once; fixed, so that its output cannot depend on memory
-AFAR = 64  # the same of a stage that waits for another machine: several of its parts are under way at once
+AFAR = 64  # the same of a stage that waits for another machine, of which four parts are under way at once
 
 Places = Mapping[Stage | Barrier, str]
 """Owner -> the folder that has one row-aligned file a shard (or parts, where the stage is sparse)."""

@@ -94,6 +94,33 @@ def test_what_is_raised_comes_where_the_batch_would_have() -> None:
     assert seen == [0, 1]
 
 
+def test_behind_what_failed_nothing_is_prepared() -> None:
+    prepared: list[int] = []
+
+    def prepare(batch: Batch) -> None:
+        if number(batch) == 2:
+            time.sleep(0.1)  # the reader hands out those behind it
+            raise ValueError("of number 2")
+        prepared.append(number(batch))
+
+    with pytest.raises(ValueError, match="of number 2"):
+        list(Ahead(batches(9), prepare, 1))
+    assert prepared == [0, 1]
+
+
+def test_behind_whom_nobody_wants_nothing_is_prepared() -> None:
+    prepared: list[int] = []
+
+    def prepare(batch: Batch) -> None:
+        time.sleep(0.05)
+        prepared.append(number(batch))
+
+    ahead = iter(Ahead(batches(9), prepare, 1))
+    assert number(next(ahead)) == 0
+    ahead.close()  # type: ignore[attr-defined]
+    assert len(prepared) <= 2, "the one that was begun"
+
+
 def test_waiting_is_counted() -> None:
     slow = Ahead(batches(4), lambda b: time.sleep(0.05), 1)
     assert len(list(slow)) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ pytest.importorskip("aiohttp", reason="aiohttp is not installed: endpoints are n
 
 from pydantic import ValidationError
 
+from curate.run.reader import AFAR
 from stages.base import Batch, Column, fact
-from stages.endpoint import NOT_ITS_WORDS
+from stages.clip_ahead import Ahead
+from stages.endpoint import AT_ONCE, NOT_ITS_WORDS
 from stages.endpoint_caption import EndpointCaption
-from stages.endpoint_client import ServiceError
+from stages.endpoint_client import Request, ServiceError
 from stages.texts import TEXTS
 from tests.openai_server import OpenAiServer, speaker
 from tests.stages.text_model_parts import libraries, save_causal
@@ -141,6 +144,43 @@ def test_what_is_prepared_is_not_asked_twice(server: OpenAiServer) -> None:
     one.client().close()
 
 
+def test_as_many_are_asked_at_once_as_may_be_said(server: OpenAiServer) -> None:
+    server.delay_s = 2.0
+    one = stage(server, concurrency=AT_ONCE, image=False)
+    one.open()
+    for some in Ahead((batch(*"x" * AFAR) for _ in range(6)), one.prepare, threads=1):
+        assert one.run(some)["error"].null_count == AFAR
+    one.client().close()
+    assert server.most_flying == AT_ONCE
+
+
+class Torn(EndpointCaption):
+    def requests(self, batch: Batch) -> list[Request]:
+        if "torn" in batch[fact("text")].to_pylist():
+            raise OSError("the tar is gone")
+        return super().requests(batch)
+
+
+def test_where_one_batch_cannot_be_prepared_none_behind_it_is_asked_for(server: OpenAiServer) -> None:
+    one = Torn(urls=(server.url,), model="tiny", prompt="{text}", image=False)
+    one.open()
+    kept: list[str | None] = []
+
+    def run_all() -> None:
+        for some in Ahead((batch(text) for text in ("a", "b", "torn", "d", "e")), one.prepare, threads=1):
+            kept.extend(one.run(some)["error"].to_pylist())
+
+    with pytest.raises(OSError, match="the tar is gone"):
+        run_all()
+    assert kept == [None, None]
+    time.sleep(0.3)
+    assert sorted(seen.prompt for seen in server.seen) == ['"a"', '"b"']  # who try again pay for nothing twice
+    again = batch("d")
+    one.prepare(again)
+    assert one.run(again)["error"].null_count == 1
+    one.client().close()
+
+
 def test_without_a_server_nothing_is_written(server: OpenAiServer) -> None:
     one = stage(server, urls=("http://127.0.0.1:9/v1",), patience_s=0.3)
     coming = batch("a")
@@ -210,6 +250,8 @@ def test_what_could_not_be_used_is_paid_for(server: OpenAiServer) -> None:
     ("change", "said"),
     [
         ({"urls": ()}, "at least one server"),
+        ({"concurrency": 257}, "at most 256.*more workers"),
+        ({"concurrency": 0}, "greater than or equal to 1"),
         ({"extra": "{"}, "is no JSON"),
         ({"extra": '{"seed": 1}'}, "which the stage gives"),
         ({"extra": '{"n": null}'}, "which the stage gives"),

@@ -86,7 +86,7 @@ def test_another_try_mends_it(server: OpenAiServer, fault: str) -> None:
     server.faults = [fault]
     (answer,) = asked(server, many(1), deadline_s=0.7, longest_answer=1 << 16)
     assert answer.error is None
-    assert len(server.seen) == 2
+    assert len([seen for seen in server.seen if seen.prompt == "say 0"]) == 2
 
 
 def test_it_waits_as_long_as_it_is_told(server: OpenAiServer) -> None:
@@ -169,7 +169,7 @@ def test_a_row_of_samples_that_are_refused_ends_nothing(server: OpenAiServer) ->
     answers = asked(server, [*bad, *many(5)], give_up=8)
     assert [answer.error is None for answer in answers] == [False] * 30 + [True] * 5
     probes = [seen for seen in server.seen if "JSON" in seen.prompt]
-    assert len(probes) == 3
+    assert 1 <= len(probes) <= 3  # who want to know at once share one
     assert all(seen.image for seen in probes)
 
 

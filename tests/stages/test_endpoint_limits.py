@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.endpoint_limits import Rate
+from stages.endpoint_limits import Heard, Rate
 from stages.endpoint_pool import FAULTS_IN_A_ROW, Pool, Server
 
 
@@ -71,17 +72,83 @@ def test_answers_that_are_late_halve_the_places() -> None:
         since = asyncio.get_running_loop().time()
         for _ in range(8):
             await pool.take()
+        pool.answered(server)
         for _ in range(4):
             pool.late(server, "late", since)
-        assert server.open == 4  # once for all that were sent together
+        assert server.open == 3.5  # once for all that were sent together, of the seven that were still out
         assert pool.take_free() is None
-        for _ in range(4):
+        for _ in range(3):
             pool.answered(server)
-        assert 4 < server.open < 5.1
+        assert 3.5 < server.open < 4.5
         for _ in range(99):
             await pool.take()
             pool.answered(server)
         assert server.open == 8
+
+    asyncio.run(story())
+
+
+def test_where_nothing_was_answered_one_place_is_left_and_opens_the_half_soon() -> None:
+    async def story() -> None:
+        pool = Pool([Server("slow", 32)])
+        (server,) = pool.servers
+        since = asyncio.get_running_loop().time()
+        for _ in range(8):  # of 32 places
+            await pool.take()
+        for _ in range(8):
+            pool.late(server, "late", since)
+        assert server.open == 1
+        opened = []
+        for _ in range(5):
+            await pool.take()
+            pool.answered(server)
+            opened.append(server.open)
+        assert opened == [2, 3, 4, 4.25, pytest.approx(4.25 + 1 / 4.25)]  # half of those in use, not of all
+
+    asyncio.run(story())
+
+
+def test_a_rest_that_ends_at_once_may_be_looked_at_again() -> None:
+    """uvloop takes an alarm of less than half a millisecond for none, and its handle has no time."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def story() -> None:
+        pool = Pool([Server("a", 1), Server("b", 1)])
+        now = asyncio.get_running_loop().time()
+        for server, end in zip(pool.servers, (2e-4, 1e-4), strict=True):
+            server.rests_until = now + end
+            pool._set_alarm(now)
+        assert await asyncio.wait_for(pool.take(), 2) in pool.servers
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story())
+
+
+def test_what_one_worker_hears_all_know() -> None:
+    now = 1e9
+    ours, theirs = (Heard("http://a/v1 m", clock=lambda: now) for _ in range(2))
+    assert ours.silent_s() == float("inf")
+    theirs.note()
+    now += 5
+    assert ours.silent_s() == pytest.approx(5, abs=1e-3)
+    assert Heard("http://b/v1 m", clock=lambda: now).silent_s() == float("inf")
+    now -= 1000
+    assert ours.silent_s() == float("inf")  # a time to come is none, or a dead server would live till then
+    theirs.note()
+    assert ours.silent_s() == pytest.approx(0, abs=1e-3)
+    shutil.rmtree(ours.file.parent)
+    now += 2
+    theirs.note()
+    assert ours.silent_s() == pytest.approx(0, abs=1e-3)
+
+
+def test_a_server_that_answers_another_worker_is_not_silent() -> None:
+    async def story() -> None:
+        pool = Pool([Server("a", 1)], Heard("a"), good_at=asyncio.get_running_loop().time() - 100)
+        assert pool.silent_s() == pytest.approx(100, abs=5)
+        Heard("a").note()
+        assert pool.silent_s() < 5
+        assert pool.own_silence_s() == pytest.approx(100, abs=5)
 
     asyncio.run(story())
 
