@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Without stored bytecode each of the hundreds of processes that tests begin would compile what it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: quickstart test check bench clean
 
 $(BIN)/uv:

@@ -78,13 +78,16 @@ def test_a_uid_given_to_two_samples_names_both_rows(person: Person) -> None:
 
 
 NO_URL = "all 1 samples were refused: [{{'file': '{path}', 'name': '2', 'reason': 'no url'}}]"
-BROKEN = "Parquet magic bytes not found in footer. Either the file is corrupted or this is not a parquet file."
+BROKEN = (
+    "Parquet magic bytes not found in footer. Either the file is corrupted or this is not a parquet file; "
+    "fetch or write the file again"
+)
 LISTS = {
     "names alone": ("list.csv", "url,text\n", "list list: empty list: {path} has no rows"),
     "no byte of csv": ("list.csv", "", "{path}: is empty; its first line must name the columns"),
     "no byte of jsonl": ("list.jsonl", "", "list list: empty list: {path} has no rows"),
     "no url": ("list.csv", "url,text\n,a dog\n", f"list list: nothing in it can be used; {NO_URL}"),
-    "no parquet": ("list.parquet", "PAR1 and then no parquet", f"{{path}}: cannot be read: {BROKEN}"),
+    "no parquet": ("list.parquet", "PAR1 and then no parquet", f"{{path}}: cannot be read as parquet: {BROKEN}"),
     "ragged": ("list.csv", "url,text\nhttp://a/b.jpg,a dog,a cat\n", "{path}:2: 3 fields where the header has 2"),
 }
 

@@ -85,7 +85,7 @@ EMPTY = {
     "nothing.csv": ("", "nothing.csv: is empty; its first line must name the columns"),
     "nothing.jsonl": ("", "nothing.jsonl: is empty: there is no row in it"),
     "ragged.csv": ("url,text\nhttp://a/1,a,b\n", "ragged.csv:2: 3 fields where the header has 2"),
-    "no.parquet": ("PAR1 and then none", "no.parquet: cannot be read: Parquet magic bytes not found"),
+    "no.parquet": ("PAR1 and then none", "no.parquet: cannot be read as parquet: Parquet magic bytes not found"),
     "no.tar": ("text" * 500, "no.tar: is not a tar: invalid header"),
     "cut.csv.gz": ("\x1f\x8b cut", "cut.csv.gz: damaged or cut-off gzip"),
     "what.xyz": ("text", "what.xyz: cannot tell its kind by its name"),

@@ -61,6 +61,8 @@ def test_only_what_is_claimed_has_a_bar() -> None:
     assert bars["coca_cider_over_blind"]["value"].startswith("+0.410 [")  # the better of two blind scores
     recall = bars["coca_mean_recall@10_over_blind"]
     assert (recall["limit"], recall["ok"]) == (None, None)
+    greys = {"coca_cider_over_grey", "coca_mean_recall@10_over_grey"}
+    assert greys < bars.keys()
     noisy = claimed("coca", said("coca", 0.9, 0.1, 0.1), quick=False)
     assert noisy["coca_cider_over_blind"]["ok"] is False
     assert claimed("coca", said("coca", 0.5), quick=True)["coca_cider_over_blind"]["ok"] is None
@@ -82,12 +84,12 @@ def test_distinct_captions_stand_beside_those_of_the_blind() -> None:
 
 def test_the_number_of_intervals_is_told() -> None:
     text = about({"coca": said("coca", 0.5, 0.52, 0.51), "blip": said("blip", 0.9, 0.1, 0.1)})
-    assert "10 differences in all, not corrected" in text  # two of CoCa, eight of BLIP
+    assert "15 differences in all, not corrected" in text  # three of CoCa, twelve of BLIP
     assert (
-        "about 0.2\nwould lie above zero though nothing were learned. 2 do; after Holm's correction over them, 2."
+        "about 0.4\nwould lie above zero though nothing were learned. 3 do; after Holm's correction over them, 3."
         in text
     )
-    assert "3 seeds from 4200" in text
+    assert "3 seeds from 4200 (blip: 8)" in text
 
 
 def test_every_family_is_learned_in_one_of_two_parts() -> None:
@@ -108,7 +110,7 @@ def test_a_part_asks_for_its_families_and_controls(
     monkeypatch.setattr(families_learn, "SHARED", tmp_path)
     bars = families_learn.measure(quick=False)
     assert asked[:4] == ["coca 4200", "coca 4200 blind", "coca 4201", "coca 4201 blind"]
-    assert len(asked) == len(set(asked)) == 2 * (3 * len(SHOWN) + 2)  # five seeds of llava
+    assert len(asked) == len(set(asked)) == 2 * (3 * len(SHOWN) + 2 + 5)  # five seeds of llava, eight of blip
     assert "| coca | cider * |" in capsys.readouterr().out
     assert bars["llava_exact_match_other_over_shuffled"]["ok"] is True
     assert "albef_itm_auroc_over_blind" not in bars
