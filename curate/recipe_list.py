@@ -23,6 +23,7 @@ from curate.recipe import Recipe, builtin_recipes, load_recipe
 from curate.recipe_yaml import dump
 from curate.run.graph import owners
 from stages.base import Barrier, Column, Parameters, Stage
+from stages.fetching import nothing_fetched
 
 WIDTH = 100
 CELLS = 28, 24  # columns of a terminal that paper and needs may take
@@ -85,7 +86,8 @@ def _files(one: Parameters) -> list[str]:
     """Files that it reads and that come with no installed package."""
     what = "weights" if isinstance(one, Stage | Barrier) else "list"
     try:
-        files = one.files()
+        with nothing_fetched():
+            files = one.files()
     except (ValueError, OSError):  # they are looked for and not there, which is what is asked here
         named = [Path(v).name for v in _strings(one.model_dump()) if PATH.fullmatch(v)]
         return named or [f"{what} of {one.method()}"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stages import clip_weights, hub_weights
+from stages.fetching import may_fetch
 
 Kind = Literal["transformers", "open_clip", "judge"]
 WITHOUT_CHAT = ("blip", "blip-2")  # models of transformers that are asked without a chat template
@@ -98,6 +99,7 @@ def _templates(weights: str) -> tuple[Path, ...]:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     name = weights.partition("@")[0]
+    may_fetch(f"and the chat template of {name}")
     try:
         return (Path(hf_hub_download(name, "chat_template.jinja", revision=folder.name)),)
     except LocalEntryNotFoundError as e:

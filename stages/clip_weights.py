@@ -19,6 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from stages.fetching import may_fetch
+
 _FILE = re.compile(r"[/\\~]|\.(pt|pth|bin|ckpt|safetensors)$")
 INSTALL = "pip install 'curate[models]'"
 WIDTHS = 1  # version of what is kept of files: raise it when their reading changes
@@ -123,6 +125,7 @@ def _fetched(model: str, tag: str) -> str:
     if quick != bool((_config(model) or {}).get("quick_gelu")):
         other = name + "-quickgelu" if quick else name.removesuffix("-quickgelu")
         raise ValueError(f"clip: {tag} of {model} was trained with another activation; say `model: {other}`")
+    may_fetch(f"{tag} of {model}")
     try:
         return str(pretrained.download_pretrained(about))
     except Exception as e:  # whatever the hub, a proxy or a full disk throws

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stages.base import Need
+from stages.fetching import may_fetch
 
 Precision = Literal["fp32", "bf16"]
 Device = Literal["cpu", "cuda"]
@@ -199,6 +200,7 @@ def _snapshot(name: str) -> Path:
     cached = _cached(wanted)
     if cached is not None:
         return cached
+    may_fetch(name)
     try:
         found = Path(snapshot_download(**wanted, allow_patterns=[*TEXTS, TEMPLATE, TENSORS[0]]))
         if not _there(found, TENSORS[0]):  # older models have pickled tensors only

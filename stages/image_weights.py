@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.clip_weights import INSTALL, reason
+from stages.fetching import may_fetch
 from stages.image_presets import Kind, Look
 
 FOLDERS: tuple[Kind, ...] = ("timm", "transformers")
@@ -160,6 +161,7 @@ def _snapshot(name: str) -> Path:
     cached = _cached(wanted)
     if cached is not None:
         return cached
+    may_fetch(name)
     try:
         found = Path(snapshot_download(**wanted))
         _of_folder(found)  # without a network it gives what it has

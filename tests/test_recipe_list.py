@@ -135,3 +135,22 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     status, out, err = call("recipes dedupe", monkeypatch, capsys)
     assert (status, out) == (1, "")
     assert "did you mean 'dedup'?" in err
+
+
+def test_the_list_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many recipes name weights of hubs: gigabytes, which who only asks what there is must not set off."""
+    from stages import clip_weights, hub_weights
+
+    asked: list[object] = []
+
+    def fetch(*_: object, **how: object) -> None:
+        if not how.get("local_files_only"):
+            asked.append(how)
+        raise FileNotFoundError("none here")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    monkeypatch.setattr("open_clip.pretrained.download_pretrained", fetch)
+    clip_weights._fetched.cache_clear()
+    monkeypatch.setattr(hub_weights, "_TAKEN", {})
+    assert any(found.needs for found in listed())
+    assert asked == []

@@ -55,6 +55,14 @@ def below() -> list[psutil.Process]:
     return [p for p in psutil.Process().children() if "decoder_child" in " ".join(words_of(p))]
 
 
+def all_gone() -> bool:
+    """What was killed may take a moment to die."""
+    until = time.monotonic() + 10
+    while below() and time.monotonic() < until:
+        time.sleep(0.01)
+    return not below()
+
+
 def words_of(process: psutil.Process) -> list[str]:
     """Its command line; of one that has ended, none."""
     try:
@@ -126,10 +134,7 @@ def test_many_that_died_while_idle_cost_nothing_either() -> None:
         with ThreadPoolExecutor(1) as thread:
             thread.submit(lambda: asyncio.run(all_of(pool, images))).result()
             assert len(below()) == 4
-        until = time.monotonic() + 10
-        while below() and time.monotonic() < until:
-            time.sleep(0.01)
-        assert not below()
+        assert all_gone()
         assert asyncio.run(all_of(pool, images)) == [examine(d, None, SPEC) for d in images]
     finally:
         pool.close()
@@ -193,7 +198,7 @@ def test_decoders_that_are_never_up_are_an_error_too(tmp_path: Path, monkeypatch
     try:
         with pytest.raises(RuntimeError, match=r"the last was ended: not up in 0\.5 s\nit printed nothing"):
             asyncio.run(pool.examine(jpeg(0), None, ONE))
-        assert not below()
+        assert all_gone()
     finally:
         pool.close()
 
