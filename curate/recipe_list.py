@@ -42,6 +42,7 @@ class Listed:
     file: str
 
 
+@nothing_fetched()
 def listed() -> list[Listed]:
     """All built-in recipes, in order of name."""
     found = [load_recipe(name) for name, _, _ in builtin_recipes()]
@@ -86,8 +87,7 @@ def _files(one: Parameters) -> list[str]:
     """Files that it reads and that come with no installed package."""
     what = "weights" if isinstance(one, Stage | Barrier) else "list"
     try:
-        with nothing_fetched():
-            files = one.files()
+        files = one.files()
     except (ValueError, OSError):  # they are looked for and not there, which is what is asked here
         named = [Path(v).name for v in _strings(one.model_dump()) if PATH.fullmatch(v)]
         return named or [f"{what} of {one.method()}"]
@@ -144,6 +144,7 @@ def table(found: Sequence[Listed]) -> str:
 # ---------------------------------------------------------------- one recipe
 
 
+@nothing_fetched()
 def shown(name: str) -> str:
     """A recipe with all that it extends merged in, below a comment on where it lies and how to build on it."""
     recipe = load_recipe(name)
@@ -162,6 +163,7 @@ def shown(name: str) -> str:
     return "".join(f"# {visible(line)}\n" for line in lines) + recipe.resolved_yaml()
 
 
+@nothing_fetched()
 def one_as_json(name: str) -> str:
     """The same for programs: file, needs and the resolved recipe."""
     recipe = load_recipe(name)

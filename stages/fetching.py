@@ -2,6 +2,9 @@
 
 with nothing_fetched():
     stage.files()        # ValueError where they would have to come from a hub
+
+@nothing_fetched()
+def listed(): ...        # the same for all of a call
 """
 
 from __future__ import annotations

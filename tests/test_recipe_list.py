@@ -12,7 +12,7 @@ import pytest
 
 from curate.cli import main
 from curate.recipe import Recipe, builtin_recipes, load_recipe
-from curate.recipe_list import WIDTH, built_in_file, listed, needs, short_paper, shown, table
+from curate.recipe_list import WIDTH, built_in_file, listed, needs, one_as_json, short_paper, shown, table
 from stages.base import IMAGE, Column, Need, Stage
 
 
@@ -153,4 +153,7 @@ def test_the_list_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     clip_weights._fetched.cache_clear()
     monkeypatch.setattr(hub_weights, "_TAKEN", {})
     assert any(found.needs for found in listed())
+    for name in ("blip_capfilt", "hype"):
+        assert shown(name)
+        assert one_as_json(name)
     assert asked == []
