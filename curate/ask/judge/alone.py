@@ -10,14 +10,14 @@ from typing import Any
 
 from curate.ask.diff.say import table
 from curate.ask.judge.say import finite, wrapped
+from curate.ask.judge.seen import SHOWN
 from curate.ask.judge.words import listed, minus, percent_level
 from curate.run.compare.alone_found import Evaluation, OneSet
+from curate.run.compare.found import is_written
 from training_smoke.statistics import Interval
 
 NAME = 30  # columns of a set's name
 PROBES = {"lp_acc1": "linear probe", "knn_acc1": "kNN"}
-CONTROLS = {"_blind": "grey", "_shuffled": "others'"}  # what pictures were shown in place of the right ones
-WRITTEN = ("cider", "exact_match")  # main metrics that texts alone go far in
 
 
 def say_evaluation(found: Evaluation) -> list[str]:
@@ -28,8 +28,8 @@ def say_evaluation(found: Evaluation) -> list[str]:
     probes = [name for name in PROBES if any(name in s.metrics for s in found.sets)]
     head = [("set", False), ("metric", False), ("items", True), ("score", True), (f"{percent_level()} of items", True)]
     head += [(PROBES[name], True) for name in probes]
-    controls = list(CONTROLS) if any(s.main in WRITTEN for s in found.sets) else []
-    head += [(CONTROLS[control], True) for control in controls]
+    controls = list(SHOWN) if any(is_written(s.main) for s in found.sets) else []
+    head += [(SHOWN[control], True) for control in controls]
     if found.against is not None:
         head += [("other", True), ("difference", True)]
     rows = [_row(found, s, probes, controls) for s in found.sets]
