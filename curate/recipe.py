@@ -21,7 +21,7 @@ from curate.errors import UserError
 from curate.pool.facts import FACTS
 from curate.recipe_check import Step, filter_key, read_stages, read_steps
 from curate.recipe_errors import Errors, Places
-from curate.recipe_files import base_of, builtin_recipes, find, mapping, merge
+from curate.recipe_files import base_of, builtin_names, find, mapping, merge
 from curate.recipe_models import WEB, Captions, Judge, RecipeFile, RunSpec
 from curate.recipe_set import override
 from curate.recipe_types import mistaken
@@ -34,7 +34,7 @@ from filters.base import Filter
 from filters.sql_guard import check_predicate
 from stages.base import ERROR, IMAGE, Barrier, Column, Stage, fact
 
-__all__ = ["Recipe", "Step", "builtin_recipes", "load_recipe", "recipe_from"]
+__all__ = ["Recipe", "Step", "builtin_names", "load_recipe", "recipe_from"]
 
 SETTINGS = ("description", "year", "pool", "run")  # sections that no byte of a pick depends on
 INTERNAL = ("tar_offset",)  # facts that only readers of tars need

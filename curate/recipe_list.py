@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.ask.output import visible
-from curate.recipe import Recipe, builtin_recipes, load_recipe
+from curate.recipe import Recipe, builtin_names, load_recipe
 from curate.recipe_yaml import dump
 from curate.run.graph import owners
 from stages.base import Barrier, Column, Parameters, Stage
@@ -45,7 +45,7 @@ class Listed:
 @nothing_fetched()
 def listed() -> list[Listed]:
     """All built-in recipes, in order of name."""
-    found = [load_recipe(name) for name, _, _ in builtin_recipes()]
+    found = [load_recipe(name) for name in builtin_names()]
     return [
         Listed(r.name, r.file.year, r.file.paper, tuple(needs(r)), r.file.description, str(built_in_file(r.name)))
         for r in found

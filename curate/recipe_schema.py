@@ -20,7 +20,7 @@ from curate.pool.facts import FACTS
 from curate.recipe_check import ID, RESERVED
 from curate.recipe_docs import first_paragraph, parameter_docs
 from curate.recipe_errors import models_in
-from curate.recipe_files import builtin_recipes
+from curate.recipe_files import builtin_names
 from curate.recipe_models import RecipeFile
 from stages.base import Parameters
 
@@ -58,7 +58,7 @@ def schema() -> Schema:
     definitions["Step"] = _step(definitions)
     definitions["Member"] = _member(definitions["Step"])
     definitions["StageEntry"] = _stage_entry(definitions)
-    properties["extends"]["anyOf"].insert(0, {"enum": [name for name, _, _ in builtin_recipes()]})
+    properties["extends"]["anyOf"].insert(0, {"enum": builtin_names()})
     for name in properties:
         if name not in found["required"]:  # a section without a value goes back to its default
             properties[name] = {"anyOf": [properties[name], {"type": "null"}]} | _hover(properties[name])

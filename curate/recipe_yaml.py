@@ -51,8 +51,26 @@ MAKE: dict[str, Callable[[str], Any]] = {
 }
 
 
+class _TooDeep(Exception):
+    """Collections stand within one another in more than MAX_DEPTH levels; `event` begins the last one."""
+
+    def __init__(self, event: yaml.Event) -> None:
+        super().__init__(event)
+        self.event = event
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's parser with the rules above."""
+    """PyYAML's parser with the rules above. It counts levels before it goes down one: composing recurses."""
+
+    depth = 0
+
+    def get_event(self) -> yaml.Event:
+        event = super().get_event()
+        self.depth += isinstance(event, yaml.CollectionStartEvent)
+        if self.depth > MAX_DEPTH:
+            raise _TooDeep(event)
+        self.depth -= isinstance(event, yaml.CollectionEndEvent)
+        return event
 
 
 class _Dumper(yaml.SafeDumper):
@@ -98,24 +116,16 @@ class Document:
         if len(text) > MAX_CHARACTERS:
             raise UserError(f"{self.name}: {len(text):,} characters; a recipe has at most {MAX_CHARACTERS:,}")
         try:
-            self._refuse_depth(text)
             return yaml.compose(text, _Loader)
+        except _TooDeep as e:
+            line, column = _start(e.event)
+            raise UserError(f"{self.name}:{line}:{column}: nested more than {MAX_DEPTH} levels deep") from e
         except yaml.reader.ReaderError as e:
             line = text.count("\n", 0, e.position) + 1
             raise UserError(f"{self.name}:{line}: this is not YAML: character {e.character!r} is not allowed") from e
         except yaml.MarkedYAMLError as e:
             where = f":{e.problem_mark.line + 1}:{e.problem_mark.column + 1}" if e.problem_mark else ""
             raise UserError(f"{self.name}{where}: this is not YAML: {e.problem or e}") from e
-
-    def _refuse_depth(self, text: str) -> None:
-        """Events come one by one, whatever the nesting; composing them would recurse."""
-        depth = 0
-        for event in yaml.parse(text, _Loader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            if depth > MAX_DEPTH:
-                line, column = _start(event)
-                raise UserError(f"{self.name}:{line}:{column}: nested more than {MAX_DEPTH} levels deep")
-            depth -= isinstance(event, yaml.CollectionEndEvent)
 
     def has(self, path: Path) -> bool:
         """Does this path stand in the file?"""

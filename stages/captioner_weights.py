@@ -73,8 +73,6 @@ def _of_open_clip(weights: str, model: str) -> tuple[str, ...]:
 
 
 def _of_judge(path: Path) -> tuple[str, ...]:
-    from training_smoke.checkpoint import checkpoints
-
     if path.is_file():
         return (str(path),)
     if not path.is_dir():
@@ -82,6 +80,8 @@ def _of_judge(path: Path) -> tuple[str, ...]:
             f"no weights at {path}; give a folder of transformers, a name on its hub, a run of `curate judge` or its "
             "towers.pt, or `model:` and weights of open_clip"
         )
+    from training_smoke.checkpoint import checkpoints
+
     found = checkpoints(path / "checkpoints")
     if not found:
         raise ValueError(f"{path} has no checkpoint yet: train it to its end first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: threads of each would wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test waits for a hub, or has weights from one
 
 # Helpers beside the tests are imported by name, here and in Ray's workers.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -36,6 +38,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         needs_ray = "ray_session" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else str(item.path)))
+
+
+def pytest_collection_finish() -> None:
+    """What thousands of tests are made of stays for the session: a collection of garbage need not walk it each time.
+
+    It took a second, and so much did whatever a test timed meanwhile.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

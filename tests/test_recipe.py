@@ -9,7 +9,7 @@ from recipe_parts import Bright, Brightness, Echo
 
 from curate.errors import UserError
 from curate.pool.facts import FACTS
-from curate.recipe import Recipe, builtin_recipes, load_recipe
+from curate.recipe import Recipe, builtin_names, load_recipe
 from curate.recipe_models import EmitSpec, TextChoice
 from filters.caption_length import CaptionLength
 from filters.combined import Intersect, Union
@@ -221,13 +221,13 @@ def test_a_name_that_the_recipe_does_not_read_is_refused_alone(tmp_path: Path) -
 
 
 def test_built_in_recipes_are_listed_with_what_they_are() -> None:
-    listed = {name: (description, paper) for name, description, paper in builtin_recipes()}
-    assert {"no_filter", "datacomp_basic", "dedup", "web_default", "coyo_rules"} <= set(listed)
-    assert all(description for description, _ in listed.values())
-    assert all(paper for name, (_, paper) in listed.items() if name != "demo")
+    assert {"no_filter", "datacomp_basic", "dedup", "web_default", "coyo_rules"} <= set(builtin_names())
+    listed = {name: load_recipe(name).file for name in builtin_names()}
+    assert all(file.description for file in listed.values())
+    assert all(file.paper for name, file in listed.items() if name != "demo")
 
 
-@pytest.mark.parametrize("name", [n for n, _, _ in builtin_recipes()])
+@pytest.mark.parametrize("name", builtin_names())
 def test_built_in_recipes_load_and_know_their_columns(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from curate.cli import main
-from curate.recipe import Recipe, builtin_recipes, load_recipe
+from curate.recipe import Recipe, builtin_names, load_recipe
 from curate.recipe_list import WIDTH, built_in_file, listed, needs, one_as_json, short_paper, shown, table
 from stages.base import IMAGE, Column, Need, Stage
 
@@ -59,7 +59,7 @@ def test_needs_are_read_off_the_recipe(tmp_path: Path, text: str, expected: list
 
 def test_all_built_in_recipes_are_listed_with_year_and_paper() -> None:
     found = {f.name: f for f in listed()}
-    assert list(found) == [name for name, _, _ in builtin_recipes()]
+    assert list(found) == builtin_names()
     assert (found["datacomp_basic"].year, short_paper(found["datacomp_basic"].paper)) == (
         2023,
         "DataComp (Gadre et al. 2023)",
@@ -90,12 +90,12 @@ def test_the_table_is_aligned_and_fits_a_terminal() -> None:
     start = lines[0].index("what it keeps")
     body = lines[1 : lines.index("")]
     assert all(len(line) <= start or line[start - 1] == " " for line in body)
-    assert {line.split()[0] for line in body if line[0] != " "} == {n for n, _, _ in builtin_recipes()}
+    assert {line.split()[0] for line in body if line[0] != " "} == set(builtin_names())
     words = " ".join(" ".join(line[start:] for line in body).split())
     assert all(f.description in words for f in listed())
 
 
-@pytest.mark.parametrize("name", [n for n, _, _ in builtin_recipes()])
+@pytest.mark.parametrize("name", builtin_names())
 def test_one_recipe_is_printed_so_that_it_loads_again(tmp_path: Path, name: str) -> None:
     text = shown(name)
     (tmp_path / "again.yaml").write_text(text)
@@ -129,7 +129,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     listing = call("recipes", monkeypatch, capsys)[1]
     assert " ".join(listing.splitlines()[0].split()) == "name year paper needs what it keeps"
     everything = json.loads(call("recipes --json", monkeypatch, capsys)[1])
-    assert [f["name"] for f in everything] == [n for n, _, _ in builtin_recipes()]
+    assert [f["name"] for f in everything] == builtin_names()
     one = json.loads(call("recipes dedup --json", monkeypatch, capsys)[1])
     assert (one["needs"], one["recipe"]["recipe"]) == ([], "dedup")
     status, out, err = call("recipes dedupe", monkeypatch, capsys)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import UserError
-from curate.recipe import builtin_recipes, load_recipe
+from curate.recipe import builtin_names, load_recipe
 from curate.recipe_files import find
 from curate.recipe_schema import DRAFT, HEADER, schema, write_schema
 from curate.recipe_yaml import Document, dump
@@ -33,7 +33,7 @@ def test_it_is_a_schema_of_its_draft(validator: Any) -> None:
     assert json.loads(json.dumps(validator.schema)) == validator.schema
 
 
-@pytest.mark.parametrize("name", [n for n, _, _ in builtin_recipes()])
+@pytest.mark.parametrize("name", builtin_names())
 def test_built_in_recipes_are_valid(validator: Any, name: str) -> None:
     validator.validate(Document(*find(name)).value)
     validator.validate(Document(name, load_recipe(name).resolved_yaml()).value)
@@ -139,7 +139,7 @@ def test_editors_can_tell_what_every_key_is_for(validator: Any) -> None:
     assert steps["image_size"]["description"].startswith("Keeps pictures within all bounds")
     assert steps["image_size"]["properties"]["min_side"]["description"] == "shorter side in pixels."
     assert "sharpness (image_facts)" in steps["where"]["description"]
-    assert properties["extends"]["anyOf"][0]["anyOf"][0]["enum"] == [n for n, _, _ in builtin_recipes()]
+    assert properties["extends"]["anyOf"][0]["anyOf"][0]["enum"] == builtin_names()
 
 
 # ---------------------------------------------------------------- documents

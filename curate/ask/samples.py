@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.ask.funnel import pick_folders
-from curate.ask.sources import FACTS_KEY, Source
+from curate.ask.sources import FACTS_KEY, Source, refuse_misaligned
 from curate.ask.types import quoted
 from curate.errors import UserError
 from curate.pool.columns import read_table
@@ -208,6 +208,7 @@ def _tell_columns(handle: Handle, told: Told) -> None:
     for source in views.sources.values():
         if source.folder == FACTS_KEY or source.folder.startswith("picks/") or told.shard not in source.shards:
             continue
+        refuse_misaligned(views.facts, source, [told.shard])
         row = _row_of(pool, source, told)
         if row is not None:
             told.columns[source.folder] = {names.get((source.folder, n), n): v for n, v in row.items()}

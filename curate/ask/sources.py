@@ -1,7 +1,8 @@
 """What a pool holds, as SQL sees it: which folders have a file for which shard, with which fields.
 
-A row-aligned file may be joined by position only where its row count and uid digest are those of the shard;
-every file is checked here, before a query can see it.
+A row-aligned file may be joined by position only where its row count and uid digest are those of the shard:
+`refuse_misaligned` looks at every file that a query reads, and at no other: a pool has a footer a shard of each of its
+many columns.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Field:
 class Source:
     """One folder with files row-aligned with shards, or (`sparse`) with parts of uid and values.
 
-    `compact` names compacted files by the shards they hold.
+    `compact` names compacted files by the shards they hold; `index` knows rows and digest of each file.
     """
 
     folder: str
@@ -50,6 +51,7 @@ class Source:
     parts: dict[int, list[str]] | None = None
     compact: dict[tuple[int, ...], str] = field(default_factory=dict)
     stale: bool = False  # made by a barrier that saw fewer shards than the pool has now
+    index: FolderIndex | None = field(default=None, repr=False, compare=False)
 
     @property
     def sparse(self) -> bool:
@@ -100,6 +102,7 @@ def find_facts(pool: Pool) -> Facts:
         _merged(fields_of) or [Field(f.name, f.type) for f in FACTS],
         frozenset(shards),
         compact=_compacted(index, shards),
+        index=index,
         rows={s: described[s][0] for s in shards},
         list_of=list_of,
         fields_of=fields_of,
@@ -144,11 +147,7 @@ def find_sources(pool: Pool, facts: Facts) -> list[Source]:
 
 
 def find_source(pool: Pool, facts: Facts, folder: str) -> Source:
-    """What one folder has for the pool's shards.
-
-    Raises:
-        UserError: a file of the folder is not row-aligned with its shard.
-    """
+    """What one folder has for the pool's shards."""
     index = pool.index(folder)
     if not index.known:
         parts = parts_by_shard(pool.storage, folder)
@@ -158,20 +157,25 @@ def find_source(pool: Pool, facts: Facts, folder: str) -> Source:
     done = sorted(index.finished(facts.shards))
     if not done:
         return Source(folder, [], frozenset())
-    _refuse_misaligned(pool, folder, index, done)
     fields = read_fields(pool, part_file(folder, shard_name(done[0])))
-    return Source(folder, fields, frozenset(done), compact=_compacted(index, done))
+    return Source(folder, fields, frozenset(done), compact=_compacted(index, done), index=index)
 
 
-def _refuse_misaligned(pool: Pool, folder: str, index: FolderIndex, done: list[int]) -> None:
-    have = index.describe(done)
-    want = pool.index(PIXELS).describe(done)
-    for s in done:
+def refuse_misaligned(facts: Facts, source: Source, shards: Sequence[int]) -> None:
+    """Before rows of a source are matched with facts by their position.
+
+    Raises:
+        UserError: a file of these shards has other rows than its shard.
+    """
+    if source.index is None or facts.index is None or source is facts:
+        return
+    have, want = source.index.describe(shards), facts.index.describe(shards)
+    for s in shards:
         if have[s][:2] != want[s][:2]:
+            name = f"{source.index.storage}/{part_file(source.folder, shard_name(s))}"
             raise UserError(
-                f"{pool.storage}/{part_file(folder, shard_name(s))}: has {have[s][0]} rows and uid digest "
-                f"{have[s][1]!r}, shard {s} has {want[s][0]} and {want[s][1]!r}: it belongs to other rows; "
-                "delete this file and run again"
+                f"{name}: has {have[s][0]} rows and uid digest {have[s][1]!r}, shard {s} has {want[s][0]} and "
+                f"{want[s][1]!r}: it belongs to other rows; delete this file and run again"
             )
 
 

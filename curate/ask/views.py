@@ -25,6 +25,7 @@ from curate.ask.sources import (
     find_source,
     find_sources,
     read_fields,
+    refuse_misaligned,
 )
 from curate.ask.sources import view_names as name_columns
 from curate.ask.types import quoted, sql_type
@@ -98,6 +99,12 @@ class Views:
         return LocalFiles(self.pool.storage)
 
     def read(self, source: Source, shards: Sequence[int], options: str = "") -> str:
+        """FROM clause of a source's files for these shards, whose rows are those of the facts.
+
+        Raises:
+            UserError: a file has other rows.
+        """
+        refuse_misaligned(self.facts, source, shards)
         return self._read_parquet(source.files(shards), options)
 
     def _read_parquet(self, rels: Sequence[str], options: str = "") -> str:

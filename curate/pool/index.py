@@ -125,9 +125,10 @@ class FolderIndex:
         return f"{self.folder}/_compact/{shard_name(group[0])}-{shard_name(group[-1])}.{digest}.parquet"
 
     def compacted(self, shards: Sequence[int]) -> dict[str, list[int]]:
-        """Compacted files that hold exactly consecutive runs of `shards`: name -> its shards."""
-        if len(shards) < COMPACT_FROM or any(s not in self.known for s in shards):
+        """Compacted files that hold exactly consecutive runs of finished `shards`: name -> its shards."""
+        if len(shards) < COMPACT_FROM:
             return {}
+        self.describe(shards)  # names are made of digests
         present = {e.name for e in self.storage.list(f"{self.folder}/_compact")}
         names = {self.compact_name(g): g for g in _groups(shards)}
         return {n: g for n, g in names.items() if n.rsplit("/", 1)[1] in present}

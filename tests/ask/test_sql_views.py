@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import curate
+from curate.ask.samples import find, tell
 from curate.ask.sources import find_facts, find_sources
 from curate.ask.views import Views, grouped
 from curate.errors import UserError
@@ -213,6 +214,26 @@ def test_a_file_of_other_rows_is_refused(tmp_path):
         UserError, match=rf"{bad}: has 5 rows and uid digest 'of others', shard 1 has 5 .* delete this file"
     ):
         curate.open(str(tmp_path / "pool")).sql("SELECT place FROM samples")
+
+
+def test_only_files_that_a_query_reads_are_looked_at(tmp_path, monkeypatch):
+    """A pool has a footer a shard of each of its many columns: all of them cost each question a third of a second."""
+    pool = pools.synthetic(tmp_path / "pool", [5, 5])
+    asked = pools.add_column(pool, "score", numbers)
+    others = pools.add_column(pool, "other", lambda s, u: pa.table({"odd": [1] * len(u)}))
+    seen = []
+    plain = FolderIndex.describe
+    monkeypatch.setattr(FolderIndex, "describe", lambda self, s: seen.append(self.folder) or plain(self, s))
+    assert rows(curate.open(str(tmp_path / "pool")), "SELECT count(place) FROM samples") == [(10,)]
+    assert asked in seen
+    assert others not in seen
+    (uid,) = rows(curate.open(str(tmp_path / "pool")), "SELECT uid FROM samples WHERE shard = 1 AND row = 2")[0]
+    bad = part_file(others, shard_name(1))
+    pools.write(pool, bad, write_parquet(pa.table({"odd": [1] * 5}), {"rows": 5, "uid_digest": "of others"}))
+    handle = curate.open(str(tmp_path / "pool"))
+    found = find(handle, [uid])
+    with pytest.raises(UserError, match=f"{bad}: .* it belongs to other rows"):
+        tell(handle, found)
 
 
 def test_removed_uids_are_in_no_view(tmp_path):

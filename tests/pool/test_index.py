@@ -274,12 +274,17 @@ def test_a_copy_that_was_deleted_is_not_used_and_is_made_again(storage: Storage)
 
 
 @pytest.mark.usefixtures("few")
-def test_copies_of_other_shards_or_of_unknown_ones_are_not_used(storage: Storage) -> None:
+def test_copies_of_other_shards_or_of_other_rows_are_not_used(storage: Storage) -> None:
     write(storage, range(9))
     index = compact(storage, range(9))
     assert index.compacted([*range(1, 9)]) == {}, "other runs of shards"
     assert list(index.compacted([0, 1, 2, 4, 5, 6, 7, 8]).values()) == [[0, 1, 2]]
-    assert FolderIndex(storage, FOLDER).compacted(range(9)) == {}, "digests unknown: nobody can say that they agree"
+    assert FolderIndex(storage, FOLDER).compacted(range(9)) == index.compacted(range(9)), (
+        "digests come from footers too"
+    )
+    other = write_parquet(pa.table({"v": [4.0], "name": ["b"]}), {"rows": 1, "uid_digest": "digest of others"})
+    storage.put(f"{FOLDER}/00000004.parquet", other)
+    assert list(FolderIndex(storage, FOLDER).compacted(range(9)).values()) == [[0, 1, 2], [6, 7, 8]]
 
 
 @pytest.mark.usefixtures("few")

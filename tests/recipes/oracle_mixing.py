@@ -69,9 +69,9 @@ def each(seen: Chosen, *sources: tuple[str, float]) -> pd.Series:
 def laclip(seen: Chosen) -> pd.Series:
     """7.4: the original or one of the rewrites, uniformly, of those that are there; some may have failed."""
     ways, whole, partly = {}, 0, 0
+    rewrites = seen.column("rewrites")
     for uid, original in texts(seen).items():
-        rewrites = seen.column("rewrites")[uid]
-        there = [("rewrites", i) for i, text in enumerate(rewrites or []) if said(text) is not None]
+        there = [("rewrites", i) for i, text in enumerate(rewrites[uid] or []) if said(text) is not None]
         whole, partly = whole + (len(there) == 4), partly + (0 < len(there) < 4)
         there += [(WEB, 0)] * (said(original) is not None)
         ways[uid] = [dict.fromkeys(there, 1 / len(there))] if there else []

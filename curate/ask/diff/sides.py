@@ -120,10 +120,10 @@ def _asked(letter: str, text: str, pool: str | None, overrides: Sequence[str]) -
 
 
 def _names_recipe(text: str) -> bool:
-    from curate.recipe_files import builtin_recipes
+    from curate.recipe_files import builtin_names
 
     is_file = text.endswith((".yaml", ".yml")) or Path(text).is_file()
-    return is_file or text in [name for name, _, _ in builtin_recipes()]
+    return is_file or text in builtin_names()
 
 
 def _pool_of(asked: Sequence[_Asked]) -> str:
