@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,13 +174,14 @@ def _build(size: int, extra: tuple[str, ...]) -> Tokenizer:
 
 
 def _merges(count: int) -> list[tuple[str, str]]:
-    """The first `count` pairs of open_clip's file."""
+    """The first `count` pairs of open_clip's file, of which no more is read: it has sixty times what is asked for."""
     package = find_spec("open_clip")
     if package is None or package.origin is None:
         raise TrainingError("texts of tiny models need a file of open_clip: pip install 'curate[models]'")
     with gzip.open(Path(package.origin).parent / "bpe_simple_vocab_16e6.txt.gz", "rt", encoding="utf-8") as lines:
         next(lines)  # of the format's version
-        pairs = [(first, second) for first, second in (line.split() for line in lines)]
-    if not 0 <= count <= len(pairs):
-        raise TrainingError(f"beside special tokens and bytes a vocabulary has 0 to {len(pairs)} pieces, not {count}")
-    return pairs[:count]
+        pairs = [(first, second) for first, second in (line.split() for line in islice(lines, max(count, 0)))]
+        there = len(pairs) + (0 if len(pairs) == count else sum(1 for _ in lines))
+    if len(pairs) != count:
+        raise TrainingError(f"beside special tokens and bytes a vocabulary has 0 to {there} pieces, not {count}")
+    return pairs

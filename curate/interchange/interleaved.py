@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -235,7 +235,7 @@ def json_in(text: str, what: str = "") -> Any:
         raise ValueError(deep) from None
     except ValueError as e:
         raise ValueError(f"{what}no JSON: {e}") from None
-    if _too_deep(value):
+    if text.count("[") + text.count("{") > DEEPEST and _too_deep(value):  # fewer brackets cannot lie that deep
         raise ValueError(deep)
     return value
 
@@ -246,14 +246,17 @@ def _too_deep(value: Any) -> bool:
     Python's own bound is on the whole stack, so what it reads here it might not read again in an export, which calls
     from deeper down. Looks at one level after the other: recursion would have that very bound.
     """
-    level = _holding([value])
+    level = [value] if isinstance(value, (list, dict)) else []
     for _ in range(DEEPEST):
-        level = [inner for one in level for inner in _holding(one.values() if isinstance(one, dict) else one)]
+        if not level:
+            return False
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, (list, dict))
+        ]
     return bool(level)
-
-
-def _holding(values: Iterable[Any]) -> list[Any]:
-    return [one for one in values if isinstance(one, (list, dict))]
 
 
 def _no_number(name: str) -> Any:
