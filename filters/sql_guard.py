@@ -14,7 +14,7 @@ import difflib
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -93,17 +93,27 @@ def check_predicate(sql: str, columns: Mapping[str, pa.DataType] | Iterable[str]
     Raises:
         ValueError: it is no such expression, or reads a column that is not there; says what is wrong.
     """
+    found = _columns_read(sql)
+    known = None if columns is None else tuple(columns)
+    for name in found:
+        _check_column(name, known)
+    if isinstance(columns, Mapping):
+        _check_type(sql, {name: columns[name] for name in found})
+    return found
+
+
+@lru_cache(maxsize=256)  # a filter is asked what it reads for each shard and each phase
+def _columns_read(sql: str) -> tuple[str, ...]:
+    """
+    Raises:
+        ValueError: it is no expression that a predicate may be.
+    """
     try:
         found = _columns_of(_parse(sql))
     except RecursionError:
         raise ValueError(f"{_shown(sql)} is nested too deeply") from None
     if not found:
         raise ValueError(f"{_shown(sql)} reads no column: it would say the same of every sample")
-    known = None if columns is None else tuple(columns)
-    for name in found:
-        _check_column(name, known)
-    if isinstance(columns, Mapping):
-        _check_type(sql, {name: columns[name] for name in found})
     return found
 
 
@@ -174,12 +184,18 @@ def _parse(sql: str) -> Any:
     if any(kind == duckdb.token_type.comment for _, kind in duckdb.tokenize(sql)):
         raise ValueError(f"{_shown(sql)} has an SQL comment: write it as a comment of the recipe")
     expression = _statement(sql, "SELECT 1 FROM t WHERE ({})").get("where_clause")
-    hole = _statement("'?'", "SELECT 1 FROM t WHERE ({})")["where_clause"]
+    hole = _with_hole("SELECT 1 FROM t WHERE ({})")["where_clause"]
     for bracket in ("SELECT 1 FROM t WHERE ({})", "SELECT [{}] FROM t"):
-        ours = _filled(_bare(_statement("'?'", bracket)), _bare(hole), _bare(expression))
+        ours = _filled(_with_hole(bracket), hole, _bare(expression))
         if _bare(_statement(sql, bracket)) != ours:
             raise ValueError(f"{_shown(sql)} is not one expression by itself")
     return expression
+
+
+@cache
+def _with_hole(bracket: str) -> Any:
+    """The bare tree of a bracket around '?'; nobody changes it."""
+    return _bare(_statement("'?'", bracket))
 
 
 def _statement(sql: str, bracket: str) -> dict[str, Any]:

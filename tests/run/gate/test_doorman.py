@@ -200,18 +200,18 @@ def test_in_a_hurry_slow_hosts_are_put_off_and_quick_ones_served() -> None:
     async def main() -> tuple[list[str], float, str, str]:
         async with Doorman(inline_gates(spec), spec, Site().text) as doorman:
             began = time.monotonic()
-            slow = asyncio.gather(*(seen(doorman, "http://slow.test/", 0.4) for _ in range(3)))
+            slow = asyncio.gather(*(seen(doorman, "http://slow.test/", 1.0) for _ in range(3)))
             quick = asyncio.gather(*(seen(doorman, "http://quick.test/", 0.01) for _ in range(20)))
             await asyncio.sleep(0.1)
-            doorman.hurry(0.6, "too slow")
+            doorman.hurry(1.5, "too slow")
             found = [*await quick, *await slow]
             took = time.monotonic() - began
             late = await seen(doorman, "http://slow.test/"), await seen(doorman, "http://other.test/")
             return found, took, *late
 
-    found, took, slow, other = run(main(), 5.0)
+    found, took, slow, other = run(main(), 10.0)
     assert found == [*["ok"] * 20, "ok", "Deferred", "Deferred"]
-    assert took < 0.7
+    assert took < 1.9, "a second one would have ended at 2"
     assert (slow, other) == ("Deferred", "ok")
 
 
