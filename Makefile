@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Without stored bytecode each of the hundreds of processes that tests begin would compile what it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test check bench clean
+.PHONY: quickstart test tests check bench clean
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -32,7 +32,11 @@ check: $(VENV)/.dev
 # One more than there are processors: tests wait for servers and children half of the time.
 WORKERS := $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
 
-test: check
+# Types are checked by one process, and so beside the first tests; either failing fails both.
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory -j2 check tests
+
+tests: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 bench: $(VENV)/.dev

@@ -92,11 +92,21 @@ def test_a_finished_filter_is_not_made_again(tmp_path: Path, pack: Pack, monkeyp
     assert train_filter(folder, plan, device="cpu").read_bytes() == before
 
 
+def stopped(pack: Pack, clean: Pack) -> Plan:
+    return Plan(SMALL, {pack: 1.0}, FineTune({clean: 1.0}, 64), Average(decay=0.7), wise=0.5)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, pack: Pack, clean: Pack) -> Path:
+    """The file of a training that nothing stopped."""
+    return train_filter(tmp_path_factory.mktemp("whole"), stopped(pack, clean), device="cpu")
+
+
 @pytest.mark.parametrize("cut_at", [10, 12, 15])
 def test_a_stop_anywhere_changes_nothing(
-    tmp_path: Path, pack: Pack, clean: Pack, monkeypatch: pytest.MonkeyPatch, cut_at: int
+    tmp_path: Path, pack: Pack, clean: Pack, whole: Path, monkeypatch: pytest.MonkeyPatch, cut_at: int
 ) -> None:
-    plan = Plan(SMALL, {pack: 1.0}, FineTune({clean: 1.0}, 64), Average(decay=0.7), wise=0.5)
+    plan = stopped(pack, clean)
 
     class Cut(Exception):
         pass
@@ -115,7 +125,6 @@ def test_a_stop_anywhere_changes_nothing(
         with pytest.raises(Cut):
             train_filter(tmp_path / "cut", plan, device="cpu")
     path = train_filter(tmp_path / "cut", plan, device="cpu")
-    whole = train_filter(tmp_path / "whole", plan, device="cpu")
     assert same(state(path), state(whole))
     assert path.read_bytes() == whole.read_bytes()
 
