@@ -186,6 +186,13 @@ def test_a_pool_that_is_not_there(call: Call, command: str) -> None:
     assert "there is no pool here; `curate run RECIPE` makes one" in err
 
 
+def test_nothing_is_made_of_a_pool_that_is_not_there_and_no_source(call: Call, tmp_path: Path) -> None:
+    status, _, err = call("run", recipe(tmp_path), "--pool", tmp_path / "mistyped", "--executor", "inline")
+    assert status == 1
+    assert "mistyped: there is no pool here, and recipe small has no `source:` to make it of" in err
+    assert not (tmp_path / "mistyped").exists()
+
+
 # ---------------------------------------------------------------- commands
 
 

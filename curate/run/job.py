@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from curate.pool.layout import MANNERS, PIXELS, failure, short_hash
+from curate.errors import UserError
+from curate.pool.layout import MANNERS, PIXELS, POOL, failure, short_hash
 from curate.pool.lists import Claim, claims, listed, register
 from curate.pool.pool import Pool
 from curate.pool.storage import Storage
@@ -120,6 +121,7 @@ class Job:
             from curate.interchange.backend import check
 
             check(self.recipe.ingest)
+        self._refuse_nothing_to_read()
         pool = Pool.create(self.recipe.pool, self.recipe.ingest.pixels(), self.recipe.shard_size)
         progress.storage = pool.storage
         progress.tick()  # from here on `curate status` and gc know of this run
@@ -132,6 +134,14 @@ class Job:
         kept, times, rows, dropped = totals(pool.storage, folder, walk.shards)
         state = progress.states.get("ingest")
         return Outcome(folder, kept, times, rows, dropped, walk.failed, dict(state.outcomes) if state else {})
+
+    def _refuse_nothing_to_read(self) -> None:
+        """A mistyped pool would be made, empty, and every sample of it kept."""
+        if not self.recipe.sources and not Storage.at(self.recipe.pool).exists(POOL):
+            raise UserError(
+                f"{self.recipe.pool}: there is no pool here, and recipe {self.recipe.name} has no `source:` to make it of; "
+                "give it one, or name a pool by `pool:` or --set pool=PATH"
+            )
 
     def pack(self, progress: Progress, pick: str) -> dict[str, Any]:
         """Write the pick as training shards, after `run()`; returns the manifest and its `folder`.
@@ -152,7 +162,7 @@ class Job:
     def plan(self) -> tuple[Pool | None, list[Planned], str]:
         """(pool, lines, pick folder); without a pool there is nothing to look at, and no line."""
         storage = Storage.at(self.recipe.pool)
-        if not storage.exists("pool.json"):
+        if not storage.exists(POOL):
             return None, [], ""
         pool = Pool.open(self.recipe.pool)
         pool.refuse_other_settings(self.recipe.ingest.pixels(), self.recipe.shard_size)

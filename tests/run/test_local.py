@@ -51,6 +51,8 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(bytes(2000))
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and nothing else PAR1")
     pq.write_table(pa.table({"image": [b"x", None], "n": [1, 2]}), tmp_path / "a.parquet")
+    no_text = pa.StringArray.from_buffers(1, pa.py_buffer(bytes([0, 0, 0, 0, 2, 0, 0, 0])), pa.py_buffer(b"\xff\xd8"))
+    pq.write_table(pa.table({"image": no_text}), tmp_path / "text.parquet")
     cases = [
         (place(tmp_path / "gone"), "unreadable", "No such file"),
         (place(tmp_path), "unreadable", "Is a directory"),
@@ -60,6 +62,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         (place(tmp_path / "broken.parquet", row=0), "unreadable", "broken.parquet"),
         (place(tmp_path / "a.parquet", row=1), "unreadable", "row 1 holds null"),
         (place(tmp_path / "a.parquet", row=2), "unreadable", "no row 2"),
+        (place(tmp_path / "text.parquet", row=0), "unreadable", "can't decode byte 0xff"),
     ]
     with LocalReader("image", 1000) as files:
         for where, outcome, detail in cases:

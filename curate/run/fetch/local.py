@@ -52,7 +52,7 @@ class LocalReader:
                 data = self._parquet(place["path"]).value(place["row"])
             else:
                 data = self._range(place["path"], place["offset"] or 0, place["size"])
-        except (OSError, pa.ArrowException, LookupError) as e:
+        except (OSError, pa.ArrowException, LookupError, UnicodeDecodeError) as e:
             raise Unreadable("unreadable", f"{place['path']}: {e}") from e
         if len(data) > self._max_bytes:
             raise Unreadable("too_big", f"{len(data)} bytes, {self._max_bytes} allowed")
