@@ -139,8 +139,8 @@ class Job:
         """A mistyped pool would be made, empty, and every sample of it kept."""
         if not self.recipe.sources and not Storage.at(self.recipe.pool).exists(POOL):
             raise UserError(
-                f"{self.recipe.pool}: there is no pool here, and recipe {self.recipe.name} has no `source:` to make it of; "
-                "give it one, or name a pool by `pool:` or --set pool=PATH"
+                f"{self.recipe.pool}: there is no pool here, and recipe {self.recipe.name} has no `source:` to make it "
+                "of; give it one, or name a pool by `pool:` or --set pool=PATH"
             )
 
     def pack(self, progress: Progress, pick: str) -> dict[str, Any]:
