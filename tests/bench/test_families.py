@@ -45,8 +45,8 @@ def said(family: str, *scores: float) -> dict[str, families_learn.Shown]:
 
 def test_what_is_claimed_is_what_was_asked_for() -> None:
     short = {family: [m.split("/")[1] for m in metrics] for family, metrics in CLAIMS.items()}
-    assert short["coca"] == ["cider"]
-    assert short["blip"] == ["cider", "itm_accuracy", "itm_pair_accuracy", "itm_auroc"]
+    assert short["coca"] == ["cider", "cider_nucleus"]
+    assert short["blip"] == ["cider", "cider_nucleus", "itm_accuracy", "itm_pair_accuracy", "itm_auroc"]
     assert short["llava"] == ["exact_match", "exact_match_other"]
     assert short["meru"] == ["mean_recall@10"]
     from training_smoke.families import NAMES
@@ -63,6 +63,8 @@ def test_only_what_is_claimed_has_a_bar() -> None:
     assert (recall["limit"], recall["ok"]) == (None, None)
     greys = {"coca_cider_over_grey", "coca_mean_recall@10_over_grey"}
     assert greys < bars.keys()
+    draws = [bars[f"coca_cider_nucleus_over_{control}"]["ok"] for control in ("blind", "shuffled", "grey")]
+    assert draws == [True, True, None]
     noisy = claimed("coca", said("coca", 0.9, 0.1, 0.1), quick=False)
     assert noisy["coca_cider_over_blind"]["ok"] is False
     assert claimed("coca", said("coca", 0.5), quick=True)["coca_cider_over_blind"]["ok"] is None
@@ -77,16 +79,16 @@ def test_distinct_captions_stand_beside_those_of_the_blind() -> None:
     assert bars["coca_distinct_likeliest"] == {"value": 0.4, "limit": None, "ok": None}
     assert bars["coca_distinct_blind"] == {"value": 0.8, "limit": None, "ok": None}
     rows = told_rows("coca", said("coca", 0.5, 0.6), pairs)
-    assert [row[1] for row in rows] == ["cider *", "mean_recall@10"]
+    assert [row[1] for row in rows] == ["cider *", "cider_nucleus *", "mean_recall@10"]
     assert rows[0][-1] == "68% / 40% / 85%"
     assert "asked of draws, which differ where nothing is seen" in about({"coca": said("coca", 0.5, 0.6)})
 
 
 def test_the_number_of_intervals_is_told() -> None:
     text = about({"coca": said("coca", 0.5, 0.52, 0.51), "blip": said("blip", 0.9, 0.1, 0.1)})
-    assert "15 differences in all, not corrected" in text  # three of CoCa, twelve of BLIP
+    assert "19 differences in all, not corrected" in text  # five of CoCa, fourteen of BLIP
     assert (
-        "about 0.4\nwould lie above zero though nothing were learned. 3 do; after Holm's correction over them, 3."
+        "about 0.5\nwould lie above zero though nothing were learned. 5 do; after Holm's correction over them, 5."
         in text
     )
     assert "3 seeds from 4200 (blip: 8)" in text

@@ -59,8 +59,8 @@ def recipe(pool: Path, path: Path) -> dict[str, Any]:
         "ingest": {
             "resize": "none",
             "max_bytes": MAX_BYTES,
-            "timeout_s": 5,
-            "idle_timeout_s": 4,
+            "timeout_s": 12,  # of servers that answer none is to be late, however busy this machine is with other tests
+            "idle_timeout_s": 10,
             "allow_loopback": True,
             "ignore": ["host_limits"],  # all hosts of the list are one
         },
@@ -347,9 +347,9 @@ def test_on_ray_the_same_web_gives_the_same_pool_picks_and_pack(job: WebJob, tmp
     other = run(recipe(tmp_path / "pool", job.folder / "list.parquet"), tmp_path, "ray", 2)
     names = ["pixels", "columns", "barriers", "verdicts", "picks", "packs"]
     here, there = files_of(job.done.pool, names), files_of(other.pool, names)
-    assert there.keys() == here.keys()
+    assert other.outcome.outcomes == job.done.outcome.outcomes
+    assert there.keys() ^ here.keys() == set()
     differ = [n for n in here if here[n] != there[n]]
     assert [n for n in differ if not n.startswith("pixels/")] == []
     for name in differ:  # their footers count what came from servers that hung or dripped
         assert pq.read_table(job.done.pool / name).equals(pq.read_table(other.pool / name))
-    assert other.outcome.outcomes == job.done.outcome.outcomes

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -40,6 +40,7 @@ def reference(luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return small, cosines @ small @ cosines.T / 32
 
 
+@example(0, 5, 8)
 @given(st.integers(0, 2**32 - 1), st.integers(5, 300), st.integers(5, 300))
 def test_it_is_the_definition(seed: int, height: int, width: int) -> None:
     """A bit may differ from float64 only where its coefficient is at the median."""
@@ -49,7 +50,7 @@ def test_it_is_the_definition(seed: int, height: int, width: int) -> None:
     hashed = np.unpackbits(np.frombuffer(of_luma(noise).hash, np.uint8))[::-1].reshape(16, 16).astype(bool)
     median = np.sort(block, axis=None)[127]
     assert np.abs(block - median)[hashed != (block > median)].max(initial=0) < 1e-2 * np.abs(block).max()
-    assert hashed.sum() == 128
+    assert hashed.sum() <= 128, "half, and fewer where several coefficients are the median, as of few pixels"
 
 
 def test_known_pixels() -> None:

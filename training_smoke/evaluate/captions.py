@@ -3,9 +3,10 @@
     found = captions(model, some, Effort())
     found.metrics["cider"], found.metrics["cider_shuffled"], found.metrics["caption_loss_blind"]
 
-Captions are written once by beams (or greedily) and once by chance (nucleus): the first are measured against people's,
-the second tell how much of what it could say a model does say. A caption of the wrong picture is one of another
-picture's, so that the shuffled control costs nothing to write; all grey pictures have one caption.
+Captions are written once by beams (or greedily) and once by chance (nucleus): the first are the likeliest, of which a
+small model has few; of the second hardly two are alike. Both are measured against people's. A caption of the wrong
+picture is one of another picture's, so that the shuffled control costs nothing to write; all grey pictures have one
+likeliest caption, and a draw each.
 """
 
 from __future__ import annotations
@@ -46,17 +47,20 @@ def captions(model: Captioner, some: Pictures, effort: Effort, second: Encoders 
     blind = model.caption(grey(some.images[:1]), likely, ["grey"]) * len(some)
     found = _against(truth, said, "") + _against(truth, rolled(said), "_shuffled") + _against(truth, blind, "_blind")
     metrics = {"distinct_likeliest": distinct(said), "caption_words": float(np.mean([len(words(s)) for s in said]))}
-    drawn = written(model, some, Sampling("nucleus", p=0.9, max_tokens=TOKENS, seed=effort.seed))
-    metrics |= {"distinct": distinct(drawn), "cider_nucleus": float(truth.cider_d(drawn).mean())}
-    found += Measured(metrics | {"n_captioned": len(some)}) + likelihood(model, some)
+    by_chance = Sampling("nucleus", p=0.9, max_tokens=TOKENS, seed=effort.seed)
+    drawn = written(model, some, by_chance)
+    draws = {"": drawn, "_shuffled": rolled(drawn), "_blind": written(model, some, by_chance, grey(some.images))}
+    metrics |= {f"cider_nucleus{control}": float(truth.cider_d(texts).mean()) for control, texts in draws.items()}
+    metrics |= {"distinct": distinct(drawn), "n_captioned": len(some)}
+    found += Measured(metrics) + likelihood(model, some)
     found = found if second is None else found + clip_score(second, some, {"": said, "_blind": blind})
     return found.of(some.numbers)
 
 
-def written(model: Captioner, some: Pictures, how: Sampling) -> list[str]:
-    """A caption of each picture."""
+def written(model: Captioner, some: Pictures, how: Sampling, shown: Tensor | None = None) -> list[str]:
+    """A caption of each picture; `shown` is looked at in their place."""
     said: list[str] = []
-    for rows, images in some.batches():
+    for rows, images in some.batches(shown):
         said += model.caption(images, how, some.keys[rows])
     return said
 

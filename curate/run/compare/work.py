@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 JUDGE = "judge"
 VERSION = 1  # rises when training gives other numbers for the same configuration
-EVALUATION = 2  # rises when evaluation does, for the same model and set
+EVALUATION = 3  # rises when evaluation does, for the same model and set
 PR_SET_PDEATHSIG = 1
 RUN, TOWERS, PROBE = "run.json", "towers.pt", "-probe.json"
 KEPT = ("config.json", "packs.json", "environment.json", "metrics.jsonl")

@@ -77,6 +77,13 @@ def test_distinct_captions(tmp_path: Path) -> None:
     assert metrics["cider_nucleus"] < metrics["cider"]
 
 
+def test_controls_of_draws(tmp_path: Path) -> None:
+    """Drawn ones name colour and picture: of another picture's a third has the colour, of a grey one's none."""
+    metrics = evaluate(Writer(), captioned(tmp_path, 60))["metrics"]
+    assert 0 < metrics["cider_nucleus_shuffled"] < 0.5 * metrics["cider_nucleus"]
+    assert 0 < metrics["cider_nucleus_blind"] < 0.5 * metrics["cider_nucleus"]
+
+
 def test_likelihood_of_captions(tmp_path: Path) -> None:
     """Three nats a caption of three words, two more where the colour is wrong, as it is of every grey picture."""
     metrics = evaluate(Writer(), captioned(tmp_path, 15))["metrics"]
@@ -94,9 +101,10 @@ def test_a_part_is_captioned(tmp_path: Path) -> None:
     path, model = captioned(tmp_path, 12), Writer()
     metrics = evaluate(model, path, effort=Effort(pictures=6))["metrics"]
     assert metrics["n_captioned"] == metrics["n"] == 6
-    assert model.asked == [("beam", 6), ("beam", 1), ("nucleus", 6)]  # the second is the grey one
+    # The second is the grey one; of draws the second are of grey ones.
+    assert model.asked == [("beam", 6), ("beam", 1), ("nucleus", 6), ("nucleus", 6)]
     evaluate(model, path, effort=Effort(pictures=6, beams=1))
-    assert model.asked[3] == ("greedy", 6)
+    assert model.asked[4] == ("greedy", 6)
 
 
 def test_clip_score_by_another_model(tmp_path: Path) -> None:
