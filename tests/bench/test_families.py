@@ -91,7 +91,7 @@ def test_the_number_of_intervals_is_told() -> None:
         "about 0.5\nwould lie above zero though nothing were learned. 5 do; after Holm's correction over them, 5."
         in text
     )
-    assert "3 seeds from 4200 (blip: 8)" in text
+    assert "3 seeds from 4200 (coca: 5, blip: 8)" in text
 
 
 def test_every_family_is_learned_in_one_of_two_parts() -> None:
@@ -112,7 +112,7 @@ def test_a_part_asks_for_its_families_and_controls(
     monkeypatch.setattr(families_learn, "SHARED", tmp_path)
     bars = families_learn.measure(quick=False)
     assert asked[:4] == ["coca 4200", "coca 4200 blind", "coca 4201", "coca 4201 blind"]
-    assert len(asked) == len(set(asked)) == 2 * (3 * len(SHOWN) + 2 + 5)  # five seeds of llava, eight of blip
+    assert len(asked) == len(set(asked)) == 2 * (3 * len(SHOWN) + 2 + 2 + 5)  # five seeds of coca and llava, eight of blip
     assert "| coca | cider * |" in capsys.readouterr().out
     assert bars["llava_exact_match_other_over_shuffled"]["ok"] is True
     assert "albef_itm_auroc_over_blind" not in bars
