@@ -112,7 +112,7 @@ def test_a_part_asks_for_its_families_and_controls(
     monkeypatch.setattr(families_learn, "SHARED", tmp_path)
     bars = families_learn.measure(quick=False)
     assert asked[:4] == ["coca 4200", "coca 4200 blind", "coca 4201", "coca 4201 blind"]
-    seeds = {name: 3 for name in SHOWN} | {"coca": 5, "llava": 5, "blip": 8}
+    seeds = dict.fromkeys(SHOWN, 3) | {"coca": 5, "llava": 5, "blip": 8}
     assert len(asked) == len(set(asked)) == 2 * sum(seeds.values())
     assert "| coca | cider * |" in capsys.readouterr().out
     assert bars["llava_exact_match_other_over_shuffled"]["ok"] is True
