@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from compared import held_out
 from tiny import add_shard, sample
 
 from curate import cli
@@ -186,8 +187,10 @@ def test_a_pool_that_is_not_there(call: Call, command: str) -> None:
     assert "there is no pool here; `curate run RECIPE` makes one" in err
 
 
-def test_nothing_is_made_of_a_pool_that_is_not_there_and_no_source(call: Call, tmp_path: Path) -> None:
-    status, _, err = call("run", recipe(tmp_path), "--pool", tmp_path / "mistyped", "--executor", "inline")
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_nothing_is_made_of_a_pool_that_is_not_there_and_no_source(call: Call, tmp_path: Path, command: str) -> None:
+    more = ["--scale", "feature", "--evaluate", held_out(tmp_path / "sets", 4)[0]] if command == "compare" else []
+    status, _, err = call(command, recipe(tmp_path), "--pool", tmp_path / "mistyped", "--executor", "inline", *more)
     assert status == 1
     assert "mistyped: there is no pool here, and recipe small has no `source:` to make it of" in err
     assert not (tmp_path / "mistyped").exists()

@@ -121,8 +121,7 @@ class Job:
             from curate.interchange.backend import check
 
             check(self.recipe.ingest)
-        self._refuse_nothing_to_read()
-        pool = Pool.create(self.recipe.pool, self.recipe.ingest.pixels(), self.recipe.shard_size)
+        pool = self.create_pool()
         progress.storage = pool.storage
         progress.tick()  # from here on `curate status` and gc know of this run
         self.claim_lists(pool, progress)
@@ -135,13 +134,19 @@ class Job:
         state = progress.states.get("ingest")
         return Outcome(folder, kept, times, rows, dropped, walk.failed, dict(state.outcomes) if state else {})
 
-    def _refuse_nothing_to_read(self) -> None:
-        """A mistyped pool would be made, empty, and every sample of it kept."""
+    def create_pool(self) -> Pool:
+        """The recipe's pool, made where there is none.
+
+        Raises:
+            UserError: there is none and the recipe has no source, so that a mistyped one is not made, and empty; or it
+            was made with other settings.
+        """
         if not self.recipe.sources and not Storage.at(self.recipe.pool).exists(POOL):
             raise UserError(
                 f"{self.recipe.pool}: there is no pool here, and recipe {self.recipe.name} has no `source:` to make it "
                 "of; give it one, or name a pool by `pool:` or --set pool=PATH"
             )
+        return Pool.create(self.recipe.pool, self.recipe.ingest.pixels(), self.recipe.shard_size)
 
     def pack(self, progress: Progress, pick: str) -> dict[str, Any]:
         """Write the pick as training shards, after `run()`; returns the manifest and its `folder`.

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import UserError
-from curate.pool.pool import Pool
 from curate.recipe_models import Captions
 from curate.run.compare.found import Kind
 from curate.run.job import Job
@@ -52,12 +51,12 @@ def pack_entries(request: Request, choice: ExecutorChoice, progress: Progress) -
     """Run and pack recipes and controls; what is there already costs nothing.
 
     Raises:
-        UserError: a recipe keeps nothing.
+        UserError: there is no pool and no source, or a recipe keeps nothing.
     """
     pack = _packer(choice, progress)
-    for recipe in request.recipes:  # all lists first: every entry has to see one pool
-        pool = Pool.create(recipe.pool, recipe.ingest.pixels(), recipe.shard_size)
-        Job(recipe).claim_lists(pool, progress)
+    # All lists first: every entry has to see one pool, which a recipe with a source may have to make for the others.
+    for job in map(Job, sorted(request.recipes, key=lambda r: not r.sources)):
+        job.claim_lists(job.create_pool(), progress)
     first = next((r for r in request.recipes if _keeps_all(r)), None)
     entries = [pack(r.name, "no_filter" if r is first else "recipe", (), r) for r in request.recipes]
     whole = next((e for e in entries if e.kind == "no_filter"), None)
